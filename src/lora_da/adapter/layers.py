@@ -1,0 +1,159 @@
+"""Which layers of a model carry a LoRA adapter, and which of them LoRA-DA can serve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+
+from lora_da.statistics.sums import ModelIdentity
+
+# Inits that write part of W into A and B and leave the rest in the base layer: the base is no longer the model.
+_CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga", "mica")
+
+
+@dataclass(frozen=True)
+class AdaptedLayer:
+    """One linear layer with a LoRA adapter.
+
+    Attributes:
+        base: The frozen layer that PEFT wraps.
+        A: lora_A's weight, (rank, d_in).
+        B: lora_B's weight, (d_out, rank).
+        scaling: s, which PEFT multiplies B A with.
+    """
+
+    base: nn.Module
+    A: nn.Parameter
+    B: nn.Parameter
+    scaling: float
+
+    @property
+    def rank(self) -> int:
+        """r."""
+        return self.A.shape[0]
+
+
+def base_model_of(model: nn.Module) -> nn.Module:
+    """The model that PEFT or ``torch.compile`` wraps, so that its layers have the names that they have without."""
+    model = getattr(model, "_orig_mod", model)
+    if isinstance(model, PeftModel):
+        model = model.get_base_model()
+    return getattr(model, "_orig_mod", model)
+
+
+def adapted_layers(model: nn.Module, adapter_name: str) -> tuple[dict[str, AdaptedLayer], dict[str, str]]:
+    """Find the layers that an adapter adapts.
+
+    Args:
+        model: A PEFT model.
+        adapter_name: The adapter's name.
+
+    Returns:
+        The layers that can be served, by their names in the base model, and the reasons why others can't.
+
+    Raises:
+        ValueError: There is no LoRA adapter, none of that name, none with a layer that can be served; or the adapter is
+            merged, on the meta device, of a rank above d_in, or of an initialisation that has changed the base.
+    """
+    lora_layers = {name: m for name, m in base_model_of(model).named_modules() if isinstance(m, LoraLayer)}
+    if not lora_layers:
+        raise ValueError("the model has no LoRA adapter; make one with peft.get_peft_model(model, LoraConfig(...))")
+    names = sorted({name for layer in lora_layers.values() for name in layer.r})
+    if adapter_name not in names:
+        raise ValueError(f"the model has no LoRA adapter named {adapter_name!r}; it has {', '.join(names)}")
+    _check_config(model, adapter_name)
+
+    served: dict[str, AdaptedLayer] = {}
+    refused: dict[str, str] = {}
+    for name, layer in lora_layers.items():
+        if adapter_name not in layer.r:
+            continue
+        if layer.merged:
+            raise ValueError(f"an adapter is merged into layer {name}; call unmerge_adapter() first")
+        reason = _cannot_serve(layer, adapter_name)
+        if reason:
+            refused[name] = reason
+            continue
+        A, B = layer.lora_A[adapter_name].weight, layer.lora_B[adapter_name].weight
+        if A.device.type == "meta" or B.device.type == "meta":
+            raise ValueError(
+                f"the adapter of layer {name} is on the meta device and has no memory to write to; make the model or "
+                "the adapter without low_cpu_mem_usage or init_empty_weights"
+            )
+        if A.shape[0] > A.shape[1]:
+            raise ValueError(f"layer {name} has rank {A.shape[0]}, above its input width {A.shape[1]}: lower its rank")
+        served[name] = AdaptedLayer(layer.get_base_layer(), A, B, layer.scaling[adapter_name])
+    if not served:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
+        raise ValueError(f"no layer of the adapter can be initialised by LoRA-DA ({reasons})")
+    return served, refused
+
+
+def _check_config(model: nn.Module, adapter_name: str) -> None:
+    configs = getattr(getattr(model, "_orig_mod", model), "peft_config", None)
+    config = configs.get(adapter_name) if isinstance(configs, dict) else None
+    init = getattr(config, "init_lora_weights", True)
+    if isinstance(init, str) and init.startswith(_CHANGES_THE_BASE):
+        raise ValueError(
+            f"the adapter was made with init_lora_weights={init!r}, which changes the base weights; "
+            "make it with init_lora_weights=True, on an untouched base"
+        )
+
+
+def _cannot_serve(layer: LoraLayer, adapter_name: str) -> str | None:
+    if adapter_name in getattr(layer, "lora_variant", {}):
+        variant = type(layer.lora_variant[adapter_name]).__name__
+        return f"uses a variant of LoRA ({variant}, such as DoRA) whose step from W is not s·B·A"
+    linear = adapter_name in layer.lora_A and isinstance(layer.lora_A[adapter_name], nn.Linear)
+    # MultiheadAttention never calls the layer that it adapts, and ParamWrapper adapts a parameter, not a layer.
+    if not linear or type(layer).__name__ in ("MultiheadAttention", "ParamWrapper"):
+        return f"is no linear layer ({type(layer.get_base_layer()).__name__})"
+    return None
+
+
+def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """All linear layers of a plain model but its output head, as ``target_modules="all-linear"`` has it."""
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if (isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D") and module is not head
+    }
+
+
+@contextmanager
+def adapters_disabled(model: nn.Module) -> Iterator[None]:
+    """Disable every adapter of every layer; enable those again that were, with their ``requires_grad`` as before."""
+    required_grad = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    layers = [m for m in model.modules() if isinstance(m, BaseTunerLayer) and not m.disable_adapters]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+        for parameter, required in required_grad.items():
+            parameter.requires_grad_(required)
+
+
+def identity_of(model: nn.Module) -> ModelIdentity:
+    """What identifies a base model: its name, its revision, and some entries of its input embedding."""
+    config = getattr(model, "config", None)
+    name, revision = getattr(config, "_name_or_path", None), getattr(config, "_commit_hash", None)
+    try:
+        weight = model.get_input_embeddings().weight  # type: ignore[operator]
+    except (AttributeError, NotImplementedError):  # a model of another library, or one without a single embedding
+        weight = None
+    signature = torch.zeros(0)
+    if isinstance(weight, Tensor) and weight.is_floating_point() and weight.device.type != "meta":
+        entries = weight.detach().flatten()
+        signature = entries[:: max(1, len(entries) // 256)][:256].float().cpu()
+    return ModelIdentity(name or None, revision, signature)

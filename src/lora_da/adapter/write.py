@@ -1,0 +1,35 @@
+"""Writing A and B into the parameters that PEFT made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from lora_da.adapter.layers import AdaptedLayer
+
+
+def write_factors(layers: Mapping[str, AdaptedLayer], factors: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+    """Copy lora_A and lora_B into place.
+
+    The parameters stay the same objects, since optimisers, tied weights and shards hold on to them. Everything is
+    checked before the first write, so that an error leaves the adapter as it was.
+
+    Args:
+        layers: The adapted layers, by name.
+        factors: lora_A (r, d_in) and lora_B (d_out, r), by the name of the layer.
+
+    Raises:
+        ValueError: A factor has another shape than its parameter, or is not finite in the parameter's precision.
+    """
+    for name, pair in factors.items():
+        for factor, parameter in zip(pair, (layers[name].A, layers[name].B), strict=True):
+            if factor.shape != parameter.shape:
+                raise ValueError(f"layer {name}: {tuple(factor.shape)} can't be written to {tuple(parameter.shape)}")
+            if not bool(torch.isfinite(factor.to(parameter.dtype)).all()):
+                raise ValueError(f"layer {name}: its starting point exceeds the range of {parameter.dtype}")
+    with torch.no_grad():
+        for name, pair in factors.items():
+            for factor, parameter in zip(pair, (layers[name].A, layers[name].B), strict=True):
+                parameter.copy_(factor)

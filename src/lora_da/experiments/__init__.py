@@ -1,0 +1,1 @@
+"""Running and judging methods: models, data, training, evaluation."""

@@ -1,0 +1,323 @@
+"""From a file or a Hugging Face data set to tokenised examples with a loss mask, and to padded batches."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import hashlib
+import json
+import tempfile
+import uuid
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from torch import Tensor
+
+__all__ = ["Columns", "collator", "fingerprint", "load_rows", "resolve_columns", "tokenize"]
+
+_IGNORED = -100
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+
+
+def load_rows(source: str, split: str = "train") -> datasets.Dataset:
+    """Read a data set from a local file, or from the hub.
+
+    Cells of CSV and TSV files are kept as text: "007" stays "007", and "NA" does not become a missing value.
+
+    Args:
+        source: A JSON Lines, JSON (a list of records), CSV, TSV or Parquet file, told by its suffix; anything else is
+            the id of a Hugging Face data set.
+        split: Split of a hub data set. A file is one split, so this has no say there.
+
+    Raises:
+        FileNotFoundError: If a name with one of these suffixes is no file, or the hub cannot give the data set.
+        ValueError: If the suffix of a file is unknown, the file cannot be read, or there are no rows.
+    """
+    path = Path(source)
+    if path.suffix.lower() in _SUFFIXES:
+        rows = _read_file(path)
+    elif path.is_file():
+        raise ValueError(f"{source} has a suffix that is not known; the data files read here are {_SUFFIXES}.")
+    else:
+        try:
+            rows = datasets.load_dataset(source, split=split)
+        except Exception as error:  # the hub client's errors share no base class
+            raise FileNotFoundError(
+                f"There is no file {source}, and split {split!r} of a Hugging Face data set of this name could not be "
+                f"loaded ({error}). Check the path, or the data set's name, its split and the connection."
+            ) from error
+    if len(rows) == 0:
+        raise ValueError(f"{source} holds no rows; give a data set with at least one example.")
+    return rows
+
+
+def _read_file(path: Path) -> datasets.Dataset:
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no data file {path}; check the path.")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} is empty; give a data set with at least one example.")
+    suffix = path.suffix.lower()
+    try:
+        if suffix in _SEPARATORS:
+            return _read_table(path, _SEPARATORS[suffix])
+        # A cache of our own that goes away at once: the shared one would fill with copies of local files.
+        with tempfile.TemporaryDirectory() as cache:
+            options: dict[str, Any] = {"cache_dir": cache, "keep_in_memory": True}
+            if suffix == ".parquet":
+                return datasets.Dataset.from_parquet(str(path), **options)
+            return datasets.Dataset.from_json(str(path), **options)
+    except Exception as error:  # csv, pyarrow and datasets each raise their own, StopIteration among them
+        if "corresponds to no data" in str(error):  # how datasets reports a file of zero records
+            raise ValueError(f"{path} holds no rows; give a data set with at least one example.") from error
+        raise ValueError(f"{path} could not be read as {suffix[1:].upper()}: {error.__cause__ or error}") from error
+
+
+def _read_table(path: Path, separator: str) -> datasets.Dataset:
+    """A CSV or TSV file, all cells text; pandas would guess types and let cells of uneven rows slip sideways."""
+    csv.field_size_limit(2**31 - 1)  # long texts are nothing unusual here
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.reader(stream, delimiter=separator)
+        names = next(reader)
+        columns: dict[str, list[str]] = {name: [] for name in names}
+        for cells in reader:
+            if not cells:  # a blank line
+                continue
+            if len(cells) != len(columns):
+                raise ValueError(f"line {reader.line_num} has {len(cells)} cells under {len(columns)} column names")
+            for name, cell in zip(names, cells, strict=True):
+                columns[name].append(cell)
+    return datasets.Dataset.from_dict(columns)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns hold what; ``None`` where there is no such column.
+
+    Attributes:
+        prompt: What the model is given: text, or a list of messages.
+        completion: What it should answer, of the same type.
+        text: Whole text to learn.
+        messages: Whole conversations that end with the assistant's message.
+    """
+
+    prompt: str | None = None
+    completion: str | None = None
+    text: str | None = None
+    messages: str | None = None
+
+
+def resolve_columns(available: Sequence[str], requested: Columns) -> Columns:
+    """Check the columns asked for, or recognise the usual ones.
+
+    Args:
+        available: Names of the columns there are.
+        requested: Names asked for. With none, ``messages``, ``prompt`` and ``completion``, then ``text`` are tried.
+
+    Returns:
+        Columns of exactly one kind: ``messages``, ``prompt`` with ``completion``, or ``text``.
+
+    Raises:
+        ValueError: If a name is not there, the names do not make one kind, or nothing is recognised.
+    """
+    there = ", ".join(available)
+    named = {field.name: getattr(requested, field.name) for field in fields(requested)}
+    named = {role: name for role, name in named.items() if name is not None}
+    for role, name in named.items():
+        if name not in available:
+            raise ValueError(f"There is no column {name!r} for the {role}; the columns are: {there}.")
+    if set(named) in ({"messages"}, {"prompt", "completion"}, {"text"}):
+        return requested
+    if len(set(named) & {"prompt", "completion"}) == 1 and len(named) == 1:
+        given, missing = ("prompt", "completion") if "prompt" in named else ("completion", "prompt")
+        raise ValueError(
+            f"A {given} column is named but no {missing} column; name it with --{missing}-column. "
+            f"The columns are: {there}."
+        )
+    if named:
+        raise ValueError(
+            f"Columns for {', '.join(named)} are named at once; name prompt and completion, or text, or messages."
+        )
+    if "messages" in available:
+        return Columns(messages="messages")
+    if "prompt" in available and "completion" in available:
+        return Columns(prompt="prompt", completion="completion")
+    if "text" in available:
+        return Columns(text="text")
+    raise ValueError(
+        f"None of the columns messages, prompt with completion, or text is there; the columns are: {there}. Name the "
+        "right ones with --prompt-column and --completion-column, or with --text-column."
+    )
+
+
+def tokenize(rows: datasets.Dataset, tokenizer: Any, columns: Columns, max_length: int) -> datasets.Dataset:
+    """Tokenise every row and mark the tokens the loss counts.
+
+    The loss counts all of a text and its EOS token; the completion of a prompt and its EOS token; the last assistant
+    message of a conversation, with whatever the chat template closes it with. A prompt and its completion are joined
+    as they are where whitespace meets, else with a line break, which belongs to the prompt. A token that reaches past
+    the prompt's end belongs to the completion.
+
+    Args:
+        rows: The data set.
+        tokenizer: A Hugging Face tokenizer. It decides about BOS.
+        columns: From `resolve_columns`.
+        max_length: Longer examples lose their end.
+
+    Returns:
+        Lists of int in the columns ``input_ids``, ``attention_mask`` and ``labels``; labels equal the input ids where
+        the loss counts and are -100 elsewhere. Examples with nothing to learn from within ``max_length`` are left
+        out, with a warning.
+
+    Raises:
+        ValueError: If a row is incomplete or malformed (the message names it), the tokenizer lacks what the data
+            need, or nothing is left.
+    """
+    if max_length < 2:
+        raise ValueError(f"max_length is {max_length}, and an example needs at least 2 tokens to learn from.")
+    roles = {field.name: getattr(columns, field.name) for field in fields(columns)}
+    roles = {role: name for role, name in roles.items() if name is not None}
+
+    def encode(batch: Mapping[str, list[Any]], indices: list[int]) -> dict[str, list[list[int]]]:
+        examples: dict[str, list[list[int]]] = {"input_ids": [], "attention_mask": [], "labels": []}
+        for position, index in enumerate(indices):
+            ids, labels = _encode_row({role: batch[name][position] for role, name in roles.items()}, index, tokenizer)
+            ids, labels = ids[:max_length], labels[:max_length]
+            # A causal model predicts no first token, so a label there is no label.
+            if any(label != _IGNORED for label in labels[1:]):
+                examples["input_ids"].append(ids)
+                examples["attention_mask"].append([1] * len(ids))
+                examples["labels"].append(labels)
+        return examples
+
+    integers = datasets.List(datasets.Value("int64"))
+    examples = rows.map(
+        encode,
+        batched=True,
+        with_indices=True,
+        remove_columns=rows.column_names,
+        features=datasets.Features(dict.fromkeys(("input_ids", "attention_mask", "labels"), integers)),
+        keep_in_memory=True,
+        load_from_cache_file=False,
+        # The name of a cache entry, which nothing reads here; datasets would otherwise pickle the tokenizer for it.
+        new_fingerprint=uuid.uuid4().hex,
+        desc="Tokenising",
+    )
+    dropped = len(rows) - len(examples)
+    advice = f"of {len(rows)} examples have no token to learn from within {max_length} tokens; raise the maximum length"
+    if len(examples) == 0:
+        raise ValueError(f"All {advice}.")
+    if dropped:
+        warnings.warn(f"{dropped} {advice} to keep them. They are left out.", stacklevel=2)
+    return examples
+
+
+def _encode_row(row: Mapping[str, Any], index: int, tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Input ids and labels of one row, before truncation; the row's keys are roles, not column names."""
+    for role, value in row.items():
+        if value is None:
+            raise ValueError(f"Row {index} has no {role}; complete it or leave the row out.")
+    types = {type(value) for value in row.values()}
+    if types != {list if "messages" in row else str} and not ("prompt" in row and types == {list}):
+        found = ", ".join(f"{role} of type {type(value).__name__}" for role, value in row.items())
+        raise ValueError(
+            f"Row {index} has {found}; text and prompt with completion must be strings, messages (or prompt and "
+            "completion of a conversation) lists of messages."
+        )
+    if types == {list}:
+        messages = row["messages"] if "messages" in row else row["prompt"] + row["completion"]
+        whole, start = _render(messages, index, tokenizer)
+        return _split_labels(whole, start, tokenizer, special=False)
+    if tokenizer.eos_token_id is None:
+        raise ValueError("The tokenizer has no EOS token to end the examples with; set tokenizer.eos_token.")
+    if "text" in row:
+        ids = _with_eos(tokenizer(row["text"], verbose=False)["input_ids"], tokenizer)
+        return ids, list(ids)
+    prompt, completion = row["prompt"], row["completion"]
+    if not completion.strip():
+        raise ValueError(f"Row {index} has an empty completion; complete it or leave the row out.")
+    if prompt and not prompt[-1].isspace() and not completion[0].isspace():
+        prompt += "\n"
+    ids, labels = _split_labels(prompt + completion, len(prompt), tokenizer, special=True)
+    ids = _with_eos(ids, tokenizer)
+    return ids, [*labels[: len(ids) - 1], ids[-1]]
+
+
+def _render(messages: list[dict[str, Any]], index: int, tokenizer: Any) -> tuple[str, int]:
+    """A conversation as text, and where the last message's content starts in it."""
+    if tokenizer.chat_template is None:
+        raise ValueError("The data are conversations but the tokenizer has no chat template; set one, or use text.")
+    # Columns of records hold every key in every record; templates ask whether a key is there at all.
+    messages = [{key: value for key, value in message.items() if value is not None} for message in messages]
+    if len(messages) < 2 or messages[-1].get("role") != "assistant":
+        raise ValueError(f"Row {index} is no conversation that ends with the assistant's answer to a message.")
+    if not messages[-1].get("content") and "tool_calls" not in messages[-1]:
+        raise ValueError(f"Row {index} ends with an empty message of the assistant; complete it or leave the row out.")
+    whole = tokenizer.apply_chat_template(messages, tokenize=False)
+    prefix = tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
+    if not whole.startswith(prefix):
+        raise ValueError(
+            f"Row {index}: the chat template does not render a conversation as its beginning followed by the last "
+            "answer, so the answer cannot be told apart; use a template that does, or prompt and completion as text."
+        )
+    return whole, len(prefix)
+
+
+def _split_labels(whole: str, start: int, tokenizer: Any, *, special: bool) -> tuple[list[int], list[int]]:
+    """Input ids of a text, and labels for the tokens that reach past character ``start``."""
+    if tokenizer.is_fast:
+        encoded = tokenizer(whole, add_special_tokens=special, return_offsets_mapping=True, verbose=False)
+        ids = list(encoded["input_ids"])
+        return ids, [
+            token if end > start else _IGNORED for token, (_, end) in zip(ids, encoded["offset_mapping"], strict=True)
+        ]
+    prompt = list(tokenizer(whole[:start], add_special_tokens=special, verbose=False)["input_ids"])
+    if special and prompt and prompt[-1] == tokenizer.eos_token_id:  # of a tokenizer that ends every text with EOS
+        prompt.pop()
+    completion = list(tokenizer(whole[start:], add_special_tokens=False, verbose=False)["input_ids"])
+    return prompt + completion, [_IGNORED] * len(prompt) + completion
+
+
+def _with_eos(ids: list[int], tokenizer: Any) -> list[int]:
+    return list(ids) if ids and ids[-1] == tokenizer.eos_token_id else [*ids, tokenizer.eos_token_id]
+
+
+def collator(tokenizer: Any) -> Callable[[list[dict[str, list[int]]]], dict[str, Tensor]]:
+    """Make a function that pads examples on the right into a batch.
+
+    Args:
+        tokenizer: Gives the padding token, or the EOS token in its place; it is not changed.
+
+    Returns:
+        A function from examples of `tokenize` to ``input_ids``, ``attention_mask`` and ``labels``, each (B, S) int64.
+
+    Raises:
+        ValueError: If the tokenizer has neither token.
+    """
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    if pad is None:
+        raise ValueError("The tokenizer has neither a padding nor an EOS token to pad with; set tokenizer.pad_token.")
+    # A partial of a module's function, as loader processes need to pickle it.
+    return functools.partial(_collate, {"input_ids": pad, "attention_mask": 0, "labels": _IGNORED})
+
+
+def _collate(fillers: Mapping[str, int], examples: list[dict[str, list[int]]]) -> dict[str, Tensor]:
+    width = max(len(example["input_ids"]) for example in examples)
+    return {
+        name: torch.tensor([list(row[name]) + [filler] * (width - len(row[name])) for row in examples])
+        for name, filler in fillers.items()
+    }
+
+
+def fingerprint(rows: datasets.Dataset) -> str:
+    """SHA-256 of the rows' content and order, as hex digits, whichever file or cache they came from."""
+    digest = hashlib.sha256()
+    for row in rows.with_format(None):
+        line = json.dumps(row, sort_keys=True, separators=(",", ":"), default=str)
+        digest.update(line.encode() + b"\n")
+    return digest.hexdigest()

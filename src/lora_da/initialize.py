@@ -1,0 +1,322 @@
+"""The calls that join the stages: statistics from a model, and a LoRA adapter from statistics."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from lora_da.adapter.layers import (
+    AdaptedLayer,
+    adapted_layers,
+    adapters_disabled,
+    base_model_of,
+    identity_of,
+    linear_layers,
+)
+from lora_da.adapter.write import write_factors
+from lora_da.config import LoraDAConfig
+from lora_da.report import InitializationReport, LayerReport
+from lora_da.solver.factors import DampedFactor, SolverError
+from lora_da.solver.scale import scaled_factors
+from lora_da.solver.solve import LayerInit, factorise_input, solve_layer
+from lora_da.statistics.batches import take_examples
+from lora_da.statistics.collect import calibration_loss, collect
+from lora_da.statistics.config import CollectionConfig
+from lora_da.statistics.losses import ExampleLoss
+from lora_da.statistics.quiet import random_state_kept
+from lora_da.statistics.sums import ModelIdentity, Statistics
+
+Batches = Iterable[Mapping[str, Any]]
+
+
+def collect_statistics(
+    model: nn.Module,
+    dataloader: Batches,
+    collection_config: CollectionConfig | None = None,
+    *,
+    max_examples: int = 256,
+    adapter_name: str = "default",
+    example_loss: ExampleLoss | None = None,
+    progress: bool = True,
+) -> Statistics:
+    """Collect the sums that LoRA-DA needs, by one forward and one backward pass with every parameter frozen.
+
+    The model is left exactly as it was, and so are all random states.
+
+    Args:
+        model: A PEFT model, whose adapted layers are served with all adapters disabled; or a plain model, all of whose
+            linear layers but the output head are.
+        dataloader: Any iterable of mappings with ``labels`` and the model's inputs, such as a torch ``DataLoader``.
+        collection_config: What to collect.
+        max_examples: How many examples to read; the paper takes 256.
+        adapter_name: The adapter whose layers are served.
+        example_loss: A function of (model output, batch) that returns each example's loss in nats, (B,), for models
+            whose loss is not known: language models and classifiers of transformers need none.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The sums, which can be saved, loaded, added and solved for any rank.
+
+    Raises:
+        ValueError: The data or the adapter can't be used; the message says what is wrong and where.
+        TypeError: A batch is no mapping.
+    """
+    base = base_model_of(model)
+    if base is getattr(model, "_orig_mod", model) and not hasattr(model, "peft_config"):
+        layers = linear_layers(base)
+        if not layers:
+            raise ValueError(f"{type(base).__name__} has no linear layer")
+    else:
+        layers = {name: layer.base for name, layer in adapted_layers(model, adapter_name)[0].items()}
+    with adapters_disabled(base):
+        return collect(
+            base,
+            layers,
+            dataloader,
+            collection_config or CollectionConfig(),
+            max_examples=max_examples,
+            identity=identity_of(base),
+            example_loss=example_loss,
+            progress=progress,
+        )
+
+
+def initialize_lora_da_weights(
+    peft_model: nn.Module,
+    dataloader: Batches | None = None,
+    config: LoraDAConfig | None = None,
+    *,
+    statistics: Statistics | None = None,
+    adapter_name: str = "default",
+    max_examples: int = 256,
+    measure_loss: bool = True,
+    example_loss: ExampleLoss | None = None,
+    progress: bool = True,
+) -> InitializationReport:
+    """Initialise a LoRA adapter from data, in place. The base weights are not touched.
+
+    Rank and scaling come from each layer, so ``rank_pattern``, ``alpha_pattern`` and rslora work.
+
+    Args:
+        peft_model: A model with a fresh LoRA adapter (``init_lora_weights=True``).
+        dataloader: The calibration examples, see :func:`collect_statistics`. Beside ``statistics`` it serves only to
+            measure the loss.
+        config: The settings; the default is the best that has been measured.
+        statistics: Statistics collected before, perhaps on another copy of the model (in another precision).
+        adapter_name: Which adapter.
+        max_examples: How many examples to read.
+        measure_loss: Also measure the loss with the new adapter, by one forward pass over the same examples.
+        example_loss: See :func:`collect_statistics`.
+        progress: Whether to show progress bars.
+
+    Returns:
+        What was done, layer by layer.
+
+    Raises:
+        ValueError: The adapter, the data, the statistics or the settings can't be used; the adapter is then unchanged.
+    """
+    config = config or LoraDAConfig()
+    layers, kept_default = adapted_layers(peft_model, adapter_name)
+    base = base_model_of(peft_model)
+    device = next(iter(layers.values())).A.device
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    seconds: dict[str, float] = {}
+    notices: list[str] = []
+
+    started = time.perf_counter()
+    batches: list[dict[str, Any]] = []
+    if dataloader is not None:
+        with random_state_kept(dataloader):
+            batches = list(take_examples(dataloader, max_examples))
+    if statistics is None:
+        if dataloader is None:
+            raise ValueError("give a data loader or statistics: there is nothing to initialise from")
+        statistics = collect_statistics(
+            peft_model,
+            batches,
+            config.collection,
+            max_examples=max_examples,
+            adapter_name=adapter_name,
+            example_loss=example_loss,
+            progress=progress,
+        )
+        statistics = dataclasses.replace(statistics, population_size=_length(dataloader))
+        seconds["statistics"] = time.perf_counter() - started
+    check_statistics(statistics, config, layers, identity_of(base))
+    population = config.population_size or statistics.population_size
+
+    started = time.perf_counter()
+    config = dataclasses.replace(config, population_size=population)
+    ranks = {name: layer.rank for name, layer in layers.items()}
+    inits, unsolved = solve_layers(statistics, ranks, config, progress=progress)
+    kept_default |= unsolved
+    if not inits:
+        raise ValueError(f"no layer could be initialised; the first reason: {next(iter(kept_default.values()))}")
+    if any(bool(layers[name].B.any()) for name in inits):
+        notices.append("lora_B was not zero: the adapter had been trained or initialised before, and is overwritten")
+    factors = {
+        name: scaled_factors(
+            init, scaling=layers[name].scaling, init_scale=config.init_scale, stable_gamma=config.stable_gamma
+        )
+        for name, init in inits.items()
+    }
+    write_factors(layers, factors)
+    seconds["solve"] = time.perf_counter() - started
+
+    loss_before = statistics.loss_sum / statistics.examples
+    loss_after = None
+    if measure_loss and batches:
+        started = time.perf_counter()
+        input_device = next(iter(layers.values())).base.weight.device
+        loss_after = calibration_loss(
+            base, batches, statistics.config, device=input_device, example_loss=example_loss, progress=progress
+        )
+        seconds["loss"] = time.perf_counter() - started
+    reports = {
+        name: LayerReport.of(init, tokens=statistics.tokens[name], scaling=layers[name].scaling)
+        for name, init in inits.items()
+    }
+    notices += _notices(reports, kept_default, loss_before, loss_after)
+    for notice in notices:
+        warnings.warn(notice, stacklevel=2)
+    if population is None and config.variance_weight:
+        notices.append(
+            "the population size N is not known; its variance term is left out, which hardly matters beside the "
+            "sample correction (set LoraDAConfig.population_size to include it)"
+        )
+    return InitializationReport(
+        layers=reports,
+        kept_default=kept_default,
+        examples=statistics.examples,
+        population_size=population,
+        loss_before=loss_before,
+        loss_after=loss_after,
+        seconds=seconds,
+        peak_memory_bytes=_peak_memory(device),
+        batch_dependent=statistics.batch_dependent,
+        notices=tuple(notices),
+        config=config,
+    )
+
+
+def solve_layers(
+    statistics: Statistics, ranks: Mapping[str, int], config: LoraDAConfig, *, progress: bool = True
+) -> tuple[dict[str, LayerInit], dict[str, str]]:
+    """Solve some layers, factorising the input factor once for all layers that share it.
+
+    Args:
+        statistics: Their sums.
+        ranks: The rank of each layer, by name.
+        config: The settings.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The solutions by name, and the reasons why other layers have none.
+
+    Raises:
+        SolverError: The statistics of a layer are unusable; the message names it.
+    """
+    solved: dict[str, LayerInit] = {}
+    unsolved = {name: "has no statistics: no token reached it" for name in ranks if name not in statistics.tokens}
+    group, factor = None, None
+    # Layers of one group next to each other, so that one factorisation at a time is held.
+    todo = sorted(ranks.keys() - unsolved.keys(), key=statistics.layers.index)
+    first_of_group = {statistics.input_groups[name]: index for index, name in reversed(list(enumerate(todo)))}
+    todo.sort(key=lambda name: first_of_group[statistics.input_groups[name]])
+    for name in tqdm(todo, desc="solve", unit="layer", disable=not progress):
+        layer = statistics[name]
+        try:
+            if factor is None or statistics.input_groups[name] != group:
+                factor = None  # freed before the next one is made
+                factor, group = factorise_input(layer, config), statistics.input_groups[name]
+            init = solve_layer(layer, ranks[name], config, input_factor=factor)
+        except SolverError as error:
+            raise SolverError(f"layer {name}: {error}") from error
+        if init is None:
+            unsolved[name] = "has a gradient of zero: the data say nothing about it"
+        else:
+            solved[name] = init
+    return {name: solved[name] for name in ranks if name in solved}, unsolved
+
+
+def check_statistics(
+    statistics: Statistics, config: LoraDAConfig, layers: Mapping[str, AdaptedLayer], model: ModelIdentity
+) -> None:
+    """Check that statistics belong to a model and to the settings.
+
+    Raises:
+        ValueError: They don't; the message says in what.
+    """
+    for name in ("loss_reduction", "counted_tokens"):
+        collected, asked = getattr(statistics.config, name), getattr(config.collection, name)
+        if collected != asked:
+            raise ValueError(
+                f"the statistics were collected with {name}={collected!r}, the settings ask for {asked!r}: collect "
+                "anew, or give a LoraDAConfig whose collection is that of the statistics"
+            )
+    if not statistics.model.matches(model):
+        raise ValueError(f"the statistics belong to another model ({statistics.model.name}) than this ({model.name})")
+    for name, layer in layers.items():
+        if name in statistics.tokens:
+            shape = tuple(statistics.gradient_sums[name].shape)
+            wanted = (layer.B.shape[0], layer.A.shape[1])
+            if shape != wanted:
+                raise ValueError(f"the statistics of layer {name} have shape {shape}, the layer has {wanted}")
+    if not any(name in statistics.tokens for name in layers):
+        raise ValueError(
+            f"the statistics know none of the adapted layers: they have {statistics.layers[:3]}…, the adapter "
+            f"{list(layers)[:3]}…"
+        )
+
+
+def _length(dataloader: Any) -> int | None:
+    dataset = getattr(dataloader, "dataset", None)
+    return len(dataset) if hasattr(dataset, "__len__") else None
+
+
+def _notices(
+    reports: Mapping[str, LayerReport], kept_default: Mapping[str, str], before: float, after: float | None
+) -> list[str]:
+    notices = []
+    if kept_default:
+        named = "; ".join(f"{name} {reason}" for name, reason in kept_default.items())
+        notices.append(f"{len(kept_default)} layer(s) keep PEFT's default init: {named}")
+    few = [name for name, layer in reports.items() if layer.tokens_per_input_dimension < 1]
+    if few:
+        least = min(reports[name].tokens_per_input_dimension for name in few)
+        notices.append(
+            f"{len(few)} layer(s) saw fewer tokens than they have input dimensions (least: {least:.2f} tokens per "
+            "dimension), so that damping decides much of the result: use more or longer examples"
+        )
+    raised = [name for name, layer in reports.items() if layer.damping_raised]
+    if raised:
+        notices.append(
+            f"a Fisher factor of {len(raised)} layer(s) was not positive definite in float64 and its damping was "
+            f"raised, first in {raised[0]}: see damping in the report, or ask for more damping"
+        )
+    if after is not None and not after <= before:
+        notices.append(
+            f"the calibration loss rose from {before:.4f} to {after:.4f}: the starting point is too long a step; use "
+            'init_scale="activations" or "stable", or a larger stable_gamma'
+        )
+    return notices
+
+
+def _peak_memory(device: torch.device) -> int | None:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ModuleNotFoundError:  # not on Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

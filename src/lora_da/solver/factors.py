@@ -1,0 +1,141 @@
+"""Numerics of the Fisher factors: damping, scaling, factorisation, and the diagonal that the output factor gives.
+
+Z spans ten and more orders of magnitude (massive activations), so it is scaled by its own diagonal before it is
+factorised, in float64. Damping always means the unscaled factor; the scaling is only a change of variables.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+DampingMode = Literal["relative", "absolute"]
+
+_RAISES = 20
+
+
+class SolverError(ValueError):
+    """The linear algebra of a layer can't be done; the message says why."""
+
+
+@dataclass(frozen=True)
+class DampedFactor:
+    """A factorised F_λ = F + λ·I, for a symmetric positive semi-definite F of shape (d, d).
+
+    Attributes:
+        matrix: F, float64.
+        damping: The λ really used.
+        raised: How often the factorisation failed and λ was raised, before it succeeded.
+        scale: D⁻¹ᐟ² with D = diag(F_λ), (d,).
+        cholesky: L with L Lᵀ = D⁻¹ᐟ² F_λ D⁻¹ᐟ², (d, d).
+    """
+
+    matrix: Tensor
+    damping: float
+    raised: int
+    scale: Tensor
+    cholesky: Tensor
+
+    def solve(self, right: Tensor) -> Tensor:
+        """F_λ⁻¹ X for X of shape (d, k)."""
+        return self.scale[:, None] * torch.cholesky_solve(self.scale[:, None] * right, self.cholesky)
+
+    def times(self, right: Tensor) -> Tensor:
+        """F X, without damping, for X of shape (d, k)."""
+        return self.matrix @ right
+
+    def inverse_diagonal(self) -> Tensor:
+        """The diagonal of F_λ⁻¹, (d,)."""
+        inverse = torch.linalg.solve_triangular(self.cholesky, torch.diag(self.scale), upper=False)
+        return inverse.square().sum(0)
+
+
+def absolute_damping(diagonal: Tensor, damping: float, mode: DampingMode) -> float:
+    """λ, from a damping relative to the mean eigenvalue (= the mean of the diagonal) or as it is.
+
+    Args:
+        diagonal: The diagonal of the factor, (d,).
+        damping: The number in the configuration.
+        mode: Which of the two it is.
+    """
+    return damping * float(diagonal.mean()) if mode == "relative" else damping
+
+
+def factorise(matrix: Tensor, damping: float, mode: DampingMode) -> DampedFactor:
+    """Damp and factorise a Fisher factor.
+
+    If rounding has made F_λ indefinite, λ is raised tenfold until it is not; the result says how often.
+
+    Args:
+        matrix: F, (d, d), symmetric, float64.
+        damping: See :func:`absolute_damping`.
+        mode: The same.
+
+    Raises:
+        SolverError: F is zero or not finite, or no damping helps.
+    """
+    diagonal = matrix.diagonal()
+    mean = float(diagonal.mean())
+    if not bool(torch.isfinite(matrix).all()):
+        raise SolverError("a Fisher factor is not finite")
+    if mean <= 0:
+        raise SolverError("a Fisher factor is zero: nothing reached the layer")
+    absolute = absolute_damping(diagonal, damping, mode)
+    for raised in range(_RAISES):
+        factor = _try_cholesky(matrix, absolute)
+        if factor is not None:
+            return DampedFactor(matrix, absolute, raised, *factor)
+        absolute = max(10 * absolute, 1e-12 * mean)
+    raise SolverError(f"a Fisher factor is not positive definite even with damping {absolute:.1e}: it is no covariance")
+
+
+def _try_cholesky(matrix: Tensor, damping: float) -> tuple[Tensor, Tensor] | None:
+    diagonal = matrix.diagonal() + damping
+    if not bool((diagonal > 0).all()):
+        return None
+    scale = diagonal.rsqrt()
+    scaled = scale[:, None] * matrix * scale
+    scaled.diagonal().fill_(1.0)
+    cholesky, status = torch.linalg.cholesky_ex(scaled)
+    # A pivot of rounding's size means that the factor exists by luck only: its inverse would be noise.
+    enough = float(cholesky.diagonal().min()) ** 2 > len(matrix) * torch.finfo(matrix.dtype).eps
+    return (scale, cholesky) if int(status) == 0 and enough else None
+
+
+def inverse_of_diagonal(diagonal: Tensor, damping: float, mode: DampingMode) -> tuple[Tensor, float]:
+    """y⁻ = 1/(Y_ii + λ') ("inverse of the diagonal", ``method.md`` section 3).
+
+    Args:
+        diagonal: diag(Y), (d_out,), float64.
+        damping: See :func:`absolute_damping`.
+        mode: The same.
+
+    Returns:
+        y⁻, (d_out,), and the λ' used.
+
+    Raises:
+        SolverError: Without damping, an entry of the diagonal is zero; or all are.
+    """
+    absolute = absolute_damping(diagonal, damping, mode)
+    damped = diagonal + absolute
+    if not bool((damped > 0).all()) or not bool(torch.isfinite(damped).all()):
+        raise SolverError("the output factor has zero or non-finite entries; use an output damping above 0")
+    return damped.reciprocal(), absolute
+
+
+def diagonal_of_inverse(matrix: Tensor, damping: float, mode: DampingMode) -> tuple[Tensor, float, int]:
+    """y⁻ = [(Y + λ'·I)⁻¹]_ii ("diagonal of the inverse", ``method.md`` section 3).
+
+    Args:
+        matrix: Y, (d_out, d_out), float64.
+        damping: See :func:`absolute_damping`.
+        mode: The same.
+
+    Returns:
+        y⁻, (d_out,), the λ' used, and how often it was raised.
+    """
+    factor = factorise(matrix, damping, mode)
+    return factor.inverse_diagonal(), factor.damping, factor.raised

@@ -1,0 +1,53 @@
+"""From a layer's solution to the two matrices that a LoRA layer holds.
+
+A LoRA layer computes W a + s·B A a. "theory" makes s·B A = Δ AᵀA, the displacement within the subspace; "stable" and
+"activations" make B A = Δ AᵀA/(σ·γ), whose size depends neither on the data's scale nor on s.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lora_da.solver.solve import LayerInit
+
+# Directions in which the inputs hardly vary would otherwise get rows of A of any length.
+_EIGENVALUE_FLOOR = 1e-4
+
+
+def scaled_factors(
+    init: LayerInit,
+    *,
+    scaling: float,
+    init_scale: Literal["theory", "stable", "activations"],
+    stable_gamma: float,
+) -> tuple[Tensor, Tensor]:
+    """lora_A and lora_B of one layer (``method.md`` sections 3 and 4).
+
+    With γ = stable_gamma, σ the largest singular value of Δ, M = A Z Aᵀ and c² = tr(Z)/(3·d_in), the mean square that
+    the low-rank activations of LoRA's usual A have:
+
+        "theory"        A                     Δ Aᵀ / s
+        "stable"        A/√γ                  Δ Aᵀ / (σ·√γ)
+        "activations"   c · M⁻¹ᐟ² A           Δ Aᵀ M¹ᐟ² / (c·σ·γ)
+
+    Args:
+        init: The layer's solution.
+        scaling: PEFT's s.
+        init_scale: Which row of the table.
+        stable_gamma: γ.
+
+    Returns:
+        lora_A, (r, d_in), and lora_B, (d_out, r), float64.
+    """
+    if init_scale == "theory":
+        return init.A, init.delta_A / scaling
+    if init_scale == "stable":
+        return init.A / stable_gamma**0.5, init.delta_A / (init.delta_norm * stable_gamma**0.5)
+    eigenvalues, rotation = torch.linalg.eigh(init.activation_covariance)
+    roots = eigenvalues.clamp(min=_EIGENVALUE_FLOOR * float(eigenvalues.max())).sqrt()
+    size = (init.input_mean_square / 3) ** 0.5
+    whiten, colour = (rotation / roots) @ rotation.mT, (rotation * roots) @ rotation.mT
+    return size * (whiten @ init.A), init.delta_A @ colour / (size * init.delta_norm * stable_gamma)

@@ -1,0 +1,233 @@
+"""One forward and one backward pass over the examples, with every parameter frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from lora_da.statistics.batches import batch_size, labels_of, model_inputs, take_examples
+from lora_da.statistics.config import CollectionConfig
+from lora_da.statistics.hooks import Recorder
+from lora_da.statistics.losses import ExampleLoss, example_losses, label_alignment, predicting_positions
+from lora_da.statistics.positions import Positions, Rows, decoder_positions
+from lora_da.statistics.quiet import quiet, random_state_kept
+from lora_da.statistics.sums import ModelIdentity, Statistics
+
+# Gradients of summed losses are of the order of 1e-3 and reach down to 1e-8, where float16 has no numbers left.
+_FLOAT16_LOSS_SCALE = 1024.0
+
+
+def collect(
+    model: nn.Module,
+    layers: Mapping[str, nn.Module],
+    dataloader: Iterable[Mapping[str, Any]],
+    config: CollectionConfig,
+    *,
+    max_examples: int,
+    identity: ModelIdentity,
+    example_loss: ExampleLoss | None = None,
+    progress: bool = True,
+) -> Statistics:
+    """Collect the sums of the given layers over the first examples of a loader.
+
+    Nothing of the model changes: its modes, its parameters' ``requires_grad``, its hooks and all random states are as
+    before, also after an exception.
+
+    Args:
+        model: A model that returns logits, with no adapter active.
+        layers: Linear layers of the model, by name.
+        dataloader: Any iterable of mappings with ``labels`` and the model's inputs, with or without a length.
+        config: What to collect.
+        max_examples: How many examples to read.
+        identity: Which model this is.
+        example_loss: Each example's loss as a function of (model output, batch), for models whose loss is not known.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        ValueError: There is no example, one without a label, a loss or sum that is not finite, or a batch that can't be
+            used; the message says which.
+    """
+    scale = _FLOAT16_LOSS_SCALE if any(p.dtype == torch.float16 for p in model.parameters()) else 1.0
+    recorder = Recorder(layers, config, loss_scale=scale)
+    population = len(dataset) if hasattr(dataset := getattr(dataloader, "dataset", None), "__len__") else None
+    total = min(max_examples, population) if population else None
+    device = next(iter(layers.values())).weight.device
+    examples, loss_sum = 0, 0.0
+    with random_state_kept(dataloader), quiet(model), recorder.attached(), _differentiable_embeddings(model):
+        with tqdm(total=total, desc="statistics", unit="example", disable=not progress) as bar:
+            for batch in take_examples(dataloader, max_examples):
+                try:
+                    losses = _one_batch(model, batch, device, config, recorder, example_loss, scale)
+                except ValueError as error:
+                    raise ValueError(f"in the batch that starts at example {examples}: {error}") from error
+                loss_sum += float(losses.sum())
+                examples += len(losses)
+                bar.update(batch_size(batch))
+    if examples == 0:
+        raise ValueError("the data loader gave no batch: there is nothing to estimate from")
+    _check_sums(recorder)
+    reached = [name for name in layers if name in recorder.tokens]
+    return Statistics(
+        gradient_sums={name: recorder.gradient_sums[name] for name in reached},
+        output_sums={name: recorder.output_sums[name] for name in reached},
+        input_sums=recorder.input_sums,
+        input_groups={name: recorder.input_groups[name] for name in reached},
+        tokens={name: recorder.tokens[name] for name in reached},
+        examples=examples,
+        loss_sum=loss_sum,
+        config=config,
+        model=identity,
+        population_size=population,
+        batch_dependent=_couples_examples(model, example_loss),
+    )
+
+
+def calibration_loss(
+    model: nn.Module,
+    batches: Iterable[Mapping[str, Any]],
+    config: CollectionConfig,
+    *,
+    device: torch.device,
+    example_loss: ExampleLoss | None = None,
+    progress: bool = True,
+) -> float:
+    """The mean loss of the examples of some batches, in nats, by forward passes alone.
+
+    Args:
+        model: As in :func:`collect`, but with adapters as they are.
+        batches: What the model is called with.
+        config: Its ``loss_reduction`` counts.
+        device: Where the inputs go.
+        example_loss: As in :func:`collect`.
+        progress: Whether to show a progress bar.
+    """
+    total, examples = 0.0, 0
+    with random_state_kept(), quiet(model), torch.no_grad():
+        for batch in tqdm(batches, desc="loss after the init", unit="batch", disable=not progress):
+            output = model(**model_inputs(model, batch, device))
+            losses = _losses(model, output, batch, config, example_loss)
+            total, examples = total + float(losses.sum()), examples + len(losses)
+    return total / examples
+
+
+def _one_batch(
+    model: nn.Module,
+    batch: Mapping[str, Any],
+    device: torch.device,
+    config: CollectionConfig,
+    recorder: Recorder,
+    example_loss: ExampleLoss | None,
+    scale: float,
+) -> Tensor:
+    inputs = model_inputs(model, batch, device)
+    predicting = None
+    if config.counted_tokens == "labels":
+        if example_loss is not None:
+            raise ValueError('counted_tokens="labels" is not known for an example_loss of your own; use "attended"')
+        predicting = predicting_positions(labels_of(batch).to(device), label_alignment(model))
+    with _rows(model, inputs | {"labels": batch.get("labels")}, batch_size(batch), predicting) as rows_of:
+        with recorder.batch(rows_of), torch.enable_grad():
+            output = model(**inputs)
+            losses = _losses(model, output, batch, config, example_loss)
+            finite = torch.isfinite(losses.detach())
+            if not bool(finite.all()):
+                raise ValueError(
+                    f"the loss of example(s) {(~finite).nonzero().flatten().tolist()} is not finite. Look at these "
+                    "examples, or use bfloat16 or float32 if the model is in float16."
+                )
+            (losses.sum() * scale).backward()
+    return losses.detach()
+
+
+def _losses(
+    model: nn.Module,
+    output: Any,
+    batch: Mapping[str, Any],
+    config: CollectionConfig,
+    example_loss: ExampleLoss | None,
+) -> Tensor:
+    if example_loss is None:
+        return example_losses(output.logits, labels_of(batch), label_alignment(model), config.loss_reduction)
+    losses = example_loss(output, batch)
+    if losses.ndim != 1:
+        raise ValueError(f"example_loss must return one loss an example, (B,), not {tuple(losses.shape)}")
+    return losses
+
+
+@contextmanager
+def _rows(model: nn.Module, inputs: Mapping[str, Any], examples: int, predicting: Tensor | None) -> Iterator[Any]:
+    """Yield the function that says which rows of a layer's input count, in this batch."""
+    mask = inputs.get("attention_mask")
+    mask = None if mask is None else mask.bool()
+    if not getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        positions = Positions(examples, mask, predicting)
+        yield lambda layer, tensor: positions.rows(layer, tensor.shape)
+        return
+
+    # Labels belong to the decoder; "labels" counts the encoder's attended positions.
+    encoder_side = Positions(examples, mask)
+    decoder_side = decoder_positions(inputs, examples, predicting)
+    encoder = model.get_encoder()  # type: ignore[operator]
+    prefix = next(name for name, module in model.named_modules() if module is encoder) + "."
+    encoder_output: list[Tensor] = []
+    handle = encoder.register_forward_hook(lambda _module, _args, output: encoder_output.append(output[0]))
+
+    def rows_of(layer: str, tensor: Tensor) -> Rows:
+        # Cross-attention's keys and values see the encoder's output, under reentrant checkpointing a detached twin.
+        of_encoder = layer.startswith(prefix) or any(
+            tensor.data_ptr() == seen.data_ptr() and tensor.shape == seen.shape for seen in encoder_output
+        )
+        return (encoder_side if of_encoder else decoder_side).rows(layer, tensor.shape)
+
+    try:
+        yield rows_of
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _differentiable_embeddings(model: nn.Module) -> Iterator[None]:
+    """Let the embeddings' output require a gradient, without which reentrant checkpointing has nothing to do."""
+    embeddings = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+
+    def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and torch.is_grad_enabled() and output.is_floating_point():
+            output.requires_grad_(True)
+
+    if embeddings is None or not any(getattr(m, "gradient_checkpointing", False) for m in model.modules()):
+        yield
+        return
+    handle = embeddings.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _check_sums(recorder: Recorder) -> None:
+    if not recorder.tokens:
+        raise ValueError("no layer received a gradient: the loss does not depend on any of the layers")
+    for name, group in recorder.input_groups.items():
+        if name in recorder.tokens and recorder.tokens[name] != recorder.input_tokens[group]:
+            raise ValueError(f"layers {name} and {group} share their input, but not the tokens with a gradient")
+    sums = recorder.gradient_sums | {f"the input of {group}": value for group, value in recorder.input_sums.items()}
+    finite = torch.stack([torch.isfinite(value.sum()).cpu() for value in sums.values()])
+    if not bool(finite.all()):
+        bad = [name for name, good in zip(sums, finite.tolist(), strict=True) if not good]
+        raise ValueError(
+            f"the sums of {len(bad)} layers are not finite, first {bad[0]}: activations or gradients overflow. "
+            "Use bfloat16 or float32."
+        )
+
+
+def _couples_examples(model: nn.Module, example_loss: ExampleLoss | None) -> bool:
+    """Whether the loss says so, or the model normalises over the batch even in evaluation mode."""
+    return bool(getattr(example_loss, "batch_dependent", False)) or any(
+        isinstance(module, nn.modules.batchnorm._BatchNorm) and not module.track_running_stats
+        for module in model.modules()
+    )

@@ -1,0 +1,157 @@
+"""What a layer sees: its input ``a`` and its output gradient ``g``, brought together in the backward pass.
+
+A forward hook routes the layer's output through :class:`_Tap`, the identity, which keeps ``a`` the way autograd keeps
+any tensor for the backward pass. So no weight gradient is made and every parameter can be frozen or quantised; under
+gradient checkpointing, where a forward pass runs twice, ``a`` is recomputed like the rest and counted once.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lora_da.statistics.config import CollectionConfig
+from lora_da.statistics.positions import Rows
+
+RowsOf = Callable[[str, Tensor], Rows]
+
+
+class _SharedInput:
+    """One input tensor of one forward pass, and the group of layers that receive it."""
+
+    def __init__(self, tensor: Tensor, group: str) -> None:
+        self.tensor = weakref.ref(tensor)
+        self.group = group
+        self.summed = False
+
+
+class _Tap(torch.autograd.Function):
+    """The identity on a layer's output; its backward hands (a, g) to a callback."""
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, layer_input: Tensor, receive: Callable[[Tensor, Tensor], None]) -> Tensor:
+        ctx.save_for_backward(layer_input)
+        ctx.receive = receive
+        return output.view_as(output)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        (layer_input,) = ctx.saved_tensors
+        ctx.receive(layer_input, gradient)
+        return gradient, None, None
+
+
+class Recorder:
+    """Accumulates the sums of a set of layers while a model runs forward and backward.
+
+    Attributes:
+        gradient_sums: Σ g aᵀ by layer, (d_out, d_in).
+        output_sums: Σ g gᵀ by layer, (d_out, d_out) or its diagonal (d_out,).
+        input_sums: Σ a aᵀ by group of layers that receive the same tensor, (d_in, d_in).
+        input_groups: The group of each layer.
+        tokens: Counted tokens by layer; ``input_tokens`` the same by group.
+    """
+
+    def __init__(self, layers: Mapping[str, nn.Module], config: CollectionConfig, loss_scale: float = 1.0) -> None:
+        """Prepare for the given layers, by name; every gradient is divided by ``loss_scale``."""
+        self._layers = layers
+        self._config = config
+        self._loss_scale = loss_scale
+        self._rows_of: RowsOf | None = None
+        self._inputs: dict[int, _SharedInput] = {}
+        self.gradient_sums: dict[str, Tensor] = {}
+        self.output_sums: dict[str, Tensor] = {}
+        self.input_sums: dict[str, Tensor] = {}
+        self.input_groups: dict[str, str] = {}
+        self.tokens: dict[str, int] = {}
+        self.input_tokens: dict[str, int] = {}
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        """Hook the layers, and unhook them at the end whatever happens."""
+        with ExitStack() as hooks:
+            for name, layer in self._layers.items():
+                handle = layer.register_forward_hook(self._forward_hook(name), with_kwargs=True)
+                hooks.callback(handle.remove)
+            yield
+
+    @contextmanager
+    def batch(self, rows_of: RowsOf) -> Iterator[None]:
+        """Record one batch; ``rows_of(layer, input)`` says which rows of an input count."""
+        self._rows_of = rows_of
+        self._inputs.clear()
+        try:
+            yield
+        finally:
+            self._rows_of = None
+            self._inputs.clear()
+
+    def _forward_hook(self, name: str) -> Callable[[nn.Module, Any, Any, Tensor], Tensor | None]:
+        def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor | None:
+            if self._rows_of is None or not torch.is_grad_enabled():
+                return None  # somebody else's call, or the first of a checkpointed segment's two
+            layer_input: Tensor = args[0] if args else next(iter(kwargs.values()))
+            shared = self._share(name, layer_input)
+            rows = self._rows_of(name, layer_input)
+            if not output.requires_grad:
+                # The first layer of a frozen model: the backward pass need not go any deeper than here.
+                output = output.detach().requires_grad_(True)
+
+            def receive(layer_input: Tensor, gradient: Tensor) -> None:
+                self._add(name, shared, rows, layer_input, gradient)
+
+            tapped: Tensor = _Tap.apply(output, layer_input.detach(), receive)
+            return tapped
+
+        return hook
+
+    def _share(self, name: str, layer_input: Tensor) -> _SharedInput:
+        """The record of this very tensor, and so the group of the layer."""
+        shared = self._inputs.get(id(layer_input))
+        if shared is None or shared.tensor() is not layer_input:
+            shared = self._inputs[id(layer_input)] = _SharedInput(layer_input, group=name)
+        group = self.input_groups.setdefault(name, shared.group)
+        if group != shared.group:
+            raise RuntimeError(
+                f"layer {name} received the input of {group} before and now that of {shared.group}: models that change "
+                "which layers share an input are not supported; leave the layer out of target_modules"
+            )
+        return shared
+
+    def _add(self, name: str, shared: _SharedInput, rows: Rows, layer_input: Tensor, gradient: Tensor) -> None:
+        dtype = self._config.torch_dtype
+        a = layer_input.flatten(0, -2)
+        g = gradient.flatten(0, -2)
+        attended_a, attended_g = _select(a, rows.attended).to(dtype), _select(g, rows.attended).to(dtype)
+        if self._loss_scale != 1.0:
+            attended_g = attended_g / self._loss_scale
+        _accumulate(self.gradient_sums, name, attended_g.mT @ attended_a)
+
+        if rows.counted is None:
+            counted_a, counted_g = attended_a, attended_g
+        else:
+            counted_a, counted_g = _select(a, rows.counted).to(dtype), _select(g, rows.counted).to(dtype)
+            counted_g = counted_g / self._loss_scale
+        full = self._config.output_factor == "full"
+        _accumulate(self.output_sums, name, counted_g.mT @ counted_g if full else counted_g.square().sum(0))
+        self.tokens[name] = self.tokens.get(name, 0) + len(counted_g)
+        if not shared.summed:
+            shared.summed = True
+            _accumulate(self.input_sums, shared.group, counted_a.mT @ counted_a)
+            self.input_tokens[shared.group] = self.input_tokens.get(shared.group, 0) + len(counted_a)
+
+
+def _select(rows: Tensor, index: Tensor | None) -> Tensor:
+    return rows if index is None else rows.index_select(0, index.to(rows.device))
+
+
+def _accumulate(sums: dict[str, Tensor], name: str, addend: Tensor) -> None:
+    if name in sums:
+        sums[name] += addend
+    else:
+        sums[name] = addend

@@ -1,0 +1,75 @@
+"""A model set up for estimation, and put back exactly as it was."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def quiet(model: nn.Module) -> Iterator[None]:
+    """Freeze every parameter and switch dropout off; restore all of it at the end, whatever happens.
+
+    Gradient checkpointing stays on where it was: it acts only on modules in training mode, so those that checkpoint
+    keep that mode, with their dropout rates at zero, while their children are in evaluation mode. Compiled models run
+    uncompiled, since a compiled graph need not call hooks.
+    """
+    training = {module: module.training for module in model.modules()}
+    required_grad = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    rates: list[tuple[nn.Module, str, float]] = []
+    model.eval()
+    model.requires_grad_(False)
+    for module, was_training in training.items():
+        if was_training and getattr(module, "gradient_checkpointing", False):
+            module.training = True  # of this module alone: train() would reach its children
+            for name, value in vars(module).items():
+                if "drop" in name and isinstance(value, float):
+                    rates.append((module, name, value))
+    try:
+        for module, name, _ in rates:
+            setattr(module, name, 0.0)
+        with torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        for module, name, value in rates:
+            setattr(module, name, value)
+        for module, was_training in training.items():
+            module.training = was_training
+        for parameter, required in required_grad.items():
+            parameter.requires_grad_(required)
+
+
+@contextmanager
+def random_state_kept(dataloader: Any = None) -> Iterator[None]:
+    """Put the states of all random generators back at the end, a data loader's own included.
+
+    So the order of the training batches afterwards is the one that it would have been.
+    """
+    sampler = getattr(dataloader, "sampler", None)
+    generators = {
+        id(generator): (generator, generator.get_state())
+        for generator in (getattr(owner, "generator", None) for owner in (dataloader, sampler))
+        if isinstance(generator, torch.Generator)
+    }
+    python_state = random.getstate()
+    numpy_random = sys.modules["numpy"].random if "numpy" in sys.modules else None
+    numpy_state = numpy_random.get_state() if numpy_random else None
+    cpu_state = torch.get_rng_state()
+    cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    try:
+        yield
+    finally:
+        random.setstate(python_state)
+        if numpy_random:
+            numpy_random.set_state(numpy_state)
+        torch.set_rng_state(cpu_state)
+        if cuda_states:
+            torch.cuda.set_rng_state_all(cuda_states)
+        for generator, state in generators.values():
+            generator.set_state(state)

@@ -1,0 +1,143 @@
+"""What is remembered of the data: sums and counts per layer, which add over batches, machines and files.
+
+Shapes: d_in and d_out are the layer's input and output widths; ``a`` is the layer's input at one token, ``g`` the
+gradient of the example's loss with respect to the layer's output there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from lora_da.statistics.config import CollectionConfig
+
+
+@dataclass(frozen=True)
+class LayerStatistics:
+    """The sums of one layer.
+
+    Attributes:
+        gradient_sum: Σ g aᵀ over all attended tokens of all examples, (d_out, d_in).
+        input_sum: Σ a aᵀ over the counted tokens, (d_in, d_in).
+        output_sum: Σ g gᵀ over the counted tokens, (d_out, d_out), or only its diagonal, (d_out,).
+        tokens: The number of counted tokens.
+        examples: The number of examples, those without a token in this layer included.
+    """
+
+    gradient_sum: Tensor
+    input_sum: Tensor
+    output_sum: Tensor
+    tokens: int
+    examples: int
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Which model the statistics belong to.
+
+    Attributes:
+        name: Its hub id or folder, if known.
+        revision: The commit of the hub, if known.
+        signature: A few hundred entries of its input embedding, (k,) float32: they survive a change of precision, the
+            quantisation of linear layers and a move to another folder. Empty where there is no such embedding.
+    """
+
+    name: str | None = None
+    revision: str | None = None
+    signature: Tensor = field(default_factory=lambda: torch.zeros(0))
+
+    def matches(self, other: ModelIdentity) -> bool:
+        """Whether both can be the same model; True where nothing is known of one of them.
+
+        Rounding to bfloat16 moves the signature by about 1e-3 of its norm, another model by about 1.
+        """
+        if self.signature.numel() and other.signature.numel():
+            if self.signature.shape != other.signature.shape:
+                return False
+            return bool((self.signature - other.signature).norm() <= 1e-2 * self.signature.norm())
+        return self.name is None or other.name is None or self.name == other.name
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """The sums of all layers of one model over one set of examples. ``a + b`` is the union of two sets.
+
+    Attributes:
+        gradient_sums: By layer name, see :class:`LayerStatistics`.
+        output_sums: By layer name.
+        input_sums: By the name of the first layer of each group of layers that receive the same tensor.
+        input_groups: For each layer, the name under which ``input_sums`` holds its sum.
+        tokens: By layer name.
+        examples: The number of examples.
+        loss_sum: The sum of the examples' losses, in nats.
+        config: How they were collected.
+        model: Which model they belong to.
+        population_size: The length of the data set that the examples are a sample of, if known.
+        batch_dependent: Whether an example's loss depended on the others in its batch.
+    """
+
+    gradient_sums: dict[str, Tensor]
+    output_sums: dict[str, Tensor]
+    input_sums: dict[str, Tensor]
+    input_groups: dict[str, str]
+    tokens: dict[str, int]
+    examples: int
+    loss_sum: float
+    config: CollectionConfig
+    model: ModelIdentity = field(default_factory=ModelIdentity)
+    population_size: int | None = None
+    batch_dependent: bool = False
+
+    @property
+    def layers(self) -> list[str]:
+        """The names of the layers, in the order in which the model defines them."""
+        return list(self.gradient_sums)
+
+    def __getitem__(self, layer: str) -> LayerStatistics:
+        if layer not in self.gradient_sums:
+            raise KeyError(f"no statistics of a layer {layer!r}; there are {len(self.layers)}: {self.layers[:3]}…")
+        return LayerStatistics(
+            gradient_sum=self.gradient_sums[layer],
+            input_sum=self.input_sums[self.input_groups[layer]],
+            output_sum=self.output_sums[layer],
+            tokens=self.tokens[layer],
+            examples=self.examples,
+        )
+
+    def __add__(self, other: Statistics) -> Statistics:
+        """Add the statistics of other examples of the same model.
+
+        Raises:
+            ValueError: They were collected with other settings, from another model or from other layers.
+        """
+        if not isinstance(other, Statistics):
+            return NotImplemented
+        if self.config != other.config:
+            raise ValueError(f"statistics of different settings don't add: {self.config} and {other.config}")
+        if not self.model.matches(other.model):
+            raise ValueError(f"statistics of different models don't add: {self.model.name} and {other.model.name}")
+        if self.input_groups != other.input_groups:
+            raise ValueError("statistics of different layers, or of layers that share inputs differently, don't add")
+        for name in self.layers:
+            mine, others = self.gradient_sums[name].shape, other.gradient_sums[name].shape
+            if mine != others:
+                raise ValueError(f"statistics of layer {name} don't add: its shapes are {mine} and {others}")
+
+        def added(mine: dict[str, Tensor], others: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: tensor + others[name].to(tensor.device) for name, tensor in mine.items()}
+
+        return dataclasses.replace(
+            self,
+            gradient_sums=added(self.gradient_sums, other.gradient_sums),
+            output_sums=added(self.output_sums, other.output_sums),
+            input_sums=added(self.input_sums, other.input_sums),
+            tokens={name: count + other.tokens[name] for name, count in self.tokens.items()},
+            examples=self.examples + other.examples,
+            loss_sum=self.loss_sum + other.loss_sum,
+            # Two samples of one data set agree on its length; otherwise the population is not known.
+            population_size=self.population_size if self.population_size == other.population_size else None,
+            batch_dependent=self.batch_dependent or other.batch_dependent,
+        )

@@ -1,0 +1,79 @@
+"""The equations of the method, dense, in float64, written for reading: what the library is compared with.
+
+Nothing here is shared with the library but its data structures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lora_da import LoraDAConfig
+from lora_da.statistics.sums import LayerStatistics
+
+
+@dataclass
+class OracleSolution:
+    delta: Tensor
+    omega: Tensor
+    values: Tensor  # all, ascending
+    A: Tensor
+    delta_A: Tensor
+
+
+def solve(
+    layer: LayerStatistics,
+    rank: int,
+    config: LoraDAConfig,
+    input_damping: float | None = None,
+    output_damping: float | None = None,
+) -> OracleSolution:
+    """Section 2 to 4 of the method, step by step; dampings may be given as absolute numbers."""
+    S, T = layer.examples, layer.tokens
+    G = layer.gradient_sum.double() / S
+    Z = layer.input_sum.double() / T
+    Y = layer.output_sum.double() / T
+    diag_Y = Y.diagonal() if Y.ndim == 2 else Y
+    eye = torch.eye(len(Z), dtype=torch.float64)
+    relative = config.damping_mode == "relative"
+    if input_damping is None:
+        input_damping = config.input_damping * (Z.trace() / len(Z) if relative else 1.0)
+    if output_damping is None:
+        output_damping = config.output_damping * (diag_Y.mean() if relative else 1.0)
+    inverse = torch.linalg.inv(Z + input_damping * eye)
+    if config.output_factor == "diagonal_of_inverse":
+        y = torch.linalg.inv(Y + output_damping * torch.eye(len(Y), dtype=torch.float64)).diagonal()
+    else:
+        y = 1 / (diag_Y + output_damping)
+
+    T_bar = T / S
+    u = T_bar if config.fisher_unit == "example" else 1.0
+    delta = -torch.diag(y) @ G @ inverse / u
+    N = config.population_size or float("inf")
+    omega = config.variance_weight * y.sum() / (N * u) * inverse - config.bias_weight * delta.T @ delta
+    if config.sample_correction == "simple":
+        omega += config.bias_weight * T_bar / u**2 * y.sum() / S * inverse
+    elif config.sample_correction == "exact":
+        omega += config.bias_weight * T_bar / u**2 * (y**2 * diag_Y).sum() / S * inverse @ Z @ inverse
+    omega = (omega + omega.T) / 2
+    values, vectors = torch.linalg.eigh(omega)
+    A = vectors[:, :rank].T
+    return OracleSolution(delta, omega, values, A, delta @ A.T)
+
+
+def largest_angle(first: Tensor, second: Tensor) -> float:
+    """The largest principal angle between two subspaces given by orthonormal rows, in radians.
+
+    From the sine, which is accurate for small angles.
+    """
+    outside = first - (first @ second.T) @ second
+    return float(torch.asin(torch.linalg.matrix_norm(outside, 2).clamp(max=1.0)))
+
+
+def relative_gap(values: Tensor, rank: int) -> float:
+    """(ω_{r+1} − ω_r)/|ω_1|; infinite if the subspace is everything."""
+    if rank >= len(values):
+        return float("inf")
+    return float((values[rank] - values[rank - 1]) / values[0].abs())
