@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -38,7 +37,7 @@ def atomic_path(target: Path | str, *, overwrite: bool = False) -> Iterator[Path
             # A folder that is not empty can't be replaced in one step: move the old one aside, back on failure.
             target.rename(old)
         try:
-            os.replace(draft, target)
+            draft.replace(target)
         except OSError:
             if old.exists():
                 old.rename(target)

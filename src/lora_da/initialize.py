@@ -20,11 +20,12 @@ from lora_da.adapter.layers import (
     base_model_of,
     identity_of,
     linear_layers,
+    only_adapter_active,
 )
 from lora_da.adapter.write import write_factors
 from lora_da.config import LoraDAConfig
 from lora_da.report import InitializationReport, LayerReport
-from lora_da.solver.factors import DampedFactor, SolverError
+from lora_da.solver.factors import SolverError
 from lora_da.solver.scale import scaled_factors
 from lora_da.solver.solve import LayerInit, factorise_input, solve_layer
 from lora_da.statistics.batches import take_examples
@@ -176,10 +177,11 @@ def initialize_lora_da_weights(
     loss_after = None
     if measure_loss and batches:
         started = time.perf_counter()
-        input_device = next(iter(layers.values())).base.weight.device
-        loss_after = calibration_loss(
-            base, batches, statistics.config, device=input_device, example_loss=example_loss, progress=progress
-        )
+        weight: Any = next(iter(layers.values())).base.weight
+        with only_adapter_active(base, adapter_name):
+            loss_after = calibration_loss(
+                base, batches, statistics.config, device=weight.device, example_loss=example_loss, progress=progress
+            )
         seconds["loss"] = time.perf_counter() - started
     reports = {
         name: LayerReport.of(init, tokens=statistics.tokens[name], scaling=layers[name].scaling)
@@ -279,7 +281,7 @@ def check_statistics(
 
 
 def _length(dataloader: Any) -> int | None:
-    dataset = getattr(dataloader, "dataset", None)
+    dataset: Any = getattr(dataloader, "dataset", None)
     return len(dataset) if hasattr(dataset, "__len__") else None
 
 

@@ -65,3 +65,23 @@ def _band(axes: Any, curves: Sequence[Sequence[float]], label: str) -> None:
     upper = [column[(3 * len(column)) // 4] for column in columns]
     (line,) = axes.plot(steps, [column[len(column) // 2] for column in columns], label=label, marker=".")
     axes.fill_between(steps, quarter, upper, alpha=0.15, color=line.get_color())
+
+
+def plot_losses(
+    curves: Mapping[str, Sequence[tuple[int, float]]], base: float, path: Path | str, *, overwrite: bool = False
+) -> None:
+    """Draw held-out losses along training.
+
+    Args:
+        curves: (step, loss) by label.
+        base: The loss of the untouched base model, drawn as a level.
+        path: The PNG.
+        overwrite: Replace a file that is there.
+    """
+    figure, (axes,) = new_figure(1)
+    for label, points in curves.items():
+        axes.plot([step for step, _ in points], [loss for _, loss in points], marker="o", label=label)
+    axes.axhline(base, color="grey", linestyle=":", label="base model")
+    axes.set(xlabel="step", ylabel="held-out loss (nats per label token)")
+    axes.legend()
+    save_figure(figure, path, overwrite=overwrite)

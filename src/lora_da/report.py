@@ -147,10 +147,10 @@ def load_report(directory: Path | str) -> InitializationReport:
         report = json.loads(path.read_text(encoding="utf-8"))["report"]
         config = report.pop("config")
         collection = CollectionConfig(**config.pop("collection"))
-        layers = {
-            name: LayerReport(**{key: tuple(value) if isinstance(value, list) else value for key, value in row.items()})
-            for name, row in report.pop("layers").items()
-        }
+        layers: dict[str, LayerReport] = {}
+        for name, row in report.pop("layers").items():
+            numbers: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in row.items()}
+            layers[name] = LayerReport(**numbers)
         report["notices"] = tuple(report["notices"])
         return InitializationReport(layers=layers, config=LoraDAConfig(collection=collection, **config), **report)
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lora_da.experiments.evaluation import exact_match, extract_answer, generate, held_out_loss
@@ -29,9 +31,12 @@ def tiny_folder() -> Path:
 
 
 @pytest.fixture
-def tiny(tiny_folder: Path) -> tuple[Any, Any]:
+def tiny(tiny_folder: Path) -> Iterator[tuple[Any, Any]]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # threads that wait for one another cost far more than this small model
     model = AutoModelForCausalLM.from_pretrained(tiny_folder, dtype=torch.float32)
-    return model, AutoTokenizer.from_pretrained(tiny_folder)
+    yield model, AutoTokenizer.from_pretrained(tiny_folder)
+    torch.set_num_threads(threads)
 
 
 def _continue_alone(model: Any, tokenizer: Any, prompt: str, steps: int) -> str:
@@ -61,6 +66,14 @@ def test_generate_overrules_the_models_configuration(tiny: tuple[Any, Any]) -> N
     model.generation_config.update(do_sample=True, temperature=1.7, top_p=0.5, top_k=3, repetition_penalty=3.0)
     model.generation_config.no_repeat_ngram_size = 1
     assert generate(model, tokenizer, PROMPTS[:2], max_new_tokens=12, batch_size=2) == expected
+
+
+def test_generate_with_an_adapter(tiny: tuple[Any, Any]) -> None:
+    model, tokenizer = tiny
+    expected = generate(model, tokenizer, PROMPTS[:2], max_new_tokens=6, batch_size=2)
+    adapted = get_peft_model(model, LoraConfig(target_modules=["q_proj"], lora_dropout=0.5))
+    assert generate(adapted, tokenizer, PROMPTS[:2], max_new_tokens=6, batch_size=2) == expected
+    assert adapted.training
 
 
 def test_generate_stops_at_the_end_token(tiny: tuple[Any, Any]) -> None:

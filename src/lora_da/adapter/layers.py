@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
 from lora_da.statistics.sums import ModelIdentity
@@ -36,7 +38,7 @@ class AdaptedLayer:
 
     @property
     def rank(self) -> int:
-        """r."""
+        """R."""
         return self.A.shape[0]
 
 
@@ -81,7 +83,7 @@ def adapted_layers(model: nn.Module, adapter_name: str) -> tuple[dict[str, Adapt
         if reason:
             refused[name] = reason
             continue
-        A, B = layer.lora_A[adapter_name].weight, layer.lora_B[adapter_name].weight
+        A, B = _weight(layer.lora_A[adapter_name]), _weight(layer.lora_B[adapter_name])
         if A.device.type == "meta" or B.device.type == "meta":
             raise ValueError(
                 f"the adapter of layer {name} is on the meta device and has no memory to write to; make the model or "
@@ -94,6 +96,12 @@ def adapted_layers(model: nn.Module, adapter_name: str) -> tuple[dict[str, Adapt
         reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
         raise ValueError(f"no layer of the adapter can be initialised by LoRA-DA ({reasons})")
     return served, refused
+
+
+def _weight(part: nn.Module) -> nn.Parameter:
+    weight = part.weight
+    assert isinstance(weight, nn.Parameter)
+    return weight
 
 
 def _check_config(model: nn.Module, adapter_name: str) -> None:
@@ -118,7 +126,7 @@ def _cannot_serve(layer: LoraLayer, adapter_name: str) -> str | None:
     return None
 
 
-def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
+def linear_layers(model: Any) -> dict[str, nn.Module]:
     """All linear layers of a plain model but its output head, as ``target_modules="all-linear"`` has it."""
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     return {
@@ -130,9 +138,13 @@ def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 @contextmanager
 def adapters_disabled(model: nn.Module) -> Iterator[None]:
-    """Disable every adapter of every layer; enable those again that were, with their ``requires_grad`` as before."""
+    """Disable every adapter of every layer, ``modules_to_save`` included.
+
+    Those that were enabled are enabled again at the end, with their ``requires_grad`` as before.
+    """
+    adapters = (BaseTunerLayer, AuxiliaryTrainingWrapper)
     required_grad = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    layers = [m for m in model.modules() if isinstance(m, BaseTunerLayer) and not m.disable_adapters]
+    layers = [m for m in model.modules() if isinstance(m, adapters) and not m.disable_adapters]
     for layer in layers:
         layer.enable_adapters(False)
     try:
@@ -140,6 +152,24 @@ def adapters_disabled(model: nn.Module) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.enable_adapters(True)
+        for parameter, required in required_grad.items():
+            parameter.requires_grad_(required)
+
+
+@contextmanager
+def only_adapter_active(model: nn.Module, adapter_name: str) -> Iterator[None]:
+    """Activate one adapter alone; put back which were, and every ``requires_grad``."""
+    required_grad = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    before = [(m, m.active_adapter, m.disable_adapters) for m in model.modules() if isinstance(m, BaseTunerLayer)]
+    try:
+        for layer, _, _ in before:
+            layer.set_adapter([adapter_name])
+            layer.enable_adapters(True)
+        yield
+    finally:
+        for layer, active, disabled in before:
+            layer.set_adapter(active)
+            layer.enable_adapters(not disabled)
         for parameter, required in required_grad.items():
             parameter.requires_grad_(required)
 
@@ -155,5 +185,5 @@ def identity_of(model: nn.Module) -> ModelIdentity:
     signature = torch.zeros(0)
     if isinstance(weight, Tensor) and weight.is_floating_point() and weight.device.type != "meta":
         entries = weight.detach().flatten()
-        signature = entries[:: max(1, len(entries) // 256)][:256].float().cpu()
+        signature = entries[:: max(1, len(entries) // 256)][:256].float().cpu().contiguous()
     return ModelIdentity(name or None, revision, signature)

@@ -1,1 +1,27 @@
-"""The command line."""
+"""The command line ``lora-da``; one file for each command, and no logic of its own."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Any
+
+
+def main() -> None:
+    """Run the command line; what a user can mend is told in one line, without a traceback."""
+    try:
+        from lora_da.cli.app import app
+    except ModuleNotFoundError as error:
+        sys.exit(f"lora-da: the command line needs {error.name}: pip install 'lora-da[cli]'")
+    warnings.showwarning = _short_warning
+    try:
+        app()
+    except (ValueError, TypeError, RuntimeError, OSError, ModuleNotFoundError) as error:
+        if "--debug" in sys.argv:
+            raise
+        sys.exit(f"lora-da: {error}")
+
+
+def _short_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    if issubclass(category, UserWarning):
+        print(f"warning: {message}", file=sys.stderr)

@@ -172,8 +172,9 @@ def make_problems(
         seed: Seed of names, objects, numbers and order.
 
     Returns:
-        Both splits, each a list of rows with ``prompt`` ("Question: ...", then "Answer:" on a line of its own) and ``completion`` (a line of
-        working a step, then "#### " and the answer, a non-negative integer). No prompt occurs twice.
+        Both splits, each a list of rows with ``prompt`` ("Question: ...", then "Answer:" on a line of its own) and
+        ``completion`` (a line of working a step, then "#### " and the answer, a non-negative integer). No prompt
+        occurs twice.
 
     Raises:
         ValueError: If a size is negative, or more problems are asked for than can be told apart.

@@ -43,7 +43,7 @@ def load_rows(source: str, split: str = "train") -> datasets.Dataset:
     if path.suffix.lower() in _SUFFIXES:
         rows = _read_file(path)
     elif path.is_file():
-        raise ValueError(f"{source} has a suffix that is not known; the data files read here are {_SUFFIXES}.")
+        raise ValueError(f"{source} has a suffix that is not known; it must be one of {', '.join(_SUFFIXES)}.")
     else:
         try:
             rows = datasets.load_dataset(source, split=split)

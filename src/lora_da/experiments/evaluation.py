@@ -52,7 +52,7 @@ def generate(model: Any, tokenizer: Any, prompts: Sequence[str], *, max_new_toke
         raise ValueError(f"max_new_tokens is {max_new_tokens} and batch_size {batch_size}; both must be positive.")
     encoded = [_prompt_ids(tokenizer, prompt, index) for index, prompt in enumerate(prompts)]
     ends = _end_tokens(model, tokenizer)
-    config = GenerationConfig(  # type: ignore[no-untyped-call]
+    config = GenerationConfig(
         max_new_tokens=max_new_tokens,
         # Each neutral value is written out, as the model's own configuration fills in whatever is left unset.
         do_sample=False,

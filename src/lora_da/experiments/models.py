@@ -163,7 +163,7 @@ def _save_dequantised(file: Path, folder: Path) -> None:
     # any more, so a fresh model takes them over under a configuration that says so.
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    fresh = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+    fresh = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     fresh.load_state_dict(source.state_dict())
     fresh.tie_weights()
     fresh.generation_config = source.generation_config

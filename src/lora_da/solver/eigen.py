@@ -94,6 +94,7 @@ def _davidson(
     basis = _orthonormal(start)
     image = operator(basis)
     improve: Operator | None = None
+    shift = 0.0
     for _ in range(_ROUNDS):
         values, rotation = torch.linalg.eigh(_symmetric(basis.mT @ image))
         kept = min(block, len(values))
@@ -103,8 +104,9 @@ def _davidson(
         unconverged = torch.linalg.vector_norm(residuals, dim=0) > tolerance * scale
         if not bool(unconverged[:count].any()):
             return values[:count], vectors[:, :count]
-        if precondition is not None and improve is None:
-            improve = precondition(float(values[count - 1].abs().clamp(min=1e-6 * float(scale))))
+        wanted = float(values[count - 1].abs().clamp(min=1e-6 * float(scale)))
+        if precondition is not None and not shift / 3 < wanted < shift * 3:  # the first estimates can be far off
+            shift, improve = wanted, precondition(wanted)
         directions = residuals[:, unconverged]
         directions = directions / torch.linalg.vector_norm(directions, dim=0)
         if improve is not None:

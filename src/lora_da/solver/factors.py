@@ -14,7 +14,8 @@ from torch import Tensor
 
 DampingMode = Literal["relative", "absolute"]
 
-_RAISES = 20
+# Of the mean eigenvalue. Rounding makes float32 sums indefinite by up to 1e-7 · d of it; more is no covariance.
+_LARGEST_RAISED = 0.1
 
 
 class SolverError(ValueError):
@@ -49,7 +50,7 @@ class DampedFactor:
 
     def inverse_diagonal(self) -> Tensor:
         """The diagonal of F_λ⁻¹, (d,)."""
-        inverse = torch.linalg.solve_triangular(self.cholesky, torch.diag(self.scale), upper=False)
+        inverse: Tensor = torch.linalg.solve_triangular(self.cholesky, torch.diag(self.scale), upper=False)
         return inverse.square().sum(0)
 
 
@@ -67,7 +68,8 @@ def absolute_damping(diagonal: Tensor, damping: float, mode: DampingMode) -> flo
 def factorise(matrix: Tensor, damping: float, mode: DampingMode) -> DampedFactor:
     """Damp and factorise a Fisher factor.
 
-    If rounding has made F_λ indefinite, λ is raised tenfold until it is not; the result says how often.
+    If rounding has made F_λ indefinite, λ is raised tenfold until it is not, up to a tenth of the mean eigenvalue; the
+    result says how often.
 
     Args:
         matrix: F, (d, d), symmetric, float64.
@@ -84,12 +86,15 @@ def factorise(matrix: Tensor, damping: float, mode: DampingMode) -> DampedFactor
     if mean <= 0:
         raise SolverError("a Fisher factor is zero: nothing reached the layer")
     absolute = absolute_damping(diagonal, damping, mode)
-    for raised in range(_RAISES):
-        factor = _try_cholesky(matrix, absolute)
-        if factor is not None:
-            return DampedFactor(matrix, absolute, raised, *factor)
-        absolute = max(10 * absolute, 1e-12 * mean)
-    raise SolverError(f"a Fisher factor is not positive definite even with damping {absolute:.1e}: it is no covariance")
+    raised = 0
+    while (factor := _try_cholesky(matrix, absolute)) is None:
+        higher = max(10 * absolute, 1e-12 * mean)
+        if higher > _LARGEST_RAISED * mean:
+            raise SolverError(
+                f"a Fisher factor is not positive definite even with damping {absolute:.1e}: it is no covariance"
+            )
+        absolute, raised = higher, raised + 1
+    return DampedFactor(matrix, absolute, raised, *factor)
 
 
 def _try_cholesky(matrix: Tensor, damping: float) -> tuple[Tensor, Tensor] | None:

@@ -162,9 +162,7 @@ def _lowest_of(operator: Guidance, count: int, seed: int) -> Eigenpairs:
     """The lowest eigenpairs of Ω, from a start that holds what Δᵀ Δ amplifies and, for the rest, random directions."""
     random = _random_columns(operator.delta, operator.delta.shape[1], count + 8, seed)
     start = torch.cat([operator.delta.mT @ (operator.delta @ random), random], 1)
-    return lowest_eigenpairs(
-        operator.times, start, count, precondition=operator.preconditioner, dense=operator.dense
-    )
+    return lowest_eigenpairs(operator.times, start, count, precondition=operator.preconditioner, dense=operator.dense)
 
 
 def _largest_singular_value(matrix: Tensor, seed: int) -> float:

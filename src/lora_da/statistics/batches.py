@@ -65,8 +65,10 @@ def model_inputs(model: nn.Module, batch: Mapping[str, Any], device: torch.devic
     """
     for key in _PACKED:
         if batch.get(key) is not None:
-            raise ValueError(f"the batch has {key!r}: packed or padding-free batches hide where an example ends; unpack")
-    inputs = {
+            raise ValueError(
+                f"the batch has {key!r}: packed or padding-free batches hide where an example ends; unpack"
+            )
+    inputs: dict[str, Any] = {
         key: value.to(device) if isinstance(value, Tensor) else value
         for key, value in batch.items()
         if key not in ("labels", "label", "label_ids")
@@ -82,11 +84,10 @@ def model_inputs(model: nn.Module, batch: Mapping[str, Any], device: torch.devic
 
     accepted = inspect.signature(model.forward).parameters
     derives_positions = any(hasattr(module, "create_position_ids_from_input_ids") for module in model.modules())
-    if mask is not None and positions is None and "position_ids" in accepted and not derives_positions:
-        if not bool(mask[:, 0].all()):
-            inputs["position_ids"] = (mask.long().cumsum(1) - 1).clamp(min=0)
+    if mask is not None and not bool(mask[:, 0].all()) and positions is None and "position_ids" in accepted and not derives_positions:
+        inputs["position_ids"] = (mask.long().cumsum(1) - 1).clamp(min=0)
     if getattr(getattr(model, "config", None), "is_encoder_decoder", False) and "decoder_input_ids" not in inputs:
-        labels = batch["labels"].to(device)
+        labels = labels_of(batch).to(device)
         inputs["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(labels=labels)  # type: ignore[operator]
     if "use_cache" in accepted:
         inputs["use_cache"] = False

@@ -54,20 +54,26 @@ def collect(
     """
     scale = _FLOAT16_LOSS_SCALE if any(p.dtype == torch.float16 for p in model.parameters()) else 1.0
     recorder = Recorder(layers, config, loss_scale=scale)
-    population = len(dataset) if hasattr(dataset := getattr(dataloader, "dataset", None), "__len__") else None
+    dataset: Any = getattr(dataloader, "dataset", None)
+    population = len(dataset) if hasattr(dataset, "__len__") else None
     total = min(max_examples, population) if population else None
-    device = next(iter(layers.values())).weight.device
+    first: Any = next(iter(layers.values()))
     examples, loss_sum = 0, 0.0
-    with random_state_kept(dataloader), quiet(model), recorder.attached(), _differentiable_embeddings(model):
-        with tqdm(total=total, desc="statistics", unit="example", disable=not progress) as bar:
-            for batch in take_examples(dataloader, max_examples):
-                try:
-                    losses = _one_batch(model, batch, device, config, recorder, example_loss, scale)
-                except ValueError as error:
-                    raise ValueError(f"in the batch that starts at example {examples}: {error}") from error
-                loss_sum += float(losses.sum())
-                examples += len(losses)
-                bar.update(batch_size(batch))
+    with (
+        random_state_kept(dataloader),
+        quiet(model),
+        recorder.attached(),
+        _differentiable_embeddings(model),
+        tqdm(total=total, desc="statistics", unit="example", disable=not progress) as bar,
+    ):
+        for batch in take_examples(dataloader, max_examples):
+            try:
+                losses = _one_batch(model, batch, first.weight.device, config, recorder, example_loss, scale)
+            except ValueError as error:
+                raise ValueError(f"in the batch that starts at example {examples}: {error}") from error
+            loss_sum += float(losses.sum())
+            examples += len(losses)
+            bar.update(batch_size(batch))
     if examples == 0:
         raise ValueError("the data loader gave no batch: there is nothing to estimate from")
     _check_sums(recorder)
@@ -130,17 +136,22 @@ def _one_batch(
         if example_loss is not None:
             raise ValueError('counted_tokens="labels" is not known for an example_loss of your own; use "attended"')
         predicting = predicting_positions(labels_of(batch).to(device), label_alignment(model))
-    with _rows(model, inputs | {"labels": batch.get("labels")}, batch_size(batch), predicting) as rows_of:
-        with recorder.batch(rows_of), torch.enable_grad():
-            output = model(**inputs)
-            losses = _losses(model, output, batch, config, example_loss)
-            finite = torch.isfinite(losses.detach())
-            if not bool(finite.all()):
-                raise ValueError(
-                    f"the loss of example(s) {(~finite).nonzero().flatten().tolist()} is not finite. Look at these "
-                    "examples, or use bfloat16 or float32 if the model is in float16."
-                )
-            (losses.sum() * scale).backward()
+    labels = batch.get("labels")
+    known = inputs | {"labels": labels.to(device)} if isinstance(labels, Tensor) else inputs
+    with (
+        _rows(model, known, batch_size(batch), predicting) as rows_of,
+        recorder.batch(rows_of),
+        torch.enable_grad(),
+    ):
+        output = model(**inputs)
+        losses = _losses(model, output, batch, config, example_loss)
+        finite = torch.isfinite(losses.detach())
+        if not bool(finite.all()):
+            raise ValueError(
+                f"the loss of example(s) {(~finite).nonzero().flatten().tolist()} is not finite. Look at these "
+                "examples, or use bfloat16 or float32 if the model is in float16."
+            )
+        (losses.sum() * scale).backward()
     return losses.detach()
 
 
@@ -191,7 +202,7 @@ def _rows(model: nn.Module, inputs: Mapping[str, Any], examples: int, predicting
 
 
 @contextmanager
-def _differentiable_embeddings(model: nn.Module) -> Iterator[None]:
+def _differentiable_embeddings(model: Any) -> Iterator[None]:
     """Let the embeddings' output require a gradient, without which reentrant checkpointing has nothing to do."""
     embeddings = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
 

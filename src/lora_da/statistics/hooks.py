@@ -27,7 +27,7 @@ class _SharedInput:
     def __init__(self, tensor: Tensor, group: str) -> None:
         self.tensor = weakref.ref(tensor)
         self.group = group
-        self.summed = False
+        self.summed_by: str | None = None  # the one layer of the group whose tokens the input's sum counts
 
 
 class _Tap(torch.autograd.Function):
@@ -37,10 +37,10 @@ class _Tap(torch.autograd.Function):
     def forward(ctx: Any, output: Tensor, layer_input: Tensor, receive: Callable[[Tensor, Tensor], None]) -> Tensor:
         ctx.save_for_backward(layer_input)
         ctx.receive = receive
-        return output.view_as(output)
+        return output.clone()  # not a view, since models may change a layer's output in place
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (layer_input,) = ctx.saved_tensors
         ctx.receive(layer_input, gradient)
         return gradient, None, None
@@ -105,7 +105,7 @@ class Recorder:
             def receive(layer_input: Tensor, gradient: Tensor) -> None:
                 self._add(name, shared, rows, layer_input, gradient)
 
-            tapped: Tensor = _Tap.apply(output, layer_input.detach(), receive)
+            tapped: Tensor = _Tap.apply(output, layer_input.detach(), receive)  # type: ignore[no-untyped-call]
             return tapped
 
         return hook
@@ -140,8 +140,8 @@ class Recorder:
         full = self._config.output_factor == "full"
         _accumulate(self.output_sums, name, counted_g.mT @ counted_g if full else counted_g.square().sum(0))
         self.tokens[name] = self.tokens.get(name, 0) + len(counted_g)
-        if not shared.summed:
-            shared.summed = True
+        if shared.summed_by in (None, name):
+            shared.summed_by = name
             _accumulate(self.input_sums, shared.group, counted_a.mT @ counted_a)
             self.input_tokens[shared.group] = self.input_tokens.get(shared.group, 0) + len(counted_a)
 

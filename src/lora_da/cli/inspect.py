@@ -1,0 +1,39 @@
+"""``lora-da inspect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lora_da.cli import options
+
+
+def inspect(
+    source: Annotated[
+        Path, typer.Argument(help="An adapter folder made by lora-da, or a statistics file.", show_default=False)
+    ],
+    rank: Annotated[int, typer.Option(help="With a statistics file: how far to follow the spectra.")] = 64,
+    preset: options.Preset = "default",
+    plot: Annotated[
+        Path | None, typer.Option(help="Where the plot goes [default: spectra.png in the folder, or beside the file].")
+    ] = None,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Show the spectra of an adapter or of saved statistics, so that a rank can be chosen."""
+    from lora_da.cli.show import show_table
+    from lora_da.experiments.inspection import ranks_needed, reports_of
+    from lora_da.plots import plot_spectra
+    from lora_da.tables import layer_rows
+
+    plot = plot or (source / "spectra.png" if source.is_dir() else source.with_suffix(".png"))
+    if plot.exists() and not overwrite:
+        raise FileExistsError(f"{plot} exists already; name another --plot, or give --overwrite")
+    layers = reports_of(source, rank, preset)
+    header, *rows = layer_rows(layers)
+    show_table(header, rows, title=str(source))
+    header, *rows = ranks_needed(layers)
+    show_table(header, rows, title="Rank that captures a share of Δ's energy (median over the layers of a kind)")
+    plot_spectra(layers, plot, overwrite=overwrite)
+    print(f"plot: {plot}")

@@ -1,0 +1,75 @@
+"""``lora-da train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lora_da.cli import options
+
+
+def train(
+    model: options.Model,
+    data: options.Data,
+    output: options.Output,
+    adapter: Annotated[
+        Path | None, typer.Option(help="Start from this adapter folder, such as one made by `lora-da init`.")
+    ] = None,
+    init: Annotated[str, typer.Option(help="Without --adapter: lora (PEFT's random init) or lora-da.")] = "lora-da",
+    eval_data: Annotated[
+        str | None, typer.Option(help="Held-out data [default: some rows of the data are set aside].")
+    ] = None,
+    split: options.Split = "train",
+    prompt_column: options.PromptColumn = None,
+    completion_column: options.CompletionColumn = None,
+    text_column: options.TextColumn = None,
+    max_length: options.MaxLength = 1024,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr", help="Its peak.")] = 1e-3,
+    steps: Annotated[int, typer.Option(help="Optimiser steps; 0 trains for --epochs.")] = 0,
+    epochs: Annotated[float, typer.Option(help="Passes over the data, without --steps.")] = 1.0,
+    batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 8,
+    held_out: Annotated[int, typer.Option(help="Rows to set aside, without --eval-data.")] = 200,
+    evaluations: Annotated[int, typer.Option(help="How often the held-out loss is measured along the way.")] = 5,
+    rank: options.Rank = 8,
+    alpha: options.Alpha = 16,
+    rslora: options.Rslora = True,
+    target_modules: options.TargetModules = "all-linear",
+    examples: options.Examples = 256,
+    preset: options.Preset = "default",
+    dtype: options.Dtype = "auto",
+    device: options.Device = None,
+    revision: options.Revision = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    seed: options.Seed = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run in the output folder.")
+    ] = False,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Fine-tune a LoRA adapter on data, with transformers' Trainer; write it, its loss curve and a record."""
+    from lora_da.experiments.data import Columns
+    from lora_da.experiments.initialization import Calibration, preset_config
+    from lora_da.experiments.sources import AdapterShape, DataSource, ModelSource
+    from lora_da.experiments.training import TrainingSettings, train_adapter
+
+    columns = Columns(prompt=prompt_column, completion=completion_column, text=text_column)
+    record = train_adapter(
+        ModelSource(model, dtype, device, revision, trust_remote_code),
+        DataSource(data, split, columns, max_length),
+        TrainingSettings(learning_rate, steps, epochs, batch_size, evaluations, held_out, seed),
+        output,
+        adapter=adapter,
+        init=init,
+        shape=AdapterShape(rank, alpha, rslora, target_modules),
+        config=preset_config(preset, seed),
+        calibration=Calibration(examples, batch_size, seed),
+        eval_data=None if eval_data is None else DataSource(eval_data, split, columns, max_length),
+        resume=resume,
+        overwrite=overwrite,
+    )
+    print(f"held-out loss: {record.loss_base:.4f} base model, {record.held_out[0][1]:.4f} at the start")
+    for step, loss in record.held_out[1:]:
+        print(f"  step {step:5d}: {loss:.4f}")
+    print(f"written: {output / 'adapter'}, {output / 'loss.png'}, {output / 'training.json'}")

@@ -1,0 +1,202 @@
+"""From a model and data to an adapter folder: the work behind ``lora-da init``."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from peft import PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from lora_da.adapter.directory import save_adapter
+from lora_da.config import LoraDAConfig
+from lora_da.experiments.data import fingerprint
+from lora_da.experiments.models import LoadedModel
+from lora_da.experiments.sources import AdapterShape, DataSource, ModelSource, batches_of, calibration_sample
+from lora_da.initialize import collect_statistics, initialize_lora_da_weights
+from lora_da.report import InitializationReport
+from lora_da.statistics.storage import load_statistics, save_statistics
+
+PRESETS = {"default": LoraDAConfig, "paper": LoraDAConfig.paper, "released": LoraDAConfig.released}
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """How the statistics are sampled: how many examples, in batches of which size, drawn with which seed."""
+
+    examples: int = 256
+    batch_size: int = 8
+    seed: int = 0
+
+
+def preset_config(preset: str, seed: int) -> LoraDAConfig:
+    """The settings of a preset.
+
+    Raises:
+        ValueError: There is no such preset.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"there is no preset {preset!r}; there are {', '.join(PRESETS)}")
+    return dataclasses.replace(PRESETS[preset](), seed=seed)
+
+
+def initialize_from_rows(
+    loaded: LoadedModel,
+    rows: datasets.Dataset,
+    data: DataSource,
+    shape: AdapterShape,
+    config: LoraDAConfig,
+    calibration: Calibration,
+    *,
+    save_statistics_to: Path | None = None,
+    overwrite: bool = False,
+) -> tuple[PeftModel, InitializationReport, dict[str, Any]]:
+    """Make an adapter and initialise it from a sample of the rows.
+
+    Args:
+        loaded: The base model.
+        rows: The training rows; their number is the population size.
+        data: How they are read.
+        shape: The adapter.
+        config: The settings.
+        calibration: The sample.
+        save_statistics_to: Also write the statistics to this file.
+        overwrite: Replace that file if it is there.
+
+    Returns:
+        The model, the report, and what identifies the data.
+    """
+    sample = calibration_sample(rows, calibration.examples, calibration.seed)
+    examples = data.tokenized(sample, loaded.tokenizer)
+    peft_model = get_peft_model(loaded.model, shape.lora_config())
+    batches = batches_of(examples, loaded.tokenizer, calibration.batch_size)
+    started = time.perf_counter()
+    statistics = collect_statistics(peft_model, batches, config.collection, max_examples=len(examples))
+    statistics = dataclasses.replace(statistics, population_size=len(rows))
+    seconds = time.perf_counter() - started
+    if save_statistics_to is not None:
+        save_statistics(statistics, save_statistics_to, overwrite=overwrite)
+    report = initialize_lora_da_weights(peft_model, batches, config, statistics=statistics, max_examples=len(examples))
+    report = dataclasses.replace(report, seconds={"statistics": seconds, **report.seconds})
+    about = {
+        "data": data.name,
+        "split": data.split,
+        "rows": len(rows),
+        "data_fingerprint": fingerprint(rows),
+        "calibration": dataclasses.asdict(calibration),
+        "max_length": data.max_length,
+    }
+    return peft_model, report, about
+
+
+def create_adapter(
+    model: ModelSource,
+    data: DataSource,
+    shape: AdapterShape,
+    config: LoraDAConfig,
+    calibration: Calibration,
+    output: Path,
+    *,
+    save_statistics_to: Path | None = None,
+    overwrite: bool = False,
+) -> InitializationReport:
+    """Load a model and data, initialise an adapter, and write its folder.
+
+    Raises:
+        FileExistsError: An output is there and ``overwrite`` is false; found out before any work.
+    """
+    check_outputs(output, save_statistics_to, overwrite=overwrite)
+    rows = data.rows()
+    loaded = model.load(output)
+    peft_model, report, about = initialize_from_rows(
+        loaded,
+        rows,
+        data,
+        shape,
+        config,
+        calibration,
+        save_statistics_to=save_statistics_to,
+        overwrite=overwrite,
+    )
+    save_adapter(
+        peft_model,
+        output,
+        base=loaded.path,
+        revision=loaded.revision,
+        report=report,
+        provenance=about,
+        overwrite=overwrite,
+    )
+    return report
+
+
+def resolve_adapter(
+    model: ModelSource,
+    statistics_file: Path,
+    shape: AdapterShape,
+    config: LoraDAConfig,
+    output: Path,
+    *,
+    overwrite: bool = False,
+) -> InitializationReport:
+    """Make an adapter folder from saved statistics alone, without the weights of the model.
+
+    Raises:
+        FileExistsError: The output is there and ``overwrite`` is false.
+        ValueError: The statistics belong to another model, or lack what the settings need.
+    """
+    check_outputs(output, overwrite=overwrite)
+    statistics = load_statistics(statistics_file)
+    base = str(model.converted_folder(output) or model.name)
+    peft_model = _weightless(base, model, shape)
+    report = initialize_lora_da_weights(peft_model, config=config, statistics=statistics)
+    revision = getattr(peft_model.config, "_commit_hash", None)
+    about = {"statistics": statistics_file.name}
+    save_adapter(peft_model, output, base=base, revision=revision, report=report, provenance=about, overwrite=overwrite)
+    return report
+
+
+def check_outputs(*paths: Path | None, overwrite: bool) -> None:
+    """Refuse what exists, before any work is done.
+
+    Raises:
+        FileExistsError: One of the paths exists and ``overwrite`` is false.
+    """
+    for path in paths:
+        if path is not None and path.exists() and not overwrite:
+            raise FileExistsError(f"{path} exists already; choose another path, or give --overwrite to replace it")
+
+
+def _weightless(base: str, model: ModelSource, shape: AdapterShape) -> PeftModel:
+    """The model without memory for its weights, with a real adapter on it."""
+    config = model_config(base, model)
+    with torch.device("meta"):
+        empty = AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)
+        peft_model = get_peft_model(empty, shape.lora_config(), low_cpu_mem_usage=True)
+    for layer in peft_model.modules():
+        if isinstance(layer, LoraLayer):
+            for part in (layer.lora_A, layer.lora_B, layer.lora_embedding_A, layer.lora_embedding_B):
+                part.to_empty(device="cpu")
+            layer.reset_lora_parameters("default", True)  # type: ignore[no-untyped-call]
+    return peft_model
+
+
+def model_config(name: str, model: ModelSource) -> Any:
+    """The configuration of a model, without its weights.
+
+    Raises:
+        FileNotFoundError: There is no such model.
+    """
+    options: dict[str, Any] = {"trust_remote_code": model.trust_remote_code, "revision": model.revision}
+    path = Path(name)
+    try:
+        if path.suffix.lower() == ".gguf":
+            return AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+        return AutoConfig.from_pretrained(name, **options)
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(f"no model configuration in {name!r}: {error}") from error

@@ -1,0 +1,106 @@
+"""Where a model and its data come from, and what kind of adapter is wanted: the jobs' common settings."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import datasets
+from peft import LoraConfig
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lora_da.experiments.data import Columns, collator, load_rows, resolve_columns, tokenize
+from lora_da.experiments.models import LoadedModel, load_model
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A base model: a local folder, a Hugging Face id or a GGUF file, see :func:`load_model`."""
+
+    name: str
+    dtype: str = "auto"
+    device: str | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+    def converted_folder(self, beside: Path) -> Path | None:
+        """Where a GGUF file is written out as safetensors: next to a job's output; None for other models."""
+        is_gguf = self.name.lower().endswith(".gguf")
+        return beside.resolve().parent / f"{Path(self.name).stem}-safetensors" if is_gguf else None
+
+    def load(self, beside: Path) -> LoadedModel:
+        """Load it; a GGUF file is converted into a folder next to ``beside`` first, or found there."""
+        return load_model(
+            self.name,
+            dtype=self.dtype,
+            device=self.device,
+            revision=self.revision,
+            trust_remote_code=self.trust_remote_code,
+            gguf_output=self.converted_folder(beside),
+        )
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """A data set: a file or a Hugging Face id, the columns to use, and the length to cut examples at."""
+
+    name: str
+    split: str = "train"
+    columns: Columns = field(default_factory=Columns)
+    max_length: int = 1024
+
+    def rows(self) -> datasets.Dataset:
+        """Read it, with the columns checked."""
+        rows = load_rows(self.name, self.split)
+        resolve_columns(rows.column_names, self.columns)
+        return rows
+
+    def tokenized(self, rows: datasets.Dataset, tokenizer: Any) -> datasets.Dataset:
+        """Token ids and labels of some of its rows, see :func:`tokenize`."""
+        return tokenize(rows, tokenizer, resolve_columns(rows.column_names, self.columns), self.max_length)
+
+
+@dataclass(frozen=True)
+class AdapterShape:
+    """A LoRA adapter: rank r, alpha, rank-stabilised scaling or not, and the layers it adapts."""
+
+    rank: int = 8
+    alpha: int = 16
+    rslora: bool = True
+    target_modules: str = "all-linear"
+
+    def lora_config(self) -> LoraConfig:
+        """As PEFT has it.
+
+        Raises:
+            ValueError: The rank or the list of modules is not valid.
+        """
+        if self.rank < 1:
+            raise ValueError(f"the rank must be at least 1, not {self.rank}")
+        names = [name.strip() for name in self.target_modules.split(",") if name.strip()]
+        if not names:
+            raise ValueError("target modules are missing: give all-linear, or names such as q_proj,v_proj")
+        return LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            use_rslora=self.rslora,
+            target_modules=names[0] if names == ["all-linear"] else names,
+            task_type="CAUSAL_LM",
+        )
+
+
+def calibration_sample(rows: datasets.Dataset, examples: int, seed: int) -> datasets.Dataset:
+    """A random sample of the rows, in the order of the data set."""
+    if examples < 1:
+        raise ValueError(f"the number of calibration examples must be at least 1, not {examples}")
+    chosen = random.Random(seed).sample(range(len(rows)), min(examples, len(rows)))
+    return rows.select(sorted(chosen))
+
+
+def batches_of(examples: datasets.Dataset, tokenizer: Any, batch_size: int) -> Iterable[Mapping[str, Tensor]]:
+    """Padded batches, in order."""
+    return DataLoader(examples, batch_size=batch_size, collate_fn=collator(tokenizer))

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lora_da import CollectionConfig, Statistics, collect_statistics, load_statistics, save_statistics
+from lora_da.statistics import storage
+from models import batches_of, causal_examples, tiny_gpt2, tiny_llama
+
+
+@pytest.fixture(scope="module")
+def statistics() -> Statistics:
+    loader = torch.utils.data.DataLoader(causal_examples(6), batch_size=1)  # type: ignore[arg-type]
+    config = CollectionConfig(output_factor="full", loss_reduction="mean")
+    return collect_statistics(tiny_llama(), loader, config, progress=False)
+
+
+def _same(first: Statistics, second: Statistics) -> None:
+    for kind in ("gradient_sums", "output_sums", "input_sums"):
+        mine, others = getattr(first, kind), getattr(second, kind)
+        assert mine.keys() == others.keys()
+        for name, tensor in mine.items():
+            assert tensor.dtype == others[name].dtype
+            assert torch.equal(tensor, others[name])
+    for field in ("layers", "input_groups", "tokens", "examples", "loss_sum", "config", "population_size"):
+        assert getattr(first, field) == getattr(second, field), field
+    assert first.batch_dependent is second.batch_dependent
+    assert (first.model.name, first.model.revision) == (second.model.name, second.model.revision)
+    assert torch.equal(first.model.signature, second.model.signature)
+
+
+def test_a_round_trip_changes_no_bit(statistics: Statistics, tmp_path: Path) -> None:
+    assert statistics.population_size == 6
+    save_statistics(statistics, tmp_path / "s.safetensors")
+    _same(statistics, load_statistics(str(tmp_path / "s.safetensors")))
+
+
+def test_float64_sums_and_transposed_layers_keep_their_bits(tmp_path: Path) -> None:
+    config = CollectionConfig(accumulation_dtype="float64")
+    found = collect_statistics(tiny_gpt2(), batches_of(causal_examples(3)), config, progress=False)
+    save_statistics(found, tmp_path / "deep" / "s.safetensors")
+    _same(found, load_statistics(tmp_path / "deep" / "s.safetensors"))
+
+
+def test_an_existing_file_is_kept_unless_asked(statistics: Statistics, tmp_path: Path) -> None:
+    path = tmp_path / "s.safetensors"
+    path.write_bytes(b"old")
+    with pytest.raises(FileExistsError, match="exists already"):
+        save_statistics(statistics, path)
+    assert path.read_bytes() == b"old"
+    save_statistics(statistics, path, overwrite=True)
+    _same(statistics, load_statistics(path))
+
+
+@pytest.mark.parametrize("where", ["writing", "renaming"])
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(
+    statistics: Statistics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    path = tmp_path / "s.safetensors"
+    path.write_bytes(b"old")
+
+    def full(_tensors: Any, target: Any, *_args: Any, **_kwargs: Any) -> None:
+        if where == "writing":
+            Path(target).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if where == "writing":
+        monkeypatch.setattr(storage, "save_file", full)
+    else:
+        monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_statistics(statistics, path, overwrite=True)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no statistics file .*nothing"):
+        load_statistics(tmp_path / "nothing")
+    with pytest.raises(FileNotFoundError, match="no statistics file"):
+        load_statistics(tmp_path)
+
+
+@pytest.mark.parametrize("kept", [0, 5, 100, 0.5, 0.999])
+def test_a_truncated_file(statistics: Statistics, tmp_path: Path, kept: float) -> None:
+    path = tmp_path / "s.safetensors"
+    save_statistics(statistics, path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content)) if isinstance(kept, float) else kept])
+    with pytest.raises(ValueError, match=r"s\.safetensors is truncated or not a safetensors file"):
+        load_statistics(path)
+
+
+def test_foreign_files(tmp_path: Path) -> None:
+    save_file({"weight": torch.zeros(2)}, tmp_path / "foreign.safetensors", metadata={"format": "pt"})
+    save_file({"weight": torch.zeros(2)}, tmp_path / "bare.safetensors")
+    for name in ("foreign", "bare"):
+        with pytest.raises(ValueError, match=f"{name}.safetensors is a safetensors file, but not one with lora-da"):
+            load_statistics(tmp_path / f"{name}.safetensors")
+    (tmp_path / "text").write_text("these are no statistics, but a text that is long enough")
+    with pytest.raises(ValueError, match="truncated or not a safetensors file"):
+        load_statistics(tmp_path / "text")
+
+
+def _rewrite(path: Path, drop: str | None = None, **about: Any) -> None:
+    with storage.safe_open(path, framework="pt") as file:
+        metadata = json.loads(file.metadata()["lora-da-statistics"])
+    tensors = {name: tensor for name, tensor in load_file(path).items() if name != drop}
+    save_file(tensors, path, metadata={"lora-da-statistics": json.dumps(metadata | about)})
+
+
+def test_a_later_version_and_a_lost_part(statistics: Statistics, tmp_path: Path) -> None:
+    path = tmp_path / "s.safetensors"
+    save_statistics(statistics, path)
+    _rewrite(path, drop=f"output/{statistics.layers[0]}")
+    with pytest.raises(ValueError, match=r"lacks a part of the statistics.*output/model\.layers\.0"):
+        load_statistics(path)
+    save_statistics(statistics, path, overwrite=True)
+    _rewrite(path, version=2)
+    with pytest.raises(ValueError, match="has version 2 of the format; this lora-da reads 1"):
+        load_statistics(path)
