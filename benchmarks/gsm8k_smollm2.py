@@ -35,21 +35,30 @@ def main() -> None:
     parser.add_argument("--steps", default="100")
     arguments = parser.parse_args()
     data = Path(os.environ["LORA_DA_DATA"]) / "gsm8k" / "train.jsonl"
-    common = ["--data", str(data), "--prompt-column", "question", "--completion-column", "answer"]
-    common += ["--dtype", "bfloat16", "--examples", "64"]
-    lora_da = [sys.executable, "-m", "lora_da"]
+    columns = ["--data", str(data), "--prompt-column", "question", "--completion-column", "answer"]
+    common = [str(find_smollm2()), *columns, "--dtype", "bfloat16", "--output"]
 
     for learning_rate in LEARNING_RATES:
         for init in INITS:
             output = arguments.work / f"{init}-{learning_rate}"
             if (output / "training.json").exists():
                 continue
-            command = [*lora_da, "train", str(find_smollm2()), *common, "--output", str(output), "--init", init]
-            command += ["--steps", arguments.steps, "--lr", learning_rate, "--held-out", "100", "--resume"]
-            print("$", " ".join(command), flush=True)
-            subprocess.run(command, check=True)
+            start = ["--init", "lora"]
+            if init == "lora-da":
+                adapter = arguments.work / "adapter"
+                if not adapter.exists():
+                    call("init", *common, str(adapter), "--examples", "64")
+                start = ["--adapter", str(adapter)]
+            call("train", *common, str(output), *start, "--steps", arguments.steps, "--lr", learning_rate,
+                 "--held-out", "100", "--resume")  # fmt: skip
             summarise(arguments.work, arguments.results, arguments.steps)
     summarise(arguments.work, arguments.results, arguments.steps)
+
+
+def call(*arguments: str) -> None:
+    """Run one command of the command line."""
+    print("$ lora-da", *arguments, flush=True)
+    subprocess.run([sys.executable, "-m", "lora_da", *arguments], check=True)
 
 
 def summarise(work: Path, results: Path, steps: str) -> None:
@@ -57,12 +66,17 @@ def summarise(work: Path, results: Path, steps: str) -> None:
     runs = []
     for path in sorted(work.glob("*/training.json")):
         content = json.loads(path.read_text())
-        run = {"init": content["start"]["init"], "learning_rate": content["settings"]["learning_rate"]}
-        runs.append(run | {"init_seconds": content["start"].get("seconds", 0.0)} | content["record"])
+        init = "lora" if content["start"]["init"] == "lora" else "lora-da"
+        runs.append({"init": init, "learning_rate": content["settings"]["learning_rate"]} | content["record"])
     figure, (axes,) = new_figure(1)
     for init in INITS:
         mine = sorted((run["learning_rate"], run["held_out"][-1][1]) for run in runs if run["init"] == init)
-        axes.plot(*zip(*mine, strict=True), marker="o", label={"lora": "LoRA", "lora-da": "LoRA-DA"}[init])
+        axes.plot(
+            [rate for rate, _ in mine],
+            [loss for _, loss in mine],
+            marker="o",
+            label={"lora": "LoRA", "lora-da": "LoRA-DA"}[init],
+        )
     axes.set(xscale="log", xlabel="learning rate", ylabel=f"held-out loss after {steps} steps (one seed)")
     axes.legend()
     save_figure(figure, results / "learning_rates.png", overwrite=True)
@@ -74,6 +88,9 @@ def summarise(work: Path, results: Path, steps: str) -> None:
         "machine": f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} threads, shared with other work",
         "date": date.today().isoformat(),
         "versions": versions(),
+        "initialisation": json.loads((work / "adapter" / "lora_da.json").read_text())["report"]["seconds"]
+        if (work / "adapter").exists()
+        else None,
         "runs": runs,
     }
     write_text(results / "results.json", json.dumps(about, indent=1) + "\n", overwrite=True)

@@ -112,7 +112,7 @@ def tiny_opt(seed: int = 0, dropout: float = 0.5) -> Any:
         init_std=0.3,
         dropout=dropout,
         attention_dropout=dropout,
-        layerdrop=dropout,
+        layerdrop=dropout / 5,
         pad_token_id=PADDING,
         bos_token_id=1,
         eos_token_id=2,

@@ -57,7 +57,9 @@ def test_solve_survives_twelve_orders_of_magnitude(seed: int) -> None:
     assert torch.allclose(factor.inverse_diagonal(), wanted.diagonal(), rtol=1e-10, atol=0)
 
 
-@pytest.mark.parametrize(("damping", "mode"), [(0.1, "relative"), (1e-3, "relative"), (1e-6, "absolute"), (5.0, "absolute")])
+@pytest.mark.parametrize(
+    ("damping", "mode"), [(0.1, "relative"), (1e-3, "relative"), (1e-6, "absolute"), (5.0, "absolute")]
+)
 def test_solve_times_and_inverse_diagonal_against_the_dense_inverse(damping: float, mode: str) -> None:
     size = 40
     matrix = with_eigenvalues(3, torch.logspace(-4, 4, size, dtype=torch.float64))
@@ -81,7 +83,9 @@ def test_solve_times_and_inverse_diagonal_against_the_dense_inverse(damping: flo
     power=st.integers(-8, 8),
     seed=st.integers(0, 1000),
 )
-def test_relative_damping_commutes_with_the_scale(size: int, tokens: int, damping: float, power: int, seed: int) -> None:
+def test_relative_damping_commutes_with_the_scale(
+    size: int, tokens: int, damping: float, power: int, seed: int
+) -> None:
     matrix, right = covariance(seed, size, tokens), randn(seed + 1, size, 3)
     plain = factorise(matrix, damping, "relative")
     scaled = factorise(matrix * 10.0**power, damping, "relative")

@@ -101,7 +101,14 @@ def test_an_infinite_population_has_no_variance_term() -> None:
     delta = displacement(G, y, factor, 1.0)
     options: dict[str, Any] = {"unit": 1.0, "tokens_per_example": 3.0, "examples": 5, "bias_weight": 1.0}
     infinite = guidance(
-        delta, y, diagonal, factor, population_size=float("inf"), variance_weight=1.0, sample_correction="none", **options
+        delta,
+        y,
+        diagonal,
+        factor,
+        population_size=float("inf"),
+        variance_weight=1.0,
+        sample_correction="none",
+        **options,
     )
     assert torch.allclose(infinite.dense(), -delta.mT @ delta, rtol=1e-12, atol=1e-12)
     assert infinite.variance == infinite.noise == 0

@@ -102,7 +102,8 @@ def fine_tune(
         output: The folder: ``adapter``, ``loss.png``, ``training.json`` and Trainer's checkpoints.
         resume: Go on from the last checkpoint there, if any.
     """
-    batches = list(batches_of(held_out, tokenizer, settings.batch_size))
+    by_length = sorted(range(len(held_out)), key=lambda index: len(held_out[index]["input_ids"]))
+    batches = list(batches_of(held_out.select(by_length), tokenizer, settings.batch_size))
     steps = settings.steps or max(1, round(settings.epochs * len(train) / settings.batch_size))
     device = next(model.parameters()).device
     checkpoints = output / "checkpoints"
@@ -114,6 +115,7 @@ def fine_tune(
         warmup_steps=max(1, round(0.03 * steps)),
         max_steps=steps,
         seed=settings.seed,
+        train_sampling_strategy="group_by_length",  # padding would otherwise be a third of the work
         logging_steps=1,
         save_strategy="no",  # the watch asks for a checkpoint whenever it has measured
         save_total_limit=1,

@@ -91,7 +91,7 @@ def _davidson(
     """Values (count,) and vectors (n, count), or None if they don't converge."""
     block = count + _GUARD
     widest = min(4 * block, start.shape[0])
-    basis = _orthonormal(start)
+    basis = orthonormal(start)
     image = operator(basis)
     improve: Operator | None = None
     shift = 0.0
@@ -114,14 +114,14 @@ def _davidson(
         if basis.shape[1] + directions.shape[1] > widest:
             keep = min(2 * block, basis.shape[1])
             basis, image = basis @ rotation[:, :keep], image @ rotation[:, :keep]
-        addition = _orthonormal(directions, basis)
+        addition = orthonormal(directions, basis)
         if addition.shape[1] == 0:
             return None
         basis, image = torch.cat([basis, addition], 1), torch.cat([image, operator(addition)], 1)
     return None
 
 
-def _orthonormal(columns: Tensor, against: Tensor | None = None) -> Tensor:
+def orthonormal(columns: Tensor, against: Tensor | None = None) -> Tensor:
     """An orthonormal basis of the columns, orthogonal to another one; what depends linearly on it is left out."""
     for _ in range(2):  # once more, since the first projection loses digits
         if against is not None:

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from lora_da.solver.solve import LayerInit
 
-# Directions in which the inputs hardly vary would otherwise get rows of A of any length.
+# Directions in which the inputs hardly vary would otherwise get rows of A of any length, and a subspace in which they
+# don't vary at all infinite ones: of the largest eigenvalue of M, and of the inputs' mean square.
 _EIGENVALUE_FLOOR = 1e-4
+_LEAST_MEAN_SQUARE = 1e-8
 
 
 def scaled_factors(
@@ -47,7 +49,8 @@ def scaled_factors(
     if init_scale == "stable":
         return init.A / stable_gamma**0.5, init.delta_A / (init.delta_norm * stable_gamma**0.5)
     eigenvalues, rotation = torch.linalg.eigh(init.activation_covariance)
-    roots = eigenvalues.clamp(min=_EIGENVALUE_FLOOR * float(eigenvalues.max())).sqrt()
+    floor = max(_EIGENVALUE_FLOOR * float(eigenvalues.max()), _LEAST_MEAN_SQUARE * init.input_mean_square)
+    roots = eigenvalues.clamp(min=floor).sqrt()
     size = (init.input_mean_square / 3) ** 0.5
     whiten, colour = (rotation / roots) @ rotation.mT, (rotation * roots) @ rotation.mT
     return size * (whiten @ init.A), init.delta_A @ colour / (size * init.delta_norm * stable_gamma)

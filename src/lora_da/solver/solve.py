@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from lora_da.config import LoraDAConfig
-from lora_da.solver.eigen import Eigenpairs, lowest_eigenpairs
+from lora_da.solver.eigen import Eigenpairs, lowest_eigenpairs, orthonormal
 from lora_da.solver.factors import (
     DampedFactor,
     SolverError,
@@ -18,6 +19,8 @@ from lora_da.solver.factors import (
 )
 from lora_da.solver.guidance import Guidance, displacement, guidance
 from lora_da.statistics.sums import LayerStatistics
+
+_RANK_TOLERANCE = 1e-12  # of the largest eigenvalue of ΔᵀΔ: smaller ones are rounding
 
 
 @dataclass(frozen=True)
@@ -95,12 +98,13 @@ def solve_layer(
             "the size of the population (how many examples fine-tuning will see) is not known, and these settings "
             "depend on it: set LoraDAConfig.population_size"
         )
-    if not bool(torch.isfinite(layer.gradient_sum).all()):
-        raise SolverError("the gradient is not finite")
+    for name, tensor in (("gradient", layer.gradient_sum), ("output factor", layer.output_sum)):
+        if not bool(torch.isfinite(tensor).all()):
+            raise SolverError(f"the {name} is not finite")
     input_factor = input_factor or factorise_input(layer, config)
-    output_inverse, output_diagonal, output_damping, output_raised = _output_factor(layer, config)
-    if not bool(layer.gradient_sum.any()):
+    if not bool(layer.gradient_sum.any()):  # then the output factor is often zero too, and can't be inverted
         return None
+    output_inverse, output_diagonal, output_damping, output_raised = _output_factor(layer, config)
 
     tokens_per_example = layer.tokens / layer.examples
     unit = tokens_per_example if config.fisher_unit == "example" else 1.0

@@ -84,7 +84,8 @@ def model_inputs(model: nn.Module, batch: Mapping[str, Any], device: torch.devic
 
     accepted = inspect.signature(model.forward).parameters
     derives_positions = any(hasattr(module, "create_position_ids_from_input_ids") for module in model.modules())
-    if mask is not None and not bool(mask[:, 0].all()) and positions is None and "position_ids" in accepted and not derives_positions:
+    takes_positions = "position_ids" in accepted and positions is None and not derives_positions
+    if takes_positions and mask is not None and not bool(mask[:, 0].all()):
         inputs["position_ids"] = (mask.long().cumsum(1) - 1).clamp(min=0)
     if getattr(getattr(model, "config", None), "is_encoder_decoder", False) and "decoder_input_ids" not in inputs:
         labels = labels_of(batch).to(device)
