@@ -22,19 +22,19 @@ def _made(make: Callable[[Any], nn.Module], config: Any, seed: int) -> Any:
 
 
 def tiny_llama(seed: int = 0, **changes: Any) -> Any:
-    settings: dict[str, Any] = dict(
-        vocab_size=VOCABULARY,
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=64,
-        initializer_range=0.3,
-        pad_token_id=PADDING,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
+    settings: dict[str, Any] = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 64,
+        "initializer_range": 0.3,
+        "pad_token_id": PADDING,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
     return _made(transformers.LlamaForCausalLM, transformers.LlamaConfig(**settings | changes), seed)
 
 
@@ -252,5 +252,7 @@ def _padded(rows: Sequence[Tensor], fill: int, side: str) -> Tensor:
     return torch.stack(padded)
 
 
-def batches_of(examples: Sequence[Example], size: int = 4, side: str = "right", padding: int = PADDING) -> list[Example]:
+def batches_of(
+    examples: Sequence[Example], size: int = 4, side: str = "right", padding: int = PADDING
+) -> list[Example]:
     return [collate(examples[start : start + size], side, padding) for start in range(0, len(examples), size)]

@@ -56,9 +56,9 @@ def reference_sums(
         seen: list[tuple[str, Tensor, Tensor]] = []
 
         def keep(name: str, seen: list[tuple[str, Tensor, Tensor]] = seen) -> Any:
-            def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-                output.retain_grad()
-                seen.append((name, args[0].detach(), output))
+            def hook(_module: nn.Module, args: tuple[Tensor, ...], result: Tensor) -> None:
+                result.retain_grad()
+                seen.append((name, args[0].detach(), result))
 
             return hook
 
@@ -79,8 +79,7 @@ def reference_sums(
         for name, layer_input, output in seen:
             if output.grad is None:
                 continue
-            a = layer_input.reshape(-1, layer_input.shape[-1])
-            g = output.grad.reshape(-1, output.shape[-1])
+            a, g = layer_input.flatten(0, -2), output.grad.flatten(0, -2)
             _add(sums.gradients, name, torch.einsum("to,ti->oi", g, a))
             if counted == "labels" and task == "causal":
                 rows = [t - 1 for t, label in enumerate(labels.tolist()) if t > 0 and label != -100]
@@ -101,6 +100,6 @@ def _add(sums: dict[str, Tensor], name: str, addend: Tensor) -> None:
 
 def distance(found: Tensor, wanted: Tensor) -> float:
     """Relative Frobenius distance."""
-    found, wanted = found.double(), wanted.double()
+    found, wanted = found.detach().double(), wanted.detach().double()
     assert found.shape == wanted.shape, (found.shape, wanted.shape)
     return float((found - wanted).norm() / wanted.norm().clamp(min=1e-300))

@@ -45,9 +45,14 @@ def test_an_existing_file_is_kept_unless_asked(tmp_path: Path) -> None:
 def test_an_interrupted_write_leaves_nothing_behind(tmp_path: Path, error: type[BaseException]) -> None:
     target = tmp_path / "file"
     target.write_text("old")
-    with pytest.raises(error), atomic_path(target, overwrite=True) as draft:
-        draft.write_text("half")
-        raise error
+
+    def interrupted() -> None:
+        with atomic_path(target, overwrite=True) as draft:
+            draft.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        interrupted()
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 

@@ -166,9 +166,16 @@ def test_active_adapters_and_gradients_come_back(context: Any) -> None:
     model = _two_adapters()
     model.base_model.model.get_submodule("model.layers.0.mlp.up_proj").enable_adapters(False)
     before = _flags(model)
-    with pytest.raises(KeyboardInterrupt), context(model):
-        assert _flags(model) != before
-        raise KeyboardInterrupt
+    inside: list[Any] = []
+
+    def interrupted() -> None:
+        with context(model):
+            inside.append(_flags(model))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert inside != [before]
     assert _flags(model) == before
 
 
@@ -192,8 +199,9 @@ def test_identity_of_a_model() -> None:
     model.config._name_or_path = "somebody/model"
     identity = identity_of(model)
     assert identity.name == "somebody/model"
-    assert 256 <= identity.signature.numel() or identity.signature.numel() == model.model.embed_tokens.weight.numel()
-    assert identity.matches(identity_of(base_model_of(with_lora(model, target_modules=["embed_tokens", *LLAMA_TARGETS]))))
+    assert identity.signature.numel() == 256
+    adapted = with_lora(model, target_modules=["embed_tokens", *LLAMA_TARGETS])
+    assert identity.matches(identity_of(base_model_of(adapted)))
     assert identity.matches(identity_of(tiny_llama().bfloat16()))
     assert not identity.matches(identity_of(tiny_llama(seed=1)))
     assert identity_of(nn.Linear(2, 2)).signature.numel() == 0

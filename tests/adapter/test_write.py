@@ -29,7 +29,7 @@ def test_values_change_and_parameters_stay_the_same_objects() -> None:
     ("A", "B", "message"),
     [
         (torch.zeros(4, 16), torch.zeros(4, 24), r"layer .*down_proj: \(4, 16\) can't be written to \(4, 24\)"),
-        (torch.zeros(4, 24), torch.full((16, 4), torch.nan), r"layer .*down_proj: its starting point exceeds the range"),
+        (torch.zeros(4, 24), torch.full((16, 4), torch.nan), r"layer .*down_proj: its starting point exceeds"),
         (torch.full((4, 24), 1e300, dtype=torch.float64), torch.zeros(16, 4), "exceeds the range of torch.float32"),
     ],
 )

@@ -8,13 +8,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import largest_angle
 from torch import Tensor
 
 from lora_da.solver import eigen
 from lora_da.solver.eigen import TOLERANCE, Eigenpairs, lowest_eigenpairs
 from lora_da.solver.factors import factorise
 from lora_da.solver.guidance import Guidance
+from oracles import largest_angle
 
 
 def randn(seed: int, *shape: int) -> Tensor:

@@ -122,6 +122,15 @@ def test_a_singular_factor_without_damping_is_raised_visibly() -> None:
     assert relative(back, right) < 1e-3
 
 
+def test_a_factor_that_is_definite_by_luck_only_is_raised() -> None:
+    off = 1 - 2.0**-53  # the last pivot is 2⁻⁵², all of it rounding
+    matrix = torch.tensor([[1.0, off], [off, 1.0]], dtype=torch.float64)
+    assert int(torch.linalg.cholesky_ex(matrix).info) == 0
+    factor = factorise(matrix, 0.0, "absolute")
+    assert factor.raised >= 1
+    assert factor.damping >= 1e-13
+
+
 def test_a_factor_indefinite_by_rounding_is_raised_until_it_is_not() -> None:
     eigenvalues = torch.logspace(-3, 2, 30, dtype=torch.float64)
     eigenvalues[0] = -1e-7 * eigenvalues[-1]  # what float32 sums leave

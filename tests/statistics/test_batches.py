@@ -39,7 +39,8 @@ def test_no_more_batches_are_read_than_needed() -> None:
 
 
 def test_a_cut_batch_keeps_what_is_not_per_example() -> None:
-    batch = {"input_ids": torch.zeros(4, 7), "labels": torch.arange(4), "table": torch.zeros(2, 2), "scalar": torch.ones(())}
+    batch = {"input_ids": torch.zeros(4, 7), "labels": torch.arange(4), "table": torch.zeros(2, 2)}
+    batch["scalar"] = torch.ones(())
     (cut,) = take_examples([batch], 3)
     assert cut["input_ids"].shape == (3, 7)
     assert cut["labels"].tolist() == [0, 1, 2]
@@ -118,7 +119,7 @@ def test_packed_batches_are_refused() -> None:
     with pytest.raises(ValueError, match="position_ids start again within a row"):
         model_inputs(tiny_llama(), {"input_ids": tokens, "position_ids": torch.tensor([[0, 1, 2, 0, 1]])}, CPU)
     for mask in (torch.tensor([[1, 1, 1, 2, 2]]), torch.ones(1, 1, 5, 5)):
-        with pytest.raises(ValueError, match="attention_mask must be .* zeros and ones"):
+        with pytest.raises(ValueError, match=r"attention_mask must be .* zeros and ones"):
             model_inputs(tiny_llama(), {"input_ids": tokens, "attention_mask": mask}, CPU)
 
 

@@ -123,7 +123,8 @@ def test_autograd_of_one_padded_batch_makes_the_same_weight_gradient() -> None:
         trained = make().requires_grad_(True)
         labels = batch.pop("labels")
         if task == "translation":
-            batch["decoder_input_ids"] = torch.cat([torch.zeros(5, 1, dtype=torch.long), labels[:, :-1]], 1).clamp(min=0)
+            start = torch.zeros(5, 1, dtype=torch.long)
+            batch["decoder_input_ids"] = torch.cat([start, labels[:, :-1]], 1).clamp(min=0)
         log_probabilities = torch.log_softmax(trained(**batch).logits, -1)
         if task == "causal":
             log_probabilities, labels = log_probabilities[:, :-1], labels[:, 1:]
@@ -165,12 +166,10 @@ def test_a_decoders_label_positions() -> None:
 # Batches, padding, checkpointing, precision
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name in CASES if name != "positionwise"])
 @pytest.mark.parametrize("checkpointing", ["off", "reentrant", "not reentrant"])
 def test_batch_size_and_checkpointing_do_not_matter(name: str, checkpointing: str) -> None:
     make, data, _ = CASES[name]
-    if checkpointing != "off" and name == "positionwise":
-        pytest.skip("has no checkpointing")
     examples = data(8)
     wanted = _collect(make(), batches_of(examples, 3))
     for size in (1, 3, 8):

@@ -205,9 +205,16 @@ def test_inputs_may_come_by_name_and_calls_outside_a_batch_are_ignored() -> None
 def test_hooks_are_gone_whatever_happens(error: type[BaseException]) -> None:
     model = nn.Sequential(_linear(3, 3, 0), _linear(3, 3, 1))
     recorder = Recorder({"0": model[0], "1": model[1]}, FULL)
-    with pytest.raises(error), recorder.attached():
-        assert _hooks(model) == 2
-        raise error
+    inside: list[int] = []
+
+    def interrupted() -> None:
+        with recorder.attached():
+            inside.append(_hooks(model))
+            raise error
+
+    with pytest.raises(error):
+        interrupted()
+    assert inside == [2]
     assert _hooks(model) == 0
 
 

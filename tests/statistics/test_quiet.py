@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import random
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -35,14 +37,16 @@ def test_modes_and_flags_come_back(error: type[BaseException] | None) -> None:
     model = _mixed(tiny_opt())
     model.activation_checkpointing_enable()
     before = _state(model)
-    try:
+
+    def inside() -> None:
         with quiet(model):
             assert not any(parameter.requires_grad for parameter in model.parameters())
             assert _state(model) != before
             if error:
                 raise error
-    except (ValueError, KeyboardInterrupt) as caught:
-        assert type(caught) is error
+
+    with pytest.raises(error) if error else nullcontext():
+        inside()
     assert _state(model) == before
 
 
@@ -61,6 +65,20 @@ def test_without_checkpointing_all_is_in_evaluation_mode() -> None:
     model = tiny_llama_with_dropout().train()
     with quiet(model):
         assert not any(module.training for module in model.modules())
+
+
+def test_four_bit_layers_stay_unpacked() -> None:
+    """In evaluation mode some CPUs repack them, and no gradient passes any more."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)).eval()
+    state = SimpleNamespace(packing_format_for_cpu=False)
+    model[1].weight.quant_state = state  # type: ignore[union-attr]
+    with quiet(model):
+        assert [module.training for module in model] == [False, True]
+    assert not any(module.training for module in model.modules())
+    state.packing_format_for_cpu = True
+    with pytest.raises(ValueError, match=r"bitsandbytes has repacked.*call model\.state_dict\(\) once"), quiet(model):
+        pytest.fail("the body must not run")
+    assert all(parameter.requires_grad for parameter in model.parameters())
 
 
 def test_compiled_graphs_are_not_used() -> None:

@@ -82,7 +82,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no statistics file .*nothing"):
+    with pytest.raises(FileNotFoundError, match=r"no statistics file .*nothing"):
         load_statistics(tmp_path / "nothing")
     with pytest.raises(FileNotFoundError, match="no statistics file"):
         load_statistics(tmp_path)

@@ -51,7 +51,7 @@ def test_population_and_batch_dependence_of_a_union() -> None:
 
 def test_different_settings_models_layers_and_shapes_do_not_add() -> None:
     part = _collect(EXAMPLES[:3])
-    with pytest.raises(ValueError, match="statistics of different settings don't add.*mean"):
+    with pytest.raises(ValueError, match=r"statistics of different settings don't add.*mean"):
         part + _collect(EXAMPLES[3:6], dataclasses.replace(DOUBLE, loss_reduction="mean"))
     other = collect_statistics(tiny_llama(seed=1).double(), batches_of(EXAMPLES), DOUBLE, progress=False)
     with pytest.raises(ValueError, match="statistics of different models don't add"):

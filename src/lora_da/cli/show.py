@@ -18,10 +18,12 @@ def show_table(header: Sequence[str], rows: Iterable[Sequence[str]], title: str 
     """Print a table; the first column is text, the others numbers."""
     table = Table(title=title, title_justify="left", box=SIMPLE)
     for index, name in enumerate(header):
-        table.add_column(name, justify="left" if index == 0 else "right", no_wrap=True, overflow="ignore")
+        table.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    Console().print(table, soft_wrap=True)
+    # A table that is wider than the terminal stays whole: cut cells can't be read, and pipes have no width.
+    needed = Console(width=1000).measure(table).maximum
+    Console(width=max(needed, Console().width)).print(table)
 
 
 def show_plan(plan: Plan, output: Path) -> None:

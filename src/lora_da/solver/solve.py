@@ -166,7 +166,13 @@ def _lowest_of(operator: Guidance, count: int, seed: int) -> Eigenpairs:
     """The lowest eigenpairs of Ω, from a start that holds what Δᵀ Δ amplifies and, for the rest, random directions."""
     random = _random_columns(operator.delta, operator.delta.shape[1], count + 8, seed)
     start = torch.cat([operator.delta.mT @ (operator.delta @ random), random], 1)
-    return lowest_eigenpairs(operator.times, start, count, precondition=operator.preconditioner, dense=operator.dense)
+    pairs = lowest_eigenpairs(operator.times, start, count, precondition=operator.preconditioner, dense=operator.dense)
+    if operator.variance or operator.noise:
+        return pairs
+    # Ω = −α ΔᵀΔ says nothing about its null space, where a dense decomposition would choose for itself.
+    null = pairs.values >= -_RANK_TOLERANCE * pairs.values[0].abs()
+    completion = orthonormal(random, pairs.vectors[:, ~null])[:, : int(null.sum())]
+    return dataclasses.replace(pairs, vectors=torch.cat([pairs.vectors[:, ~null], completion], 1))
 
 
 def _largest_singular_value(matrix: Tensor, seed: int) -> float:

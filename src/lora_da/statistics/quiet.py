@@ -18,13 +18,25 @@ def quiet(model: nn.Module) -> Iterator[None]:
 
     Gradient checkpointing stays on where it was: it acts only on modules in training mode, so those that checkpoint
     keep that mode, with their dropout rates at zero, while their children are in evaluation mode. Compiled models run
-    uncompiled, since a compiled graph need not call hooks.
+    uncompiled, since a compiled graph need not call hooks. 4-bit layers of bitsandbytes are in training mode, since in
+    evaluation mode some CPUs repack their weights for good, after which no gradient passes through them.
+
+    Raises:
+        ValueError: The weights of a 4-bit layer have been repacked already.
     """
+    four_bit = {module: state for module in model.modules() if (state := _quantisation_of(module)) is not None}
+    if any(getattr(state, "packing_format_for_cpu", False) for state in four_bit.values()):
+        raise ValueError(
+            "bitsandbytes has repacked the 4-bit weights of this model for inference on the CPU, so that no gradient "
+            "passes through them: call model.state_dict() once, which undoes that, or load the model anew"
+        )
     training = {module: module.training for module in model.modules()}
     required_grad = {parameter: parameter.requires_grad for parameter in model.parameters()}
     rates: list[tuple[nn.Module, str, float]] = []
     model.eval()
     model.requires_grad_(False)
+    for module in four_bit:
+        module.training = True
     for module, was_training in training.items():
         if was_training and getattr(module, "gradient_checkpointing", False):
             module.training = True  # of this module alone: train() would reach its children
@@ -43,6 +55,10 @@ def quiet(model: nn.Module) -> Iterator[None]:
             module.training = was_training
         for parameter, required in required_grad.items():
             parameter.requires_grad_(required)
+
+
+def _quantisation_of(module: nn.Module) -> Any:
+    return getattr(getattr(module, "weight", None), "quant_state", None)
 
 
 @contextmanager

@@ -1,0 +1,219 @@
+"""``lora-da init`` and ``lora-da inspect``, as a user calls them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+from typer.testing import CliRunner
+
+from folders import sums_file, tiny_model_folder
+from lora_da import load_report, load_statistics
+from lora_da.cli.app import app
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tiny_model_folder(tmp_path_factory.mktemp("model")))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(sums_file(tmp_path_factory.mktemp("data") / "sums.jsonl"))
+
+
+def call(*arguments: str | Path) -> str:
+    """Run a command in this process; its output, or the exception it ended with."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def adapter(model: str, data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("out") / "adapter"
+    statistics = folder.parent / "sums.safetensors"
+    call(
+        "init",
+        model,
+        "--data",
+        data,
+        "--output",
+        folder,
+        "--rank",
+        4,
+        "--examples",
+        16,
+        "--save-statistics",
+        statistics,
+    )
+    return folder
+
+
+def test_init_writes_a_standard_adapter(model: str, adapter: Path) -> None:
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    assert config["init_lora_weights"] is True
+    assert config["base_model_name_or_path"] == model
+    assert config["r"] == 4
+    assert config["use_rslora"] is True
+    assert sorted(config["target_modules"]) == config["target_modules"]
+    assert "q_proj" in config["target_modules"]
+    assert {path.name for path in adapter.iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "lora_da.json",
+        "README.md",
+    }
+    assert "LoRA-DA" in (adapter / "README.md").read_text()
+    record = json.loads((adapter / "lora_da.json").read_text())
+    assert record["provenance"]["rows"] == 40
+    assert len(record["provenance"]["data_fingerprint"]) == 64
+    assert load_report(adapter).population_size == 40
+    assert load_report(adapter).examples == 16
+
+
+def test_adapter_config_has_only_the_keys_of_peft(adapter: Path) -> None:
+    from peft import LoraConfig
+
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    assert config.keys() <= LoraConfig().to_dict().keys()
+
+
+def test_adapter_loads_with_plain_peft(model: str, adapter: Path) -> None:
+    base = AutoModelForCausalLM.from_pretrained(model)
+    loaded = PeftModel.from_pretrained(base, adapter)
+    layers = [module for module in loaded.modules() if isinstance(module, LoraLayer)]
+    assert len(layers) == 14
+    assert all(bool(layer.lora_B["default"].weight.any()) for layer in layers)
+
+
+def test_solving_saved_statistics_gives_the_same_adapter(model: str, adapter: Path, tmp_path: Path) -> None:
+    statistics = adapter.parent / "sums.safetensors"
+    call("init", model, "--statistics", statistics, "--rank", 4, "--output", tmp_path / "again")
+    call("init", model, "--statistics", statistics, "--rank", 2, "--output", tmp_path / "smaller")
+    first, again = (load_file(folder / "adapter_model.safetensors") for folder in (adapter, tmp_path / "again"))
+    assert first.keys() == again.keys()
+    for key, tensor in first.items():
+        torch.testing.assert_close(again[key], tensor)
+    smaller = load_file(tmp_path / "smaller" / "adapter_model.safetensors")
+    assert {tensor.shape[0] for key, tensor in smaller.items() if "lora_A" in key} == {2}
+    assert load_statistics(statistics).examples == 16
+
+
+def test_statistics_of_another_model_are_refused(adapter: Path, tmp_path: Path) -> None:
+    other = tiny_model_folder(tmp_path / "other")
+    with pytest.raises(ValueError, match="belong to another model"):
+        call("init", other, "--statistics", adapter.parent / "sums.safetensors", "--output", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_presets_differ(model: str, data: str, tmp_path: Path) -> None:
+    kept = []
+    for preset in ("default", "paper", "released"):
+        with pytest.warns(UserWarning) if preset == "paper" else _nothing():
+            call("init", model, "--data", data, "--output", tmp_path / preset, "--preset", preset, "--examples", 8)
+        kept.append(load_report(tmp_path / preset).config.fisher_unit)
+    assert kept == ["example", "example", "token"]
+    with pytest.raises(ValueError, match="no preset 'best'"):
+        call("init", model, "--data", data, "--output", tmp_path / "best", "--preset", "best")
+
+
+def _nothing() -> object:
+    from contextlib import nullcontext
+
+    return nullcontext()
+
+
+def test_seed_draws_the_sample_and_repeats_it(model: str, data: str, tmp_path: Path) -> None:
+    tensors = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        call("init", model, "--data", data, "--output", tmp_path / name, "--examples", 8, "--seed", seed, "--rank", 2)
+        tensors.append(load_file(tmp_path / name / "adapter_model.safetensors"))
+    assert all(torch.equal(tensors[0][key], tensors[1][key]) for key in tensors[0])
+    assert not all(torch.equal(tensors[0][key], tensors[2][key]) for key in tensors[0])
+
+
+def test_target_modules_and_scaling(model: str, data: str, tmp_path: Path) -> None:
+    options = ["--target-modules", "q_proj,v_proj", "--no-rslora", "--alpha", "4", "--rank", "2", "--examples", "8"]
+    call("init", model, "--data", data, "--output", tmp_path / "few", *options)
+    config = json.loads((tmp_path / "few" / "adapter_config.json").read_text())
+    assert config["target_modules"] == ["q_proj", "v_proj"]
+    assert (config["use_rslora"], config["lora_alpha"]) == (False, 4)
+    assert len(load_report(tmp_path / "few").layers) == 4
+
+
+def test_dry_run_writes_nothing(model: str, data: str, tmp_path: Path) -> None:
+    output = call("init", model, "--data", data, "--output", tmp_path / "adapter", "--examples", 16, "--dry-run")
+    for said in ("q_proj", "calibration examples", "16", "memory: statistics", "time on this machine"):
+        assert said in output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_overwritten_unless_asked(model: str, data: str, adapter: Path, tmp_path: Path) -> None:
+    common = ["init", model, "--data", data, "--examples", "8", "--rank", "2"]
+    before = (adapter / "adapter_model.safetensors").read_bytes()
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        call(*common, "--output", adapter)
+    assert (adapter / "adapter_model.safetensors").read_bytes() == before
+    call(*common, "--output", tmp_path / "a")
+    call(*common, "--output", tmp_path / "a", "--overwrite", "--seed", 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "empty|no rows"),
+        ('{"question": "a", "answer": "b"}\n', "--prompt-column"),
+        ('{"prompt": "a", "completion": ""}\n', "completion"),
+    ],
+)
+def test_bad_data_is_named_and_leaves_nothing(model: str, tmp_path: Path, content: str, message: str) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        call("init", model, "--data", data, "--output", tmp_path / "adapter")
+    assert [path.name for path in tmp_path.iterdir()] == ["data.jsonl"]
+
+
+def test_rank_above_the_input_width_is_refused(model: str, data: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="rank 33, above its input width 32"):
+        call("init", model, "--data", data, "--output", tmp_path / "adapter", "--rank", 33)
+
+
+def test_inspect_an_adapter_and_statistics(adapter: Path, tmp_path: Path) -> None:
+    output = call("inspect", adapter, "--plot", tmp_path / "adapter.png")
+    assert "self_attn.q_proj" in output
+    assert "energy captured" in output
+    output = call("inspect", adapter.parent / "sums.safetensors", "--rank", 8, "--plot", tmp_path / "file.png")
+    assert "mlp.down_proj" in output
+    for name in ("adapter.png", "file.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        call("inspect", adapter, "--plot", tmp_path / "adapter.png")
+
+
+def test_inspect_needs_something_of_ours(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"lora_da\.json"):
+        call("inspect", tmp_path)
+
+
+def test_errors_are_one_line_without_a_traceback(model: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "lora_da", "init", model, "--data", "none.jsonl", "--output", str(tmp_path / "a")]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("lora-da: There is no file none.jsonl")
+    debugged = subprocess.run(
+        [*command[:3], "--debug", *command[3:]], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert "Traceback" in debugged.stderr
