@@ -61,9 +61,7 @@ def test_population_size_is_positive(size: int) -> None:
         LoraDAConfig(population_size=size)
 
 
-@pytest.mark.parametrize(
-    "name", ["fisher_unit", "output_factor", "damping_mode", "sample_correction", "init_scale"]
-)
+@pytest.mark.parametrize("name", ["fisher_unit", "output_factor", "damping_mode", "sample_correction", "init_scale"])
 def test_unknown_names_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=rf"LoraDAConfig\.{name} must be '.*' or '.*', not 'both'"):
         LoraDAConfig(**{name: "both"})

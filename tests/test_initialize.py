@@ -240,9 +240,7 @@ def test_statistics_serve_any_rank_and_another_precision() -> None:
 
 
 def test_layers_without_statistics_keep_their_init() -> None:
-    narrow = collect_statistics(
-        with_lora(tiny_llama(), target_modules=["q_proj"]), _loader(EXAMPLES), progress=False
-    )
+    narrow = collect_statistics(with_lora(tiny_llama(), target_modules=["q_proj"]), _loader(EXAMPLES), progress=False)
     model = with_lora(tiny_llama())
     before = _copies(model)
     report = _initialize(model, statistics=narrow)
@@ -381,9 +379,7 @@ def test_a_gradient_of_zero_keeps_the_init() -> None:
     report = _initialize(model, _loader(examples))
     silent = [n for n in report.kept_default if n.startswith("model.layers.1.self_attn")]
     assert [name.split(".")[-1] for name in silent] == ["q_proj", "k_proj", "v_proj"]
-    assert {report.kept_default[name] for name in silent} == {
-        "has a gradient of zero: the data say nothing about it"
-    }
+    assert {report.kept_default[name] for name in silent} == {"has a gradient of zero: the data say nothing about it"}
     for name in silent:
         assert _unchanged(model, before, name)
     assert "model.layers.1.self_attn.o_proj" in report.layers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 import time
 import warnings
@@ -11,10 +12,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from tqdm.auto import tqdm
 
 from lora_da.adapter.layers import (
-    AdaptedLayer,
     adapted_layers,
     adapters_disabled,
     base_model_of,
@@ -24,16 +23,17 @@ from lora_da.adapter.layers import (
 )
 from lora_da.adapter.write import write_factors
 from lora_da.config import LoraDAConfig
+from lora_da.notices import POPULATION_UNKNOWN, notices_of
 from lora_da.report import InitializationReport, LayerReport
-from lora_da.solver.factors import SolverError
 from lora_da.solver.scale import scaled_factors
-from lora_da.solver.solve import LayerInit, factorise_input, solve_layer
-from lora_da.statistics.batches import take_examples
+from lora_da.solver.solve import check_population
+from lora_da.solving import check_statistics, solve_layers
+from lora_da.statistics.batches import dataset_length, take_examples
 from lora_da.statistics.collect import calibration_loss, collect
 from lora_da.statistics.config import CollectionConfig
 from lora_da.statistics.losses import ExampleLoss
 from lora_da.statistics.quiet import random_state_kept
-from lora_da.statistics.sums import ModelIdentity, Statistics
+from lora_da.statistics.sums import Statistics
 
 Batches = Iterable[Mapping[str, Any]]
 
@@ -135,12 +135,15 @@ def initialize_lora_da_weights(
 
     started = time.perf_counter()
     batches: list[dict[str, Any]] = []
-    if dataloader is not None:
+    loss_before = None
+    if dataloader is not None and (statistics is None or measure_loss):
         with random_state_kept(dataloader):
             batches = list(take_examples(dataloader, max_examples))
     if statistics is None:
         if dataloader is None:
             raise ValueError("give a data loader or statistics: there is nothing to initialise from")
+        population = config.population_size or dataset_length(dataloader)
+        check_population(config, population)
         statistics = collect_statistics(
             peft_model,
             batches,
@@ -150,10 +153,12 @@ def initialize_lora_da_weights(
             example_loss=example_loss,
             progress=progress,
         )
-        statistics = dataclasses.replace(statistics, population_size=_length(dataloader))
+        loss_before = statistics.loss_sum / statistics.examples
         seconds["statistics"] = time.perf_counter() - started
+    else:
+        population = config.population_size or statistics.population_size
+        check_population(config, population)
     check_statistics(statistics, config, layers, identity_of(base))
-    population = config.population_size or statistics.population_size
 
     started = time.perf_counter()
     config = dataclasses.replace(config, population_size=population)
@@ -173,28 +178,28 @@ def initialize_lora_da_weights(
     write_factors(layers, factors)
     seconds["solve"] = time.perf_counter() - started
 
-    loss_before = statistics.loss_sum / statistics.examples
     loss_after = None
     if measure_loss and batches:
         started = time.perf_counter()
         weight: Any = next(iter(layers.values())).base.weight
+        measure = functools.partial(
+            calibration_loss, base, batches, statistics.config, weight.device, example_loss, progress=progress
+        )
+        if loss_before is None:
+            with adapters_disabled(base):
+                loss_before = measure()
         with only_adapter_active(base, adapter_name):
-            loss_after = calibration_loss(
-                base, batches, statistics.config, device=weight.device, example_loss=example_loss, progress=progress
-            )
+            loss_after = measure()
         seconds["loss"] = time.perf_counter() - started
     reports = {
         name: LayerReport.of(init, tokens=statistics.tokens[name], scaling=layers[name].scaling)
         for name, init in inits.items()
     }
-    notices += _notices(reports, kept_default, loss_before, loss_after)
+    notices += notices_of(reports, kept_default, loss_before, loss_after)
     for notice in notices:
         warnings.warn(notice, stacklevel=2)
     if population is None and config.variance_weight:
-        notices.append(
-            "the population size N is not known; its variance term is left out, which hardly matters beside the "
-            "sample correction (set LoraDAConfig.population_size to include it)"
-        )
+        notices.append(POPULATION_UNKNOWN)  # no warning, since it hardly matters
     return InitializationReport(
         layers=reports,
         kept_default=kept_default,
@@ -208,109 +213,6 @@ def initialize_lora_da_weights(
         notices=tuple(notices),
         config=config,
     )
-
-
-def solve_layers(
-    statistics: Statistics, ranks: Mapping[str, int], config: LoraDAConfig, *, progress: bool = True
-) -> tuple[dict[str, LayerInit], dict[str, str]]:
-    """Solve some layers, factorising the input factor once for all layers that share it.
-
-    Args:
-        statistics: Their sums.
-        ranks: The rank of each layer, by name.
-        config: The settings.
-        progress: Whether to show a progress bar.
-
-    Returns:
-        The solutions by name, and the reasons why other layers have none.
-
-    Raises:
-        SolverError: The statistics of a layer are unusable; the message names it.
-    """
-    solved: dict[str, LayerInit] = {}
-    unsolved = {name: "has no statistics: no token reached it" for name in ranks if name not in statistics.tokens}
-    group, factor = None, None
-    # Layers of one group next to each other, so that one factorisation at a time is held.
-    todo = sorted(ranks.keys() - unsolved.keys(), key=statistics.layers.index)
-    first_of_group = {statistics.input_groups[name]: index for index, name in reversed(list(enumerate(todo)))}
-    todo.sort(key=lambda name: first_of_group[statistics.input_groups[name]])
-    for name in tqdm(todo, desc="solve", unit="layer", disable=not progress):
-        layer = statistics[name]
-        try:
-            if factor is None or statistics.input_groups[name] != group:
-                factor = None  # freed before the next one is made
-                factor, group = factorise_input(layer, config), statistics.input_groups[name]
-            init = solve_layer(layer, ranks[name], config, input_factor=factor)
-        except SolverError as error:
-            raise SolverError(f"layer {name}: {error}") from error
-        if init is None:
-            unsolved[name] = "has a gradient of zero: the data say nothing about it"
-        else:
-            solved[name] = init
-    return {name: solved[name] for name in ranks if name in solved}, unsolved
-
-
-def check_statistics(
-    statistics: Statistics, config: LoraDAConfig, layers: Mapping[str, AdaptedLayer], model: ModelIdentity
-) -> None:
-    """Check that statistics belong to a model and to the settings.
-
-    Raises:
-        ValueError: They don't; the message says in what.
-    """
-    for name in ("loss_reduction", "counted_tokens"):
-        collected, asked = getattr(statistics.config, name), getattr(config.collection, name)
-        if collected != asked:
-            raise ValueError(
-                f"the statistics were collected with {name}={collected!r}, the settings ask for {asked!r}: collect "
-                "anew, or give a LoraDAConfig whose collection is that of the statistics"
-            )
-    if not statistics.model.matches(model):
-        raise ValueError(f"the statistics belong to another model ({statistics.model.name}) than this ({model.name})")
-    for name, layer in layers.items():
-        if name in statistics.tokens:
-            shape = tuple(statistics.gradient_sums[name].shape)
-            wanted = (layer.B.shape[0], layer.A.shape[1])
-            if shape != wanted:
-                raise ValueError(f"the statistics of layer {name} have shape {shape}, the layer has {wanted}")
-    if not any(name in statistics.tokens for name in layers):
-        raise ValueError(
-            f"the statistics know none of the adapted layers: they have {statistics.layers[:3]}…, the adapter "
-            f"{list(layers)[:3]}…"
-        )
-
-
-def _length(dataloader: Any) -> int | None:
-    dataset: Any = getattr(dataloader, "dataset", None)
-    return len(dataset) if hasattr(dataset, "__len__") else None
-
-
-def _notices(
-    reports: Mapping[str, LayerReport], kept_default: Mapping[str, str], before: float, after: float | None
-) -> list[str]:
-    notices = []
-    if kept_default:
-        named = "; ".join(f"{name} {reason}" for name, reason in kept_default.items())
-        notices.append(f"{len(kept_default)} layer(s) keep PEFT's default init: {named}")
-    few = [name for name, layer in reports.items() if layer.tokens_per_input_dimension < 1]
-    if few:
-        least = min(reports[name].tokens_per_input_dimension for name in few)
-        notices.append(
-            f"{len(few)} layer(s) saw fewer tokens than they have input dimensions (least: {least:.2f} tokens per "
-            "dimension), so that damping decides much of the result: use more or longer examples"
-        )
-    raised = [name for name, layer in reports.items() if layer.damping_raised]
-    if raised:
-        notices.append(
-            f"a Fisher factor of {len(raised)} layer(s) was not positive definite in float64 and its damping was "
-            f"raised, first in {raised[0]}: see damping in the report, or ask for more damping"
-        )
-    if after is not None and not after <= before:
-        notices.append(
-            f"the calibration loss rose from {before:.4f} to {after:.4f}: the starting point is too long a step; use "
-            'init_scale="activations" or "stable", or a larger stable_gamma'
-        )
-    return notices
 
 
 def _peak_memory(device: torch.device) -> int | None:

@@ -67,7 +67,7 @@ def test_init_writes_a_standard_adapter(model: str, adapter: Path) -> None:
     assert config["r"] == 4
     assert config["use_rslora"] is True
     assert sorted(config["target_modules"]) == config["target_modules"]
-    assert "q_proj" in config["target_modules"]
+    assert all(name.endswith("_proj") for name in config["target_modules"])
     assert {path.name for path in adapter.iterdir()} == {
         "adapter_config.json",
         "adapter_model.safetensors",
@@ -120,18 +120,11 @@ def test_statistics_of_another_model_are_refused(adapter: Path, tmp_path: Path) 
 def test_presets_differ(model: str, data: str, tmp_path: Path) -> None:
     kept = []
     for preset in ("default", "paper", "released"):
-        with pytest.warns(UserWarning) if preset == "paper" else _nothing():
-            call("init", model, "--data", data, "--output", tmp_path / preset, "--preset", preset, "--examples", 8)
+        call("init", model, "--data", data, "--output", tmp_path / preset, "--preset", preset, "--examples", 8)
         kept.append(load_report(tmp_path / preset).config.fisher_unit)
     assert kept == ["example", "example", "token"]
     with pytest.raises(ValueError, match="no preset 'best'"):
         call("init", model, "--data", data, "--output", tmp_path / "best", "--preset", "best")
-
-
-def _nothing() -> object:
-    from contextlib import nullcontext
-
-    return nullcontext()
 
 
 def test_seed_draws_the_sample_and_repeats_it(model: str, data: str, tmp_path: Path) -> None:
@@ -212,8 +205,4 @@ def test_errors_are_one_line_without_a_traceback(model: str, tmp_path: Path) -> 
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
-    assert result.stderr.splitlines()[-1].startswith("lora-da: There is no file none.jsonl")
-    debugged = subprocess.run(
-        [*command[:3], "--debug", *command[3:]], capture_output=True, text=True, cwd=tmp_path, check=False
-    )
-    assert "Traceback" in debugged.stderr
+    assert result.stderr.splitlines()[-1].startswith("lora-da: There is no data file none.jsonl")

@@ -142,7 +142,7 @@ def test_a_layer_called_twice_with_one_tensor_counts_it_twice_as_autograd_does()
 
 def test_a_change_of_who_shares_an_input_is_refused() -> None:
     q, k, x = _linear(3, 3, 0), _linear(3, 3, 1), _input(4, 3)
-    with pytest.raises(RuntimeError, match="layer k received the input of q before and now that of k"):
+    with pytest.raises(ValueError, match="layer k received the input of q before and now that of k"):
         _record({"q": q, "k": k}, lambda: (q(x) * k(torch.tanh(k(x)))).sum())
 
 

@@ -56,9 +56,7 @@ def test_different_settings_models_layers_and_shapes_do_not_add() -> None:
     other = collect_statistics(tiny_llama(seed=1).double(), batches_of(EXAMPLES), DOUBLE, progress=False)
     with pytest.raises(ValueError, match="statistics of different models don't add"):
         part + other
-    shallow = collect_statistics(
-        tiny_llama(num_hidden_layers=1).double(), batches_of(EXAMPLES), DOUBLE, progress=False
-    )
+    shallow = collect_statistics(tiny_llama(num_hidden_layers=1).double(), batches_of(EXAMPLES), DOUBLE, progress=False)
     with pytest.raises(ValueError, match="statistics of different layers"):
         part + dataclasses.replace(shallow, model=part.model)
     narrow = collect_statistics(tiny_llama(intermediate_size=8).double(), batches_of(EXAMPLES), DOUBLE, progress=False)

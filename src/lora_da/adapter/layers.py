@@ -38,7 +38,7 @@ class AdaptedLayer:
 
     @property
     def rank(self) -> int:
-        """R."""
+        """LoRA's r."""
         return self.A.shape[0]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +74,13 @@ def initialize_from_rows(
     examples = data.tokenized(sample, loaded.tokenizer)
     peft_model = get_peft_model(loaded.model, shape.lora_config())
     batches = batches_of(examples, loaded.tokenizer, calibration.batch_size)
-    started = time.perf_counter()
-    statistics = collect_statistics(peft_model, batches, config.collection, max_examples=len(examples))
-    statistics = dataclasses.replace(statistics, population_size=len(rows))
-    seconds = time.perf_counter() - started
+    config = dataclasses.replace(config, population_size=config.population_size or len(rows))
+    statistics = None
     if save_statistics_to is not None:
+        statistics = collect_statistics(peft_model, batches, config.collection, max_examples=len(examples))
+        statistics = dataclasses.replace(statistics, population_size=len(rows))
         save_statistics(statistics, save_statistics_to, overwrite=overwrite)
     report = initialize_lora_da_weights(peft_model, batches, config, statistics=statistics, max_examples=len(examples))
-    report = dataclasses.replace(report, seconds={"statistics": seconds, **report.seconds})
     about = {
         "data": data.name,
         "split": data.split,

@@ -9,8 +9,8 @@ from pathlib import Path
 from statistics import median
 
 from lora_da.experiments.initialization import preset_config
-from lora_da.initialize import solve_layers
 from lora_da.report import LayerReport, load_report
+from lora_da.solving import solve_layers
 from lora_da.statistics.storage import load_statistics
 from lora_da.tables import kind_of
 

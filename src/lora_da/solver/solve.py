@@ -54,6 +54,19 @@ class LayerInit:
     residual: float
 
 
+def check_population(config: LoraDAConfig, population_size: int | None) -> None:
+    """Check that the population size is known where the settings depend on it.
+
+    Raises:
+        ValueError: It is needed and not known.
+    """
+    if population_size is None and config.needs_population_size:
+        raise ValueError(
+            "the size of the population (how many examples fine-tuning will see) is not known, and these settings "
+            "depend on it: set LoraDAConfig.population_size"
+        )
+
+
 def factorise_input(layer: LayerStatistics, config: LoraDAConfig) -> DampedFactor:
     """The damped input factor Z_λ of a layer, to be shared by all layers that have the same input sum.
 
@@ -93,11 +106,7 @@ def solve_layer(
     d_in = layer.gradient_sum.shape[1]
     if not 1 <= rank <= d_in:
         raise ValueError(f"rank {rank} is not between 1 and the layer's input width {d_in}")
-    if config.population_size is None and config.needs_population_size:
-        raise ValueError(
-            "the size of the population (how many examples fine-tuning will see) is not known, and these settings "
-            "depend on it: set LoraDAConfig.population_size"
-        )
+    check_population(config, config.population_size)
     for name, tensor in (("gradient", layer.gradient_sum), ("output factor", layer.output_sum)):
         if not bool(torch.isfinite(tensor).all()):
             raise SolverError(f"the {name} is not finite")

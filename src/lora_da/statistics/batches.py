@@ -41,6 +41,12 @@ def take_examples(dataloader: Iterable[Mapping[str, Any]], max_examples: int) ->
             return
 
 
+def dataset_length(dataloader: Any) -> int | None:
+    """The length of the data set behind a loader, if it has one that knows."""
+    dataset: Any = getattr(dataloader, "dataset", None)
+    return len(dataset) if hasattr(dataset, "__len__") else None
+
+
 def batch_size(batch: Mapping[str, Any]) -> int:
     """The number of examples of a batch.
 
@@ -78,7 +84,7 @@ def model_inputs(model: nn.Module, batch: Mapping[str, Any], device: torch.devic
         raise ValueError("attention_mask must be (batch, length) of zeros and ones: packed batches are not supported")
     if positions is not None and positions.ndim == 2 and positions.shape[1] > 1:
         steps = positions.diff(dim=1)
-        restart = steps < 0 if mask is None else (steps < 0) & mask[:, 1:].bool() & mask[:, :-1].bool()
+        restart = steps <= 0 if mask is None else (steps <= 0) & mask[:, 1:].bool() & mask[:, :-1].bool()
         if bool(restart.any()):
             raise ValueError("position_ids start again within a row: packed batches are not supported; unpack")
 

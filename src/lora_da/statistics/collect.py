@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from lora_da.statistics.batches import batch_size, labels_of, model_inputs, take_examples
+from lora_da.statistics.batches import batch_size, dataset_length, labels_of, model_inputs, take_examples
 from lora_da.statistics.config import CollectionConfig
 from lora_da.statistics.hooks import Recorder
 from lora_da.statistics.losses import ExampleLoss, example_losses, label_alignment, predicting_positions
@@ -54,8 +54,7 @@ def collect(
     """
     scale = _FLOAT16_LOSS_SCALE if any(p.dtype == torch.float16 for p in model.parameters()) else 1.0
     recorder = Recorder(layers, config, loss_scale=scale)
-    dataset: Any = getattr(dataloader, "dataset", None)
-    population = len(dataset) if hasattr(dataset, "__len__") else None
+    population = dataset_length(dataloader)
     total = min(max_examples, population) if population else None
     first: Any = next(iter(layers.values()))
     examples, loss_sum = 0, 0.0
@@ -97,9 +96,9 @@ def calibration_loss(
     model: nn.Module,
     batches: Iterable[Mapping[str, Any]],
     config: CollectionConfig,
-    *,
     device: torch.device,
     example_loss: ExampleLoss | None = None,
+    *,
     progress: bool = True,
 ) -> float:
     """The mean loss of the examples of some batches, in nats, by forward passes alone.

@@ -117,7 +117,7 @@ class Recorder:
             shared = self._inputs[id(layer_input)] = _SharedInput(layer_input, group=name)
         group = self.input_groups.setdefault(name, shared.group)
         if group != shared.group:
-            raise RuntimeError(
+            raise ValueError(
                 f"layer {name} received the input of {group} before and now that of {shared.group}: models that change "
                 "which layers share an input are not supported; leave the layer out of target_modules"
             )

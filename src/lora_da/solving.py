@@ -1,0 +1,84 @@
+"""All layers of a model: from their statistics to their solutions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tqdm.auto import tqdm
+
+from lora_da.adapter.layers import AdaptedLayer
+from lora_da.config import LoraDAConfig
+from lora_da.solver.factors import DampedFactor, SolverError
+from lora_da.solver.solve import LayerInit, factorise_input, solve_layer
+from lora_da.statistics.sums import ModelIdentity, Statistics
+
+
+def solve_layers(
+    statistics: Statistics, ranks: Mapping[str, int], config: LoraDAConfig, *, progress: bool = True
+) -> tuple[dict[str, LayerInit], dict[str, str]]:
+    """Solve some layers, factorising the input factor once for all layers that share it.
+
+    Args:
+        statistics: Their sums.
+        ranks: The rank of each layer, by name.
+        config: The settings.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The solutions by name, and the reasons why other layers have none.
+
+    Raises:
+        SolverError: The statistics of a layer are unusable; the message names it.
+    """
+    solved: dict[str, LayerInit] = {}
+    unsolved = {name: "has no statistics: no token reached it" for name in ranks if name not in statistics.tokens}
+    groups = statistics.input_groups
+    factor: DampedFactor | None = None
+    group = None
+    # Layers of one group next to each other, so that one factorisation at a time is held.
+    order = {name: index for index, name in enumerate(statistics.layers)}
+    todo = sorted(ranks.keys() - unsolved.keys(), key=lambda name: (order.get(groups[name], -1), order[name]))
+    for name in tqdm(todo, desc="solve", unit="layer", disable=not progress):
+        layer = statistics[name]
+        try:
+            if factor is None or groups[name] != group:
+                factor = None  # freed before the next one is made
+                factor, group = factorise_input(layer, config), groups[name]
+            init = solve_layer(layer, ranks[name], config, input_factor=factor)
+        except SolverError as error:
+            raise SolverError(f"layer {name}: {error}") from error
+        if init is None:
+            unsolved[name] = "has a gradient of zero: the data say nothing about it"
+        else:
+            solved[name] = init
+    return {name: solved[name] for name in ranks if name in solved}, unsolved
+
+
+def check_statistics(
+    statistics: Statistics, config: LoraDAConfig, layers: Mapping[str, AdaptedLayer], model: ModelIdentity
+) -> None:
+    """Check that statistics belong to a model and to the settings.
+
+    Raises:
+        ValueError: They don't; the message says in what.
+    """
+    for name in ("loss_reduction", "counted_tokens"):
+        collected, asked = getattr(statistics.config, name), getattr(config.collection, name)
+        if collected != asked:
+            raise ValueError(
+                f"the statistics were collected with {name}={collected!r}, the settings ask for {asked!r}: collect "
+                "anew, or give a LoraDAConfig whose collection is that of the statistics"
+            )
+    if not statistics.model.matches(model):
+        raise ValueError(f"the statistics belong to another model ({statistics.model.name}) than this ({model.name})")
+    for name, layer in layers.items():
+        if name in statistics.tokens:
+            shape = tuple(statistics.gradient_sums[name].shape)
+            wanted = (layer.B.shape[0], layer.A.shape[1])
+            if shape != wanted:
+                raise ValueError(f"the statistics of layer {name} have shape {shape}, the layer has {wanted}")
+    if not any(name in statistics.tokens for name in layers):
+        raise ValueError(
+            f"the statistics know none of the adapted layers: they have {statistics.layers[:3]}…, the adapter "
+            f"{list(layers)[:3]}…"
+        )
