@@ -157,8 +157,8 @@ def solve_layer(
 
 def _output_factor(layer: LayerStatistics, config: LoraDAConfig) -> tuple[Tensor, Tensor, float, int]:
     """y⁻, the undamped Y_ii, the damping used, and how often it was raised."""
-    output = _float64(layer.output_sum) / layer.tokens
-    diagonal = output.diagonal() if output.ndim == 2 else output
+    output = layer.output_sum
+    diagonal = _float64(output.diagonal() if output.ndim == 2 else output) / layer.tokens
     if config.output_factor == "inverse_of_diagonal":
         inverse, damping = inverse_of_diagonal(diagonal, config.output_damping, config.damping_mode)
         return inverse, diagonal, damping, 0
@@ -167,7 +167,9 @@ def _output_factor(layer: LayerStatistics, config: LoraDAConfig) -> tuple[Tensor
             "the settings need the diagonal of the inverse output factor, but the statistics hold only the diagonal of "
             'the factor itself: collect with CollectionConfig(output_factor="full")'
         )
-    inverse, damping, raised = diagonal_of_inverse(output, config.output_damping, config.damping_mode)
+    inverse, damping, raised = diagonal_of_inverse(
+        _float64(output) / layer.tokens, config.output_damping, config.damping_mode
+    )
     return inverse, diagonal, damping, raised
 
 
