@@ -54,13 +54,11 @@ def solve_layers(
     return {name: solved[name] for name in ranks if name in solved}, unsolved
 
 
-def check_statistics(
-    statistics: Statistics, config: LoraDAConfig, layers: Mapping[str, AdaptedLayer], model: ModelIdentity
-) -> None:
-    """Check that statistics belong to a model and to the settings.
+def check_collection(statistics: Statistics, config: LoraDAConfig) -> None:
+    """Check that statistics were collected as the settings ask.
 
     Raises:
-        ValueError: They don't; the message says in what.
+        ValueError: They were not; the message says in what.
     """
     for name in ("loss_reduction", "counted_tokens"):
         collected, asked = getattr(statistics.config, name), getattr(config.collection, name)
@@ -69,6 +67,17 @@ def check_statistics(
                 f"the statistics were collected with {name}={collected!r}, the settings ask for {asked!r}: collect "
                 "anew, or give a LoraDAConfig whose collection is that of the statistics"
             )
+
+
+def check_statistics(
+    statistics: Statistics, config: LoraDAConfig, layers: Mapping[str, AdaptedLayer], model: ModelIdentity
+) -> None:
+    """Check that statistics belong to a model and to the settings.
+
+    Raises:
+        ValueError: They don't; the message says in what.
+    """
+    check_collection(statistics, config)
     if not statistics.model.matches(model):
         raise ValueError(f"the statistics belong to another model ({statistics.model.name}) than this ({model.name})")
     for name, layer in layers.items():

@@ -24,6 +24,8 @@ def test_statistics_are_solved_up_to_the_rank_or_the_width(tmp_path: Path) -> No
     assert {row.rank for row in reports_of(tmp_path / "s.safetensors", 64, "default").values()} == {6}
     with pytest.raises(ValueError, match="hold only the diagonal"):
         reports_of(tmp_path / "s.safetensors", 3, "paper")
+    with pytest.raises(ValueError, match="loss_reduction='sum', the settings ask for 'mean'"):
+        reports_of(tmp_path / "s.safetensors", 3, "released")
 
 
 def test_a_missing_source_is_named(tmp_path: Path) -> None:

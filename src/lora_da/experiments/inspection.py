@@ -10,7 +10,7 @@ from statistics import median
 
 from lora_da.experiments.initialization import preset_config
 from lora_da.report import LayerReport, load_report
-from lora_da.solving import solve_layers
+from lora_da.solving import check_collection, solve_layers
 from lora_da.statistics.storage import load_statistics
 from lora_da.tables import kind_of
 
@@ -33,6 +33,7 @@ def reports_of(source: Path, rank: int, preset: str) -> dict[str, LayerReport]:
         return load_report(source).layers
     statistics = load_statistics(source)
     config = dataclasses.replace(preset_config(preset, seed=0), population_size=statistics.population_size)
+    check_collection(statistics, config)
     ranks = {name: min(rank, statistics.gradient_sums[name].shape[1]) for name in statistics.layers}
     inits, _ = solve_layers(statistics, ranks, config)
     return {name: LayerReport.of(init, tokens=statistics.tokens[name], scaling=1.0) for name, init in inits.items()}
