@@ -19,7 +19,9 @@ from pathlib import Path
 
 import torch
 
+from lora_da.experiments.data import load_rows
 from lora_da.experiments.models import find_smollm2
+from lora_da.experiments.training import split_rows
 from lora_da.files import write_text
 from lora_da.plots import new_figure, save_figure
 from lora_da.report import versions
@@ -34,9 +36,9 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True, help="folder of the table and the plot")
     parser.add_argument("--steps", default="100")
     arguments = parser.parse_args()
-    data = Path(os.environ["LORA_DA_DATA"]) / "gsm8k" / "train.jsonl"
-    columns = ["--data", str(data), "--prompt-column", "question", "--completion-column", "answer"]
-    common = [str(find_smollm2()), *columns, "--dtype", "bfloat16", "--output"]
+    train, held_out = split(Path(os.environ["LORA_DA_DATA"]) / "gsm8k" / "train.jsonl", arguments.work)
+    columns = ["--prompt-column", "question", "--completion-column", "answer"]
+    common = [str(find_smollm2()), "--data", str(train), *columns, "--dtype", "bfloat16", "--output"]
 
     for learning_rate in LEARNING_RATES:
         for init in INITS:
@@ -49,10 +51,19 @@ def main() -> None:
                 if not adapter.exists():
                     call("init", *common, str(adapter), "--examples", "64")
                 start = ["--adapter", str(adapter)]
-            call("train", *common, str(output), *start, "--steps", arguments.steps, "--lr", learning_rate,
-                 "--held-out", "100", "--resume")  # fmt: skip
+            training = ["--eval-data", str(held_out), "--steps", arguments.steps, "--lr", learning_rate, "--resume"]
+            call("train", *common, str(output), *start, *training)
             summarise(arguments.work, arguments.results, arguments.steps)
     summarise(arguments.work, arguments.results, arguments.steps)
+
+
+def split(data: Path, work: Path) -> tuple[Path, Path]:
+    """Hold 100 rows out, from training and from calibration alike; the two files."""
+    rows, held_out_rows = split_rows(load_rows(str(data)), 100)
+    files = work / "train.jsonl", work / "held_out.jsonl"
+    for file, part in zip(files, (rows, held_out_rows), strict=True):
+        write_text(file, "".join(json.dumps(row) + "\n" for row in part), overwrite=True)
+    return files
 
 
 def call(*arguments: str) -> None:

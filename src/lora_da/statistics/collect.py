@@ -55,7 +55,8 @@ def collect(
     scale = _FLOAT16_LOSS_SCALE if any(p.dtype == torch.float16 for p in model.parameters()) else 1.0
     recorder = Recorder(layers, config, loss_scale=scale)
     population = dataset_length(dataloader)
-    total = min(max_examples, population) if population else None
+    available = sum(map(batch_size, dataloader)) if isinstance(dataloader, list) else population
+    total = None if available is None else min(max_examples, available)
     first: Any = next(iter(layers.values()))
     examples, loss_sum = 0, 0.0
     with (

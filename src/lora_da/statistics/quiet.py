@@ -33,17 +33,17 @@ def quiet(model: nn.Module) -> Iterator[None]:
     training = {module: module.training for module in model.modules()}
     required_grad = {parameter: parameter.requires_grad for parameter in model.parameters()}
     rates: list[tuple[nn.Module, str, float]] = []
-    model.eval()
-    model.requires_grad_(False)
-    for module in four_bit:
-        module.training = True
-    for module, was_training in training.items():
-        if was_training and getattr(module, "gradient_checkpointing", False):
-            module.training = True  # of this module alone: train() would reach its children
-            for name, value in vars(module).items():
-                if "drop" in name and isinstance(value, float):
-                    rates.append((module, name, value))
     try:
+        model.eval()
+        model.requires_grad_(False)
+        for module in four_bit:
+            module.training = True
+        for module, was_training in training.items():
+            if was_training and getattr(module, "gradient_checkpointing", False):
+                module.training = True  # of this module alone: train() would reach its children
+                for name, value in vars(module).items():
+                    if "drop" in name and isinstance(value, float):
+                        rates.append((module, name, value))
         for module, name, _ in rates:
             setattr(module, name, 0.0)
         with torch.compiler.set_stance("force_eager"):
