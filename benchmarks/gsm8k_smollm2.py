@@ -19,8 +19,8 @@ from pathlib import Path
 
 import torch
 
-from lora_da.experiments.data import load_rows
 from lora_da.experiments.models import find_smollm2
+from lora_da.experiments.rows import load_rows
 from lora_da.experiments.training import split_rows
 from lora_da.files import write_text
 from lora_da.plots import new_figure, save_figure

@@ -11,8 +11,8 @@ Model = Annotated[str, typer.Argument(help="A local folder, a Hugging Face id, o
 Data = Annotated[
     str,
     typer.Option(
-        help="A JSONL, CSV, TSV or Parquet file or a Hugging Face data set id, with columns messages, or prompt and "
-        "completion, or text.",
+        help="A JSONL, CSV, TSV or Parquet file or a Hugging Face data set (NAME or NAME:CONFIGURATION), with columns "
+        "messages, or prompt and completion, or text.",
         show_default=False,
     ),
 ]

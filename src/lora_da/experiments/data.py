@@ -1,98 +1,21 @@
-"""From a file or a Hugging Face data set to tokenised examples with a loss mask, and to padded batches."""
+"""From rows to tokenised examples with a loss mask, and to padded batches."""
 
 from __future__ import annotations
 
-import csv
 import functools
-import hashlib
-import json
-import tempfile
 import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import datasets
 import torch
 from torch import Tensor
 
-__all__ = ["Columns", "collator", "fingerprint", "load_rows", "resolve_columns", "tokenize"]
+__all__ = ["Columns", "collator", "resolve_columns", "tokenize"]
 
 _IGNORED = -100
-_SEPARATORS = {".csv": ",", ".tsv": "\t"}
-_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
-
-
-def load_rows(source: str, split: str = "train") -> datasets.Dataset:
-    """Read a data set from a local file, or from the hub.
-
-    Cells of CSV and TSV files are kept as text: "007" stays "007", and "NA" does not become a missing value.
-
-    Args:
-        source: A JSON Lines, JSON (a list of records), CSV, TSV or Parquet file, told by its suffix; anything else is
-            the id of a Hugging Face data set.
-        split: Split of a hub data set. A file is one split, so this has no say there.
-
-    Raises:
-        FileNotFoundError: If a name with one of these suffixes is no file, or the hub cannot give the data set.
-        ValueError: If the suffix of a file is unknown, the file cannot be read, or there are no rows.
-    """
-    path = Path(source)
-    if path.suffix.lower() in _SUFFIXES:
-        rows = _read_file(path)
-    elif path.is_file():
-        raise ValueError(f"{source} has a suffix that is not known; it must be one of {', '.join(_SUFFIXES)}.")
-    else:
-        try:
-            rows = datasets.load_dataset(source, split=split)
-        except Exception as error:  # the hub client's errors share no base class
-            raise FileNotFoundError(
-                f"There is no file {source}, and split {split!r} of a Hugging Face data set of this name could not be "
-                f"loaded ({error}). Check the path, or the data set's name, its split and the connection."
-            ) from error
-    if len(rows) == 0:
-        raise ValueError(f"{source} holds no rows; give a data set with at least one example.")
-    return rows
-
-
-def _read_file(path: Path) -> datasets.Dataset:
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no data file {path}; check the path.")
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path} is empty; give a data set with at least one example.")
-    suffix = path.suffix.lower()
-    try:
-        if suffix in _SEPARATORS:
-            return _read_table(path, _SEPARATORS[suffix])
-        # A cache of our own that goes away at once: the shared one would fill with copies of local files.
-        with tempfile.TemporaryDirectory() as cache:
-            options: dict[str, Any] = {"cache_dir": cache, "keep_in_memory": True}
-            if suffix == ".parquet":
-                return datasets.Dataset.from_parquet(str(path), **options)
-            return datasets.Dataset.from_json(str(path), **options)
-    except Exception as error:  # csv, pyarrow and datasets each raise their own, StopIteration among them
-        if "corresponds to no data" in str(error):  # how datasets reports a file of zero records
-            raise ValueError(f"{path} holds no rows; give a data set with at least one example.") from error
-        raise ValueError(f"{path} could not be read as {suffix[1:].upper()}: {error.__cause__ or error}") from error
-
-
-def _read_table(path: Path, separator: str) -> datasets.Dataset:
-    """A CSV or TSV file, all cells text; pandas would guess types and let cells of uneven rows slip sideways."""
-    csv.field_size_limit(2**31 - 1)  # long texts are nothing unusual here
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.reader(stream, delimiter=separator)
-        names = next(reader)
-        columns: dict[str, list[str]] = {name: [] for name in names}
-        for cells in reader:
-            if not cells:  # a blank line
-                continue
-            if len(cells) != len(columns):
-                raise ValueError(f"line {reader.line_num} has {len(cells)} cells under {len(columns)} column names")
-            for name, cell in zip(names, cells, strict=True):
-                columns[name].append(cell)
-    return datasets.Dataset.from_dict(columns)
 
 
 @dataclass(frozen=True)
@@ -312,12 +235,3 @@ def _collate(fillers: Mapping[str, int], examples: list[dict[str, list[int]]]) -
         name: torch.tensor([list(row[name]) + [filler] * (width - len(row[name])) for row in examples])
         for name, filler in fillers.items()
     }
-
-
-def fingerprint(rows: datasets.Dataset) -> str:
-    """SHA-256 of the rows' content and order, as hex digits, whichever file or cache they came from."""
-    digest = hashlib.sha256()
-    for row in rows.with_format(None):
-        line = json.dumps(row, sort_keys=True, separators=(",", ":"), default=str)
-        digest.update(line.encode() + b"\n")
-    return digest.hexdigest()

@@ -14,8 +14,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from lora_da.adapter.directory import save_adapter
 from lora_da.config import LoraDAConfig
-from lora_da.experiments.data import fingerprint
 from lora_da.experiments.models import LoadedModel
+from lora_da.experiments.rows import fingerprint
 from lora_da.experiments.sources import AdapterShape, DataSource, ModelSource, batches_of, calibration_sample
 from lora_da.initialize import collect_statistics, initialize_lora_da_weights
 from lora_da.report import InitializationReport

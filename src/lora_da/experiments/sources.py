@@ -13,8 +13,9 @@ from peft import LoraConfig
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lora_da.experiments.data import Columns, collator, load_rows, resolve_columns, tokenize
+from lora_da.experiments.data import Columns, collator, resolve_columns, tokenize
 from lora_da.experiments.models import LoadedModel, load_model
+from lora_da.experiments.rows import load_rows
 
 
 @dataclass(frozen=True)
