@@ -1,12 +1,16 @@
 """Data-aware initialisation of LoRA adapters (LoRA-DA, arXiv 2510.24561), for PEFT."""
 
-from lora_da.config import LoraDAConfig
-from lora_da.initialize import collect_statistics, initialize_lora_da_weights
-from lora_da.report import InitializationReport, load_report
-from lora_da.solver.solve import LayerInit, solve_layer
-from lora_da.statistics.config import CollectionConfig
-from lora_da.statistics.storage import load_statistics, save_statistics
-from lora_da.statistics.sums import LayerStatistics, Statistics
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lora_da.config import LoraDAConfig
+    from lora_da.initialize import collect_statistics, initialize_lora_da_weights
+    from lora_da.report import InitializationReport, load_report
+    from lora_da.solver.solve import LayerInit, solve_layer
+    from lora_da.statistics.config import CollectionConfig
+    from lora_da.statistics.storage import load_statistics, save_statistics
+    from lora_da.statistics.sums import LayerStatistics, Statistics
 
 __version__ = "0.1.0"
 
@@ -24,3 +28,21 @@ __all__ = [
     "save_statistics",
     "solve_layer",
 ]
+
+# Imported at first use, so that `lora-da --help` need not wait for torch and PEFT.
+_HOMES = {
+    "config": ("LoraDAConfig",),
+    "initialize": ("collect_statistics", "initialize_lora_da_weights"),
+    "report": ("InitializationReport", "load_report"),
+    "solver.solve": ("LayerInit", "solve_layer"),
+    "statistics.config": ("CollectionConfig",),
+    "statistics.storage": ("load_statistics", "save_statistics"),
+    "statistics.sums": ("LayerStatistics", "Statistics"),
+}
+
+
+def __getattr__(name: str) -> object:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"lora_da.{module}"), name)
+    raise AttributeError(f"module 'lora_da' has no attribute {name!r}")
