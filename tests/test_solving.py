@@ -51,10 +51,12 @@ def test_each_group_is_factorised_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_has_no_solution_is_named_with_the_reason() -> None:
     sums = statistics()
     sums.gradient_sums["k"].zero_()
-    solved, unsolved = solve_layers(sums, {"q": 2, "k": 1, "expert": 1}, CONFIG, progress=False)
+    sums.tokens["o"] = 0
+    solved, unsolved = solve_layers(sums, {"q": 2, "k": 1, "o": 2, "expert": 1}, CONFIG, progress=False)
     assert list(solved) == ["q"]
     assert unsolved == {
         "expert": "has no statistics: no token reached it",
+        "o": "has no statistics: no counted token reached it",
         "k": "has a gradient of zero: the data say nothing about it",
     }
 

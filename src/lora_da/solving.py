@@ -40,6 +40,12 @@ def solve_layers(
     todo = sorted(ranks.keys() - unsolved.keys(), key=lambda name: (order.get(groups[name], -1), order[name]))
     for name in tqdm(todo, desc="solve", unit="layer", disable=not progress):
         layer = statistics[name]
+        if layer.tokens == 0:
+            unsolved[name] = "has no statistics: no counted token reached it"
+            continue
+        if not bool(layer.gradient_sum.any()):
+            unsolved[name] = "has a gradient of zero: the data say nothing about it"
+            continue
         try:
             if factor is None or groups[name] != group:
                 factor = None  # freed before the next one is made
@@ -47,10 +53,8 @@ def solve_layers(
             init = solve_layer(layer, ranks[name], config, input_factor=factor)
         except SolverError as error:
             raise SolverError(f"layer {name}: {error}") from error
-        if init is None:
-            unsolved[name] = "has a gradient of zero: the data say nothing about it"
-        else:
-            solved[name] = init
+        assert init is not None  # its gradient is not zero
+        solved[name] = init
     return {name: solved[name] for name in ranks if name in solved}, unsolved
 
 

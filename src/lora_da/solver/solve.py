@@ -110,9 +110,9 @@ def solve_layer(
     for name, tensor in (("gradient", layer.gradient_sum), ("output factor", layer.output_sum)):
         if not bool(torch.isfinite(tensor).all()):
             raise SolverError(f"the {name} is not finite")
-    input_factor = input_factor or factorise_input(layer, config)
-    if not bool(layer.gradient_sum.any()):  # then the output factor is often zero too, and can't be inverted
+    if not bool(layer.gradient_sum.any()):  # then the factors are often zero too, and can't be inverted
         return None
+    input_factor = input_factor or factorise_input(layer, config)
     output_inverse, output_diagonal, output_damping, output_raised = _output_factor(layer, config)
 
     tokens_per_example = layer.tokens / layer.examples
