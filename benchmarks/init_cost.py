@@ -3,7 +3,8 @@
     LORA_DA_DATA=<data folder> python benchmarks/init_cost.py --examples 64 --results results/init-cost
 
 Three things are measured in turn, each in a process of its own after one warm-up batch: the initialisation (collect and
-solve all layers, without the optional loss pass), one forward and backward pass with weight gradients on the adapted
+solve all layers; the optional loss pass after it is
+timed apart), one forward and backward pass with weight gradients on the adapted
 layers (what a gradient-based init costs at least), and one with every parameter frozen. Peak memory is the process's
 largest resident set after the model was loaded. The last line of the output can be read by a script.
 """
@@ -14,6 +15,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -60,7 +62,10 @@ def main() -> None:
     figures = {
         "ratio_full_gradient": init["seconds"] / full["seconds"],
         "ratio_frozen": init["seconds"] / frozen["seconds"],
+        "ratio_frozen_with_loss": init["seconds_with_loss"] / frozen["seconds"],
         "solve_share": init["solve_seconds"] / init["seconds"],
+        "memory_ratio_frozen": init["peak_bytes"] / frozen["peak_bytes"],
+        "memory_ratio_full_gradient": init["peak_bytes"] / full["peak_bytes"],
         # The frozen pass holds the model and one batch's activations; the sums come on top of it.
         "peak_memory_ratio": init["peak_bytes"] / (frozen["peak_bytes"] + init["statistics_bytes"]),
     }
@@ -68,9 +73,8 @@ def main() -> None:
     for name, row in found.items():
         print(f"{name:15s} {row['seconds']:8.1f} {row['peak_bytes'] / 2**30:8.2f} GiB")
     if arguments.results:
-        options = f"--examples {arguments.examples} --rank {arguments.rank} --dtype {arguments.dtype}"
         about = {
-            "command": f"python benchmarks/init_cost.py {options} --results results/{arguments.results.name}",
+            "command": shlex.join(["python", *sys.argv]),
             "model": "SmolLM2-135M-Instruct" if "smollm2" in arguments.model else Path(arguments.model).name,
             "data": f"GSM8K train, {arguments.examples} examples, batches of {arguments.batch_size}",
             "machine": f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} threads",
@@ -109,15 +113,16 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.measure == "init":
         initialize_lora_da_weights(model, batches[:1], config, measure_loss=False, progress=False)
         reset_peak()
-        report = initialize_lora_da_weights(model, batches, config, measure_loss=False, progress=False)
+        report = initialize_lora_da_weights(model, batches, config, progress=False)
         weights = [(layer.B.shape[0], layer.A.shape[1]) for layer in adapted_layers(model, "default")[0].values()]
         # q, k and v share an input, and so do gate and up: four input factors a block of seven linear layers.
         inputs = {name: shape[1] for name, shape in zip(report.layers, weights, strict=True)}
         shared = [width for name, width in inputs.items() if not re.search(r"(k|v|up)_proj$", name)]
         sums = sum(d_out * d_in + d_out for d_out, d_in in weights) + sum(width**2 for width in shared)
-        seconds = sum(report.seconds.values())
+        seconds = report.seconds["statistics"] + report.seconds["solve"]
         return {
             "seconds": seconds,
+            "seconds_with_loss": sum(report.seconds.values()),
             "collect_seconds": report.seconds["statistics"],
             "solve_seconds": report.seconds["solve"],
             "peak_bytes": peak(),

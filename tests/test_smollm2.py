@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from lora_da import initialize_lora_da_weights, load_report, load_statistics
+from lora_da.adapter.directory import save_adapter
 from lora_da.experiments.initialization import preset_config
 from lora_da.experiments.models import find_smollm2
 from lora_da.experiments.sources import AdapterShape
@@ -66,8 +67,11 @@ def test_init_on_gsm8k_reloads_with_plain_peft(tmp_path: Path) -> None:
     # Solved again from the saved statistics in this process, the same adapter comes out.
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
     peft_model = get_peft_model(model, AdapterShape().lora_config()).eval()
-    initialize_lora_da_weights(peft_model, config=preset_config("default", 0), statistics=load_statistics(sums))
-    peft_model.save_pretrained(str(tmp_path / "again"))
+    again_report = initialize_lora_da_weights(
+        peft_model, config=preset_config("default", 0), statistics=load_statistics(sums)
+    )
+    about = {"base": base, "revision": None, "report": again_report, "provenance": {}}
+    save_adapter(peft_model, tmp_path / "again", **about)
     first, again = (load_file(folder / "adapter_model.safetensors") for folder in (adapter, tmp_path / "again"))
     for key, tensor in first.items():
         torch.testing.assert_close(again[key], tensor, rtol=1e-3, atol=1e-3 * float(tensor.abs().max()))

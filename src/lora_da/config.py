@@ -64,8 +64,8 @@ class LoraDAConfig:
 
     @property
     def needs_population_size(self) -> bool:
-        """Whether N decides the result: without a sample correction nothing else stands against the bias term."""
-        return self.variance_weight > 0 and self.sample_correction == "none"
+        """Whether N decides the result: without it, the bias term and its sample correction would stand alone."""
+        return self.variance_weight > 0 and (self.sample_correction == "none" or self.bias_weight == 0)
 
     @classmethod
     def paper(cls) -> LoraDAConfig:

@@ -29,7 +29,7 @@ from lora_da.solver.scale import scaled_factors
 from lora_da.solver.solve import check_population
 from lora_da.solving import check_statistics, solve_layers
 from lora_da.statistics.batches import dataset_length, take_examples
-from lora_da.statistics.collect import calibration_loss, collect
+from lora_da.statistics.collect import calibration_loss, collect, device_of
 from lora_da.statistics.config import CollectionConfig
 from lora_da.statistics.losses import ExampleLoss
 from lora_da.statistics.quiet import random_state_kept
@@ -181,9 +181,9 @@ def initialize_lora_da_weights(
     loss_after = None
     if measure_loss and batches:
         started = time.perf_counter()
-        weight: Any = next(iter(layers.values())).base.weight
+        where = device_of(next(iter(layers.values())).base)
         measure = functools.partial(
-            calibration_loss, base, batches, statistics.config, weight.device, example_loss, progress=progress
+            calibration_loss, base, batches, statistics.config, where, example_loss, progress=progress
         )
         if loss_before is None:
             with adapters_disabled(base):

@@ -11,6 +11,9 @@ POPULATION_UNKNOWN = (
     "correction (set LoraDAConfig.population_size to include it)"
 )
 
+# Of a unit eigenvector, relative to the largest |ω|: at a relative gap of 1e-3 it moves the subspace by 1e-3 rad.
+_LARGEST_RESIDUAL = 1e-6
+
 
 def notices_of(
     reports: Mapping[str, LayerReport], kept_default: Mapping[str, str], before: float | None, after: float | None
@@ -39,6 +42,12 @@ def notices_of(
         notices.append(
             f"a Fisher factor of {len(raised)} layer(s) was not positive definite in float64 and its damping was "
             f"raised, first in {raised[0]}: see damping in the report, or ask for more damping"
+        )
+    rough = [name for name, layer in reports.items() if not layer.residual <= _LARGEST_RESIDUAL]
+    if rough:
+        notices.append(
+            f"the eigenvectors of {len(rough)} layer(s) are not exact, first {rough[0]} (residual "
+            f"{reports[rough[0]].residual:.1e}): the factors' range exceeds float64; use more input damping"
         )
     if before is not None and after is not None and not after <= before:
         notices.append(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lora_da.files import atomic_path
 from lora_da.report import LayerReport
-from lora_da.tables import kind_of
+from lora_da.tables import by_kind
 
 
 def new_figure(columns: int) -> tuple[Any, Sequence[Any]]:
@@ -41,10 +40,7 @@ def plot_spectra(layers: Mapping[str, LayerReport], path: Path | str, *, overwri
         overwrite: Replace a file that is there.
     """
     figure, (spectrum, energy) = new_figure(2)
-    kinds: dict[str, list[LayerReport]] = defaultdict(list)
-    for name, layer in layers.items():
-        kinds[kind_of(name)].append(layer)
-    for kind, group in kinds.items():
+    for kind, group in by_kind(layers).items():
         eigenvalues = [[max(-value, 0.0) / max(-layer.eigenvalues[0], 1e-300) for value in layer.eigenvalues]
                        for layer in group]  # fmt: skip
         _band(spectrum, eigenvalues, kind)

@@ -17,13 +17,18 @@ def kind_of(layer: str) -> str:
     return re.split(r"(?:^|\.)\d+\.", layer)[-1]
 
 
-def layer_rows(layers: Mapping[str, LayerReport]) -> list[tuple[str, ...]]:
-    """A header and one row for each kind of layer, with medians over the layers of that kind."""
+def by_kind(layers: Mapping[str, LayerReport]) -> dict[str, list[LayerReport]]:
+    """Layers of the same kind, see :func:`kind_of`, taken together."""
     kinds: dict[str, list[LayerReport]] = defaultdict(list)
     for name, layer in layers.items():
         kinds[kind_of(name)].append(layer)
+    return kinds
+
+
+def layer_rows(layers: Mapping[str, LayerReport]) -> list[tuple[str, ...]]:
+    """A header and one row for each kind of layer, with medians over the layers of that kind."""
     rows: list[tuple[str, ...]] = [HEADER]
-    for kind, group in kinds.items():
+    for kind, group in by_kind(layers).items():
         ranks = sorted({layer.rank for layer in group})
         rows.append(
             (

@@ -11,11 +11,12 @@ from typer.testing import CliRunner
 from folders import tiny_model_folder
 from lora_da.cli.app import app
 from lora_da.experiments import demo as module
+from lora_da.experiments.arithmetic import make_problems
 
 
 def test_demo_on_a_tiny_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_ANSWERED", 4)
-    monkeypatch.setattr(module, "make_problems", lambda seed: _few(seed))
+    monkeypatch.setattr(module, "_HELD_OUT", 4)
+    monkeypatch.setattr(module, "make_problems", lambda held_out, seed: make_problems(40, held_out, seed))
     model = tiny_model_folder(tmp_path / "model")
     arguments = ["demo", "--model", str(model), "--output", str(tmp_path / "demo"), "--steps", "2"]
     result = CliRunner().invoke(app, arguments)
@@ -32,12 +33,6 @@ def test_demo_on_a_tiny_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     again = CliRunner().invoke(app, arguments)
     assert isinstance(again.exception, FileExistsError)
     assert CliRunner().invoke(app, [*arguments, "--overwrite"]).exit_code == 0
-
-
-def _few(seed: int) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-    from lora_da.experiments.arithmetic import make_problems
-
-    return make_problems(train=40, held_out=8, seed=seed)
 
 
 def test_without_the_package_the_demo_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,7 +111,7 @@ def test_solving_saved_statistics_gives_the_same_adapter(model: str, adapter: Pa
 
 
 def test_statistics_of_another_model_are_refused(adapter: Path, tmp_path: Path) -> None:
-    other = tiny_model_folder(tmp_path / "other")
+    other = tiny_model_folder(tmp_path / "other", seed=1)
     with pytest.raises(ValueError, match="belong to another model"):
         call("init", other, "--statistics", adapter.parent / "sums.safetensors", "--output", tmp_path / "x")
     assert not (tmp_path / "x").exists()
@@ -181,6 +181,19 @@ def test_bad_data_is_named_and_leaves_nothing(model: str, tmp_path: Path, conten
 def test_rank_above_the_input_width_is_refused(model: str, data: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="rank 33, above its input width 32"):
         call("init", model, "--data", data, "--output", tmp_path / "adapter", "--rank", 33)
+
+
+def test_only_adapters_are_replaced_and_outputs_keep_apart(model: str, data: str, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "notes.txt").write_text("mine")
+    common = ["init", model, "--data", data, "--examples", "4", "--rank", "2", "--output"]
+    with pytest.raises(FileExistsError, match="no adapter and is not replaced"):
+        call(*common, precious, "--overwrite")
+    assert (precious / "notes.txt").read_text() == "mine"
+    with pytest.raises(ValueError, match="lies inside"):
+        call(*common, tmp_path / "a", "--save-statistics", tmp_path / "a" / "sums.safetensors")
+    assert not (tmp_path / "a").exists()
 
 
 def test_inspect_an_adapter_and_statistics(adapter: Path, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from folders import sums_file, tiny_model_folder
 from lora_da.cli.app import app
-from lora_da.experiments import training
+from lora_da.experiments import runs, training
+from lora_da.experiments.sources import DataSource, calibration_indices
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +93,50 @@ def test_a_finished_run_is_kept_unless_overwritten(model: str, data: str, tmp_pa
     call(*common, "--overwrite")
 
 
+def test_overwriting_starts_from_nothing_of_the_old_run(model: str, data: str, tmp_path: Path) -> None:
+    common = ["train", model, "--data", data, "--output", tmp_path / "run", "--steps", "1", "--examples", "8"]
+    call(*common, "--rank", 4)
+    call(*common, "--rank", 2, "--overwrite")
+    for part in ("initial_adapter", "adapter"):
+        assert json.loads((tmp_path / "run" / part / "adapter_config.json").read_text())["r"] == 2
+    with pytest.raises(ValueError, match="give one of them"):
+        call(*common, "--overwrite", "--resume")
+
+
+def test_held_out_rows_are_none_that_the_adapter_was_calibrated_on(model: str, tmp_path: Path) -> None:
+    data = sums_file(tmp_path / "sums.jsonl", count=30)
+    call("init", model, "--data", data, "--output", tmp_path / "start", "--rank", 2, "--examples", 24)
+    rows = DataSource(str(data)).rows()
+    kept = runs._calibrated_on(tmp_path / "start", rows)
+    assert kept == calibration_indices(30, 24, 0)
+    train, held_out = runs.split_rows(rows, 100, keep=kept)
+    assert (len(train), len(held_out)) == (25, 5)
+    sample = {row["prompt"] for row in rows.select(kept)}
+    assert not sample & set(held_out["prompt"])
+    assert set(train["prompt"]) | set(held_out["prompt"]) == set(rows["prompt"])
+    options = ["--data", data, "--eval-data", data, "--output", tmp_path / "run"]
+    with pytest.raises(ValueError, match="held-out data are the training data"):
+        call("train", model, *options)
+
+
+def test_an_adapter_of_another_base_is_named(model: str, data: str, tmp_path: Path) -> None:
+    other = tiny_model_folder(tmp_path / "other", seed=1)
+    call("init", other, "--data", data, "--output", tmp_path / "start", "--rank", 2, "--examples", 8)
+    with pytest.warns(UserWarning, match=r"was made on .*other, and is trained on"):
+        call(
+            "train", model, "--data", data, "--output", tmp_path / "run", "--steps", 1, "--adapter", tmp_path / "start"
+        )
+    config = json.loads((tmp_path / "run" / "adapter" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == model
+
+
+@pytest.mark.parametrize("option", [["--steps", "-5"], ["--evaluations", "0"], ["--batch-size", "0"], ["--lr", "0"]])
+def test_settings_that_make_no_sense(model: str, data: str, tmp_path: Path, option: list[str]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        call("train", model, "--data", data, "--output", tmp_path / "run", *option)
+    assert not (tmp_path / "run").exists()
+
+
 class _KilledError(RuntimeError):
     pass
 
@@ -122,6 +167,11 @@ def test_an_interrupted_run_resumes_to_the_same_result(
             call(*common, "--output", tmp_path / "broken")
     with pytest.raises(FileExistsError, match="--resume"):
         call(*common, "--output", tmp_path / "broken")
+    for changed in (["--lr", "1e-5"], ["--init", "lora" if init == "lora-da" else "lora-da"]):
+        with pytest.raises(ValueError, match=r"was another one: its (settings|start) differ"):
+            call(*common, *changed, "--output", tmp_path / "broken", "--resume")
+    half_written = tmp_path / "broken" / "checkpoints" / "checkpoint-7"
+    half_written.mkdir()
     call(*common, "--output", tmp_path / "broken", "--resume")
     whole, resumed = record_of(tmp_path / "whole"), record_of(tmp_path / "broken")
     assert [step for step, _ in resumed["held_out"]] == [0, 2, 4, 6, 8]

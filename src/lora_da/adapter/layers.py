@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -86,8 +87,9 @@ def adapted_layers(model: nn.Module, adapter_name: str) -> tuple[dict[str, Adapt
         A, B = _weight(layer.lora_A[adapter_name]), _weight(layer.lora_B[adapter_name])
         if A.device.type == "meta" or B.device.type == "meta":
             raise ValueError(
-                f"the adapter of layer {name} is on the meta device and has no memory to write to; make the model or "
-                "the adapter without low_cpu_mem_usage or init_empty_weights"
+                f"the adapter of layer {name} is on the meta device and has no memory to write to: make the model or "
+                "the adapter without low_cpu_mem_usage or init_empty_weights, and with a device_map that offloads "
+                "nothing to the disk or the CPU"
             )
         if A.shape[0] > A.shape[1]:
             raise ValueError(f"layer {name} has rank {A.shape[0]}, above its input width {A.shape[1]}: lower its rank")
@@ -178,6 +180,8 @@ def identity_of(model: nn.Module) -> ModelIdentity:
     """What identifies a base model: its name, its revision, and some entries of its input embedding."""
     config = getattr(model, "config", None)
     name, revision = getattr(config, "_name_or_path", None), getattr(config, "_commit_hash", None)
+    if name and Path(name).is_dir():
+        name = str(Path(name).resolve())
     try:
         weight = model.get_input_embeddings().weight  # type: ignore[operator]
     except (AttributeError, NotImplementedError):  # a model of another library, or one without a single embedding

@@ -16,7 +16,7 @@ def main() -> None:
     warnings.showwarning = _short_warning
     try:
         app()
-    except (ValueError, TypeError, RuntimeError, OSError, ModuleNotFoundError) as error:
+    except Exception as error:
         if "--debug" in sys.argv:
             raise
         sys.exit(f"lora-da: {error}")

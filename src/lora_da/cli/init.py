@@ -18,6 +18,7 @@ def init(
     prompt_column: options.PromptColumn = None,
     completion_column: options.CompletionColumn = None,
     text_column: options.TextColumn = None,
+    messages_column: options.MessagesColumn = None,
     max_length: options.MaxLength = 1024,
     rank: options.Rank = 8,
     alpha: options.Alpha = 16,
@@ -67,7 +68,7 @@ def init(
         return
     if data is None:
         raise typer.BadParameter("give --data, or --statistics of an earlier run")
-    columns = Columns(prompt=prompt_column, completion=completion_column, text=text_column)
+    columns = Columns(prompt_column, completion_column, text_column, messages_column)
     data_source = DataSource(data, split, columns, max_length)
     if dry_run:
         from lora_da.experiments.estimate import plan_initialization

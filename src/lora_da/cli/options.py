@@ -20,6 +20,7 @@ Split = Annotated[str, typer.Option(help="The split of a Hugging Face data set."
 PromptColumn = Annotated[str | None, typer.Option(help="The column with the prompt, if named otherwise.")]
 CompletionColumn = Annotated[str | None, typer.Option(help="The column with the answer; the loss is taken there only.")]
 TextColumn = Annotated[str | None, typer.Option(help="The column with whole texts; the loss is taken everywhere.")]
+MessagesColumn = Annotated[str | None, typer.Option(help="The column with conversations, if named otherwise.")]
 MaxLength = Annotated[int, typer.Option(help="Longer examples are cut after this many tokens.")]
 Rank = Annotated[int, typer.Option(help="LoRA's rank r.")]
 Alpha = Annotated[int, typer.Option(help="LoRA's alpha; the update is scaled by alpha/√r, without rslora alpha/r.")]

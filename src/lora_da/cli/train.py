@@ -15,16 +15,19 @@ def train(
     data: options.Data,
     output: options.Output,
     adapter: Annotated[
-        Path | None, typer.Option(help="Start from this adapter folder, such as one made by `lora-da init`.")
+        Path | None,
+        typer.Option(help="Start from this adapter folder, with its shape."),
     ] = None,
     init: Annotated[str, typer.Option(help="Without --adapter: lora (PEFT's random init) or lora-da.")] = "lora-da",
     eval_data: Annotated[
         str | None, typer.Option(help="Held-out data [default: some rows of the data are set aside].")
     ] = None,
+    eval_split: Annotated[str, typer.Option(help="The split of held-out data from Hugging Face.")] = "test",
     split: options.Split = "train",
     prompt_column: options.PromptColumn = None,
     completion_column: options.CompletionColumn = None,
     text_column: options.TextColumn = None,
+    messages_column: options.MessagesColumn = None,
     max_length: options.MaxLength = 1024,
     learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr", help="Its peak.")] = 1e-3,
     steps: Annotated[int, typer.Option(help="Optimiser steps; 0 trains for --epochs.")] = 0,
@@ -51,21 +54,24 @@ def train(
     """Fine-tune a LoRA adapter on data, with transformers' Trainer; write it, its loss curve and a record."""
     from lora_da.experiments.data import Columns
     from lora_da.experiments.initialization import Calibration, preset_config
+    from lora_da.experiments.runs import Start, train_adapter
     from lora_da.experiments.sources import AdapterShape, DataSource, ModelSource
-    from lora_da.experiments.training import TrainingSettings, train_adapter
+    from lora_da.experiments.training import TrainingSettings
 
-    columns = Columns(prompt=prompt_column, completion=completion_column, text=text_column)
+    columns = Columns(prompt_column, completion_column, text_column, messages_column)
     record = train_adapter(
         ModelSource(model, dtype, device, revision, trust_remote_code),
         DataSource(data, split, columns, max_length),
         TrainingSettings(learning_rate, steps, epochs, batch_size, evaluations, held_out, seed),
         output,
-        adapter=adapter,
-        init=init,
-        shape=AdapterShape(rank, alpha, rslora, target_modules),
-        config=preset_config(preset, seed),
-        calibration=Calibration(examples, batch_size, seed),
-        eval_data=None if eval_data is None else DataSource(eval_data, split, columns, max_length),
+        Start(
+            adapter,
+            init,
+            AdapterShape(rank, alpha, rslora, target_modules),
+            preset_config(preset, seed),
+            Calibration(examples, batch_size, seed),
+        ),
+        eval_data=None if eval_data is None else DataSource(eval_data, eval_split, columns, max_length),
         resume=resume,
         overwrite=overwrite,
     )

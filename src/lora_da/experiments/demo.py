@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -31,7 +32,7 @@ CAVEAT = (
     "and differences of this size can be noise."
 )
 _CALIBRATION = Calibration(examples=64, batch_size=8)
-_ANSWERED = 64  # held-out problems that are answered by generation
+_HELD_OUT = 48  # problems, for the loss and for the answers
 
 
 def run_demo(
@@ -70,13 +71,13 @@ def run_demo(
     output.mkdir(parents=True, exist_ok=True)
     # Inside the folder, so that the demo leaves one folder and a second demo finds the converted model there.
     loaded = source.load(output / "model")
-    train_rows, held_out_rows = (datasets.Dataset.from_list(rows) for rows in make_problems(seed=seed))
+    problems = make_problems(held_out=_HELD_OUT, seed=seed)
+    train_rows, held_out_rows = (datasets.Dataset.from_list(rows) for rows in problems)
     data = DataSource("worded arithmetic, made by lora-da", max_length=256)
     train, held_out = (data.tokenized(rows, loaded.tokenizer) for rows in (train_rows, held_out_rows))
-    settings = TrainingSettings(learning_rate, steps=steps, seed=seed, evaluations=4)
-    asked = held_out_rows.select(range(min(_ANSWERED, len(held_out_rows))))
+    settings = TrainingSettings(learning_rate, steps=steps, batch_size=4, seed=seed, evaluations=4)
 
-    accuracy = {"base model": _accuracy(loaded.model, loaded.tokenizer, asked)}
+    accuracy = {"base model": _accuracy(loaded.model, loaded.tokenizer, held_out_rows)}
     records: dict[str, TrainingRecord] = {}
     init_seconds: dict[str, float] = {"LoRA": 0.0}
     for label, name in (("LoRA", "lora"), ("LoRA-DA", "lora-da")):
@@ -98,7 +99,7 @@ def run_demo(
             start = output / name / "initial_adapter"
             save_adapter(peft_model, start, base=loaded.path, revision=None, report=report, provenance=about)
         records[label] = fine_tune(peft_model, loaded.tokenizer, train, held_out, settings, output / name)
-        accuracy[label] = _accuracy(peft_model, loaded.tokenizer, asked)
+        accuracy[label] = _accuracy(peft_model, loaded.tokenizer, held_out_rows)
         loaded = dataclasses.replace(loaded, model=peft_model.unload())
 
     base_loss = records["LoRA"].loss_base
@@ -115,11 +116,13 @@ def run_demo(
             "curve": record.held_out,
         }
     content = {
+        "command": f"lora-da demo --steps {steps} --lr {learning_rate:g} --seed {seed}",
+        "model": Path(loaded.path).name if model else "SmolLM2-135M-Instruct",
         "caveat": CAVEAT,
         "settings": dataclasses.asdict(settings),
         "calibration": dataclasses.asdict(_CALIBRATION),
-        "answered": len(asked),
-        "threads": torch.get_num_threads(),
+        "held_out": len(held_out_rows),
+        "machine": f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} threads",
         "finished": time.strftime("%Y-%m-%d"),
         "versions": versions(),
         "results": results,
@@ -129,7 +132,7 @@ def run_demo(
 
 
 def _accuracy(model: Any, tokenizer: Any, rows: datasets.Dataset) -> float:
-    answers = generate(model, tokenizer, rows["prompt"], max_new_tokens=80, batch_size=32)
+    answers = generate(model, tokenizer, rows["prompt"], max_new_tokens=72, batch_size=_HELD_OUT)
     right = [exact_match(answer, truth) for answer, truth in zip(answers, rows["completion"], strict=True)]
     return sum(right) / len(right)
 

@@ -71,9 +71,8 @@ def plan_initialization(
         for name, layer in peft_model.named_modules()
         if isinstance(layer, LoraLayer) and "default" in layer.lora_A
     }
-    dtype = torch.float32 if model.dtype == "float32" or path.suffix.lower() == ".gguf" else torch.bfloat16
-    if model.dtype == "auto" and isinstance(base_config.dtype, torch.dtype):
-        dtype = base_config.dtype
+    saved = base_config.dtype if isinstance(base_config.dtype, torch.dtype) else torch.float32  # as GGUF is converted
+    dtype = saved if model.dtype == "auto" else getattr(torch, model.dtype)
 
     width = 4 if config.collection.accumulation_dtype == "float32" else 8
     full = config.collection.output_factor == "full"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,11 @@ import datasets
 import torch
 from peft import PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, set_seed
 
 from lora_da.adapter.directory import save_adapter
 from lora_da.config import LoraDAConfig
-from lora_da.experiments.models import LoadedModel
+from lora_da.experiments.models import LoadedModel, convert_gguf
 from lora_da.experiments.rows import fingerprint
 from lora_da.experiments.sources import AdapterShape, DataSource, ModelSource, batches_of, calibration_sample
 from lora_da.initialize import collect_statistics, initialize_lora_da_weights
@@ -72,15 +73,19 @@ def initialize_from_rows(
     """
     sample = calibration_sample(rows, calibration.examples, calibration.seed)
     examples = data.tokenized(sample, loaded.tokenizer)
+    set_seed(config.seed)  # layers that the data say nothing about keep PEFT's random A
     peft_model = get_peft_model(loaded.model, shape.lora_config())
     batches = batches_of(examples, loaded.tokenizer, calibration.batch_size)
     config = dataclasses.replace(config, population_size=config.population_size or len(rows))
-    statistics = None
+    statistics, seconds = None, {}
     if save_statistics_to is not None:
+        started = time.perf_counter()
         statistics = collect_statistics(peft_model, batches, config.collection, max_examples=len(examples))
         statistics = dataclasses.replace(statistics, population_size=len(rows))
+        seconds = {"statistics": time.perf_counter() - started}
         save_statistics(statistics, save_statistics_to, overwrite=overwrite)
     report = initialize_lora_da_weights(peft_model, batches, config, statistics=statistics, max_examples=len(examples))
+    report = dataclasses.replace(report, seconds=seconds | report.seconds)
     about = {
         "data": data.name,
         "split": data.split,
@@ -150,7 +155,9 @@ def resolve_adapter(
     """
     check_outputs(output, overwrite=overwrite)
     statistics = load_statistics(statistics_file)
-    base = str(model.converted_folder(output) or model.name)
+    folder = model.converted_folder(output)
+    base = model.name if folder is None else str(convert_gguf(Path(model.name), folder))
+    set_seed(config.seed)
     peft_model = _weightless(base, model, shape)
     report = initialize_lora_da_weights(peft_model, config=config, statistics=statistics)
     revision = getattr(peft_model.config, "_commit_hash", None)
@@ -159,15 +166,26 @@ def resolve_adapter(
     return report
 
 
-def check_outputs(*paths: Path | None, overwrite: bool) -> None:
-    """Refuse what exists, before any work is done.
+def check_outputs(output: Path, *files: Path | None, overwrite: bool) -> None:
+    """Refuse outputs that exist or get in each other's way, before any work is done.
+
+    Args:
+        output: The adapter folder.
+        files: Further files that will be written.
+        overwrite: Whether they may be replaced; of folders, only one that holds an adapter or nothing.
 
     Raises:
-        FileExistsError: One of the paths exists and ``overwrite`` is false.
+        FileExistsError: One of the paths exists and may not be replaced.
+        ValueError: A file lies inside the folder.
     """
-    for path in paths:
-        if path is not None and path.exists() and not overwrite:
+    for path in filter(None, (output, *files)):
+        if path.exists() and not overwrite:
             raise FileExistsError(f"{path} exists already; choose another path, or give --overwrite to replace it")
+    if output.is_dir() and any(output.iterdir()) and not (output / "adapter_config.json").is_file():
+        raise FileExistsError(f"{output} holds something that is no adapter and is not replaced; choose another folder")
+    for path in filter(None, files):
+        if path.resolve().is_relative_to(output.resolve()):
+            raise ValueError(f"{path} lies inside {output}, which is written as a whole; put it elsewhere")
 
 
 def _weightless(base: str, model: ModelSource, shape: AdapterShape) -> PeftModel:

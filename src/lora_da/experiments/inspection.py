@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
@@ -12,7 +11,7 @@ from lora_da.experiments.initialization import preset_config
 from lora_da.report import LayerReport, load_report
 from lora_da.solving import check_collection, solve_layers
 from lora_da.statistics.storage import load_statistics
-from lora_da.tables import kind_of
+from lora_da.tables import by_kind
 
 _SHARES = (0.25, 0.5, 0.75, 0.9)
 
@@ -41,11 +40,8 @@ def reports_of(source: Path, rank: int, preset: str) -> dict[str, LayerReport]:
 
 def ranks_needed(layers: Mapping[str, LayerReport]) -> list[tuple[str, ...]]:
     """A header, and for each kind of layer the rank at which a share of Δ's energy is captured."""
-    kinds: dict[str, list[LayerReport]] = defaultdict(list)
-    for name, layer in layers.items():
-        kinds[kind_of(name)].append(layer)
     rows: list[tuple[str, ...]] = [("layers", *(f"{share:.0%}" for share in _SHARES))]
-    for kind, group in kinds.items():
+    for kind, group in by_kind(layers).items():
         cells = []
         for share in _SHARES:
             needed = [_rank_for(layer, share) for layer in group]

@@ -133,10 +133,14 @@ def convert_gguf(file: Path, output: Path) -> Path:
             f"{output} exists and was not converted from {file.name} as it is now; choose another output folder or "
             "delete this one."
         )
-    with atomic_path(output) as folder:
-        _save_dequantised(file, folder)
-        record = {"file": file.name, "sha256": digest}
-        (folder / _SOURCE_RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    try:
+        with atomic_path(output) as folder:
+            _save_dequantised(file, folder)
+            record = {"file": file.name, "sha256": digest}
+            (folder / _SOURCE_RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    except FileExistsError:
+        if not _is_conversion_of(output, digest):  # another process has just made it
+            raise
     return output
 
 

@@ -80,8 +80,8 @@ class AdapterShape:
         Raises:
             ValueError: The rank or the list of modules is not valid.
         """
-        if self.rank < 1:
-            raise ValueError(f"the rank must be at least 1, not {self.rank}")
+        if self.rank < 1 or self.alpha < 1:
+            raise ValueError(f"rank and alpha must be at least 1, not {self.rank} and {self.alpha}")
         names = [name.strip() for name in self.target_modules.split(",") if name.strip()]
         if not names:
             raise ValueError("target modules are missing: give all-linear, or names such as q_proj,v_proj")
@@ -94,12 +94,16 @@ class AdapterShape:
         )
 
 
-def calibration_sample(rows: datasets.Dataset, examples: int, seed: int) -> datasets.Dataset:
-    """A random sample of the rows, in the order of the data set."""
+def calibration_indices(count: int, examples: int, seed: int) -> list[int]:
+    """Which of ``count`` rows are the calibration sample: a random one, in the order of the data set."""
     if examples < 1:
         raise ValueError(f"the number of calibration examples must be at least 1, not {examples}")
-    chosen = random.Random(seed).sample(range(len(rows)), min(examples, len(rows)))
-    return rows.select(sorted(chosen))
+    return sorted(random.Random(seed).sample(range(count), min(examples, count)))
+
+
+def calibration_sample(rows: datasets.Dataset, examples: int, seed: int) -> datasets.Dataset:
+    """The rows of the calibration sample."""
+    return rows.select(calibration_indices(len(rows), examples, seed))
 
 
 def batches_of(examples: datasets.Dataset, tokenizer: Any, batch_size: int) -> Iterable[Mapping[str, Tensor]]:

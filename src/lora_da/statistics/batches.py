@@ -32,13 +32,18 @@ def take_examples(dataloader: Iterable[Mapping[str, Any]], max_examples: int) ->
         size = batch_size(batch)
         if size > left:
             batch = {
-                key: value[:left] if isinstance(value, Tensor) and value.ndim and len(value) == size else value
-                for key, value in batch.items()
+                key: value[:left] if _has_one_entry_an_example(value, size) else value for key, value in batch.items()
             }
         yield dict(batch)
         left -= min(size, left)
         if left == 0:
             return
+
+
+def _has_one_entry_an_example(value: Any, size: int) -> bool:
+    if isinstance(value, Tensor):
+        return value.ndim > 0 and len(value) == size
+    return isinstance(value, list | tuple) and len(value) == size
 
 
 def dataset_length(dataloader: Any) -> int | None:

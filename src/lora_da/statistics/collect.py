@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
@@ -57,7 +58,14 @@ def collect(
     population = dataset_length(dataloader)
     available = sum(map(batch_size, dataloader)) if isinstance(dataloader, list) else population
     total = None if available is None else min(max_examples, available)
-    first: Any = next(iter(layers.values()))
+    devices = {name: device_of(layer) for name, layer in layers.items()}
+    for name, device in devices.items():
+        if device.type == "meta":
+            raise ValueError(
+                f"layer {name} is on the meta device: the model was made without weights, or device_map has offloaded "
+                "them to the disk or the CPU, which is not supported; load it onto devices that hold it"
+            )
+    first_device = next(iter(devices.values()))
     examples, loss_sum = 0, 0.0
     with (
         random_state_kept(dataloader),
@@ -68,7 +76,7 @@ def collect(
     ):
         for batch in take_examples(dataloader, max_examples):
             try:
-                losses = _one_batch(model, batch, first.weight.device, config, recorder, example_loss, scale)
+                losses = _one_batch(model, batch, first_device, config, recorder, example_loss, scale)
             except ValueError as error:
                 raise ValueError(f"in the batch that starts at example {examples}: {error}") from error
             loss_sum += float(losses.sum())
@@ -119,6 +127,11 @@ def calibration_loss(
             losses = _losses(model, output, batch, config, example_loss)
             total, examples = total + float(losses.sum()), examples + len(losses)
     return total / examples
+
+
+def device_of(layer: nn.Module) -> torch.device:
+    """Where a layer's parameters are, or its buffers (some quantised layers have no parameter)."""
+    return next(chain(layer.parameters(), layer.buffers())).device
 
 
 def _one_batch(

@@ -103,7 +103,8 @@ class Recorder:
                 output = output.detach().requires_grad_(True)
 
             def receive(layer_input: Tensor, gradient: Tensor) -> None:
-                self._add(name, shared, rows, layer_input, gradient)
+                with _exact_products(layer_input.device):
+                    self._add(name, shared, rows, layer_input, gradient)
 
             tapped: Tensor = _Tap.apply(output, layer_input.detach(), receive)  # type: ignore[no-untyped-call]
             return tapped
@@ -144,6 +145,18 @@ class Recorder:
             shared.summed_by = name
             _accumulate(self.input_sums, shared.group, counted_a.mT @ counted_a)
             self.input_tokens[shared.group] = self.input_tokens.get(shared.group, 0) + len(counted_a)
+
+
+@contextmanager
+def _exact_products(device: torch.device) -> Iterator[None]:
+    """Keep the caller's autocast and reduced matrix-product precision away from the sums."""
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
 
 
 def _select(rows: Tensor, index: Tensor | None) -> Tensor:

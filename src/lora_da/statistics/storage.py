@@ -29,6 +29,7 @@ def save_statistics(statistics: Statistics, path: Path | str, *, overwrite: bool
 
     Raises:
         FileExistsError: The file exists and ``overwrite`` is false.
+        OSError: It can't be written, because the disk is full, say.
     """
     tensors = {"signature": statistics.model.signature}
     sums = (statistics.gradient_sums, statistics.output_sums, statistics.input_sums)
@@ -47,7 +48,10 @@ def save_statistics(statistics: Statistics, path: Path | str, *, overwrite: bool
         "input_groups": statistics.input_groups,
     }
     with atomic_path(path, overwrite=overwrite) as draft:
-        save_file(tensors, draft, metadata={_FORMAT: json.dumps(about)})
+        try:
+            save_file(tensors, draft, metadata={_FORMAT: json.dumps(about)})
+        except SafetensorError as error:  # what safetensors makes of a full disk
+            raise OSError(f"can't write {path}: {error}") from error
 
 
 def load_statistics(path: Path | str, *, device: str | torch.device = "cpu") -> Statistics:
@@ -69,14 +73,16 @@ def load_statistics(path: Path | str, *, device: str | torch.device = "cpu") -> 
             if _FORMAT not in metadata:
                 raise ValueError(f"{path} is a safetensors file, but not one with lora-da statistics")
             about = json.loads(metadata[_FORMAT])
-            if about["version"] != _VERSION:
-                raise ValueError(f"{path} has version {about['version']} of the format; this lora-da reads {_VERSION}")
+            if about.get("version") != _VERSION:
+                raise ValueError(
+                    f"{path} has version {about.get('version')} of the format; this lora-da reads {_VERSION}"
+                )
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
     except SafetensorError as error:
         raise ValueError(f"{path} is truncated or not a safetensors file: {error}") from error
 
-    layers = list(about["tokens"])
     try:
+        layers = list(about["tokens"])
         return Statistics(
             gradient_sums={name: tensors[f"gradient/{name}"] for name in layers},
             output_sums={name: tensors[f"output/{name}"] for name in layers},

@@ -65,6 +65,8 @@ class ModelIdentity:
 class Statistics:
     """The sums of all layers of one model over one set of examples. ``a + b`` is the union of two sets.
 
+    Layers that only one of the two has reached, such as experts, are kept.
+
     Attributes:
         gradient_sums: By layer name, see :class:`LayerStatistics`.
         output_sums: By layer name.
@@ -111,7 +113,8 @@ class Statistics:
         """Add the statistics of other examples of the same model.
 
         Raises:
-            ValueError: They were collected with other settings, from another model or from other layers.
+            ValueError: They were collected with other settings, from another model, or from layers of other shapes or
+                that share inputs differently.
         """
         if not isinstance(other, Statistics):
             return NotImplemented
@@ -119,25 +122,32 @@ class Statistics:
             raise ValueError(f"statistics of different settings don't add: {self.config} and {other.config}")
         if not self.model.matches(other.model):
             raise ValueError(f"statistics of different models don't add: {self.model.name} and {other.model.name}")
-        if self.input_groups != other.input_groups:
-            raise ValueError("statistics of different layers, or of layers that share inputs differently, don't add")
-        for name in self.layers:
+        for name in self.gradient_sums.keys() & other.gradient_sums.keys():
             mine, others = self.gradient_sums[name].shape, other.gradient_sums[name].shape
             if mine != others:
                 raise ValueError(f"statistics of layer {name} don't add: its shapes are {mine} and {others}")
+            if self.input_groups[name] != other.input_groups[name]:
+                raise ValueError(f"statistics don't add: layer {name} shares its input with others in one of them")
+        input_groups = self.input_groups | other.input_groups
+        tokens = {name: self.tokens.get(name, 0) + other.tokens.get(name, 0) for name in input_groups}
+        for name, group in input_groups.items():
+            if tokens[name] != tokens.get(group, tokens[name]):
+                raise ValueError(f"statistics don't add: only one of {name} and {group} was reached in one of them")
 
         def added(mine: dict[str, Tensor], others: dict[str, Tensor]) -> dict[str, Tensor]:
-            return {name: tensor + others[name].to(tensor.device) for name, tensor in mine.items()}
+            both = {name: tensor + others[name].to(tensor.device) for name, tensor in mine.items() if name in others}
+            return mine | others | both
 
         return dataclasses.replace(
             self,
             gradient_sums=added(self.gradient_sums, other.gradient_sums),
             output_sums=added(self.output_sums, other.output_sums),
             input_sums=added(self.input_sums, other.input_sums),
-            tokens={name: count + other.tokens[name] for name, count in self.tokens.items()},
+            input_groups=input_groups,
+            tokens=tokens,
             examples=self.examples + other.examples,
             loss_sum=self.loss_sum + other.loss_sum,
-            # Two samples of one data set agree on its length; otherwise the population is not known.
-            population_size=self.population_size if self.population_size == other.population_size else None,
+            # Two samples of one data set, or samples of two? Only the caller knows what fine-tuning will see.
+            population_size=None,
             batch_dependent=self.batch_dependent or other.batch_dependent,
         )
