@@ -28,7 +28,7 @@ from lora_da.report import InitializationReport, LayerReport
 from lora_da.solver.scale import scaled_factors
 from lora_da.solver.solve import check_population
 from lora_da.solving import check_statistics, solve_layers
-from lora_da.statistics.batches import dataset_length, take_examples
+from lora_da.statistics.batches import batch_size, dataset_length, take_examples
 from lora_da.statistics.collect import calibration_loss, collect, device_of
 from lora_da.statistics.config import CollectionConfig
 from lora_da.statistics.losses import ExampleLoss
@@ -148,7 +148,7 @@ def initialize_lora_da_weights(
             peft_model,
             batches,
             config.collection,
-            max_examples=max_examples,
+            max_examples=max(1, sum(map(batch_size, batches))),
             adapter_name=adapter_name,
             example_loss=example_loss,
             progress=progress,

@@ -56,8 +56,7 @@ def collect(
     scale = _FLOAT16_LOSS_SCALE if any(p.dtype == torch.float16 for p in model.parameters()) else 1.0
     recorder = Recorder(layers, config, loss_scale=scale)
     population = dataset_length(dataloader)
-    available = sum(map(batch_size, dataloader)) if isinstance(dataloader, list) else population
-    total = None if available is None else min(max_examples, available)
+    total = min(max_examples, population or max_examples)
     devices = {name: device_of(layer) for name, layer in layers.items()}
     for name, device in devices.items():
         if device.type == "meta":
