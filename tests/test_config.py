@@ -72,3 +72,9 @@ def test_the_diagonal_of_the_inverse_needs_the_full_factor() -> None:
         LoraDAConfig(output_factor="diagonal_of_inverse")
     with pytest.raises(ValueError, match="needs CollectionConfig"):
         dataclasses.replace(LoraDAConfig.paper(), collection=CollectionConfig())
+
+
+def test_without_the_bias_term_nothing_but_the_population_is_left() -> None:
+    assert not LoraDAConfig().needs_population_size
+    assert LoraDAConfig(bias_weight=0).needs_population_size
+    assert not LoraDAConfig(bias_weight=0, variance_weight=0).needs_population_size

@@ -581,3 +581,24 @@ def test_rows_that_can_not_be_told_apart() -> None:
     batch["attention_mask"][:] = 1
     batch["labels"] = batch["input_ids"]
     assert _collect(Halved(), [batch]).tokens["every_other"] == 6
+
+
+def test_autocast_does_not_reach_the_sums() -> None:
+    """A caller's autocast lowers the activations' precision, not that of the products."""
+    model = tiny_llama()
+    layer = model.model.layers[0].self_attn.q_proj
+    seen: list[torch.Tensor] = []
+    handle = layer.register_forward_hook(lambda _module, args, _output: seen.append(args[0].flatten(0, -2).double()))
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            found = collect_statistics(model, batches_of(causal_examples(4), 1), progress=False)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(precision)
+        handle.remove()
+    a = torch.cat(seen)
+    total = found["model.layers.0.self_attn.q_proj"].input_sum
+    assert total.dtype == torch.float32
+    torch.testing.assert_close(total.double(), a.T @ a, rtol=1e-5, atol=1e-5)
