@@ -17,7 +17,14 @@ from lora_da.adapter.directory import save_adapter
 from lora_da.config import LoraDAConfig
 from lora_da.experiments.models import LoadedModel, convert_gguf
 from lora_da.experiments.rows import fingerprint
-from lora_da.experiments.sources import AdapterShape, DataSource, ModelSource, batches_of, calibration_sample
+from lora_da.experiments.sources import (
+    AdapterShape,
+    DataSource,
+    ModelSource,
+    batches_of,
+    by_length,
+    calibration_sample,
+)
 from lora_da.initialize import collect_statistics, initialize_lora_da_weights
 from lora_da.report import InitializationReport
 from lora_da.statistics.storage import load_statistics, save_statistics
@@ -72,7 +79,7 @@ def initialize_from_rows(
         The model, the report, and what identifies the data.
     """
     sample = calibration_sample(rows, calibration.examples, calibration.seed)
-    examples = data.tokenized(sample, loaded.tokenizer)
+    examples = by_length(data.tokenized(sample, loaded.tokenizer))
     set_seed(config.seed)  # layers that the data say nothing about keep PEFT's random A
     peft_model = get_peft_model(loaded.model, shape.lora_config())
     batches = batches_of(examples, loaded.tokenizer, calibration.batch_size)

@@ -106,6 +106,11 @@ def calibration_sample(rows: datasets.Dataset, examples: int, seed: int) -> data
     return rows.select(calibration_indices(len(rows), examples, seed))
 
 
+def by_length(examples: datasets.Dataset) -> datasets.Dataset:
+    """Tokenised examples, shortest first, so that batches hold little padding."""
+    return examples.select(sorted(range(len(examples)), key=lambda index: len(examples[index]["input_ids"])))
+
+
 def batches_of(examples: datasets.Dataset, tokenizer: Any, batch_size: int) -> Iterable[Mapping[str, Tensor]]:
     """Padded batches, in order."""
     return DataLoader(examples, batch_size=batch_size, collate_fn=collator(tokenizer))

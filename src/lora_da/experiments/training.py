@@ -15,7 +15,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from lora_da.experiments.data import collator
 from lora_da.experiments.evaluation import held_out_loss
-from lora_da.experiments.sources import batches_of
+from lora_da.experiments.sources import batches_of, by_length
 from lora_da.files import write_text
 from lora_da.plots import plot_losses
 
@@ -120,8 +120,7 @@ def fine_tune(
         output: The folder: ``adapter``, ``loss.png`` and Trainer's checkpoints.
         resume: Go on from the last whole checkpoint there, if any.
     """
-    by_length = sorted(range(len(held_out)), key=lambda index: len(held_out[index]["input_ids"]))
-    batches = list(batches_of(held_out.select(by_length), tokenizer, settings.batch_size))
+    batches = list(batches_of(by_length(held_out), tokenizer, settings.batch_size))
     steps = settings.steps or max(1, round(settings.epochs * len(train) / settings.batch_size))
     on_cpu = next(model.parameters()).device.type == "cpu"
     arguments = TrainingArguments(
