@@ -52,8 +52,8 @@ def main() -> None:
                 if not adapter.exists():
                     call("init", *common, str(adapter), "--examples", "64")
                 start = ["--adapter", str(adapter)]
-            training = ["--eval-data", str(held_out), "--steps", arguments.steps, "--lr", learning_rate, "--resume"]
-            call("train", *common, str(output), *start, *training)
+            training = ["--eval-data", str(held_out), "--steps", arguments.steps, "--lr", learning_rate]
+            call("train", *common, str(output), *start, *training, *(["--resume"] if output.exists() else []))
             summarise(arguments.work, arguments.results, arguments.steps)
     summarise(arguments.work, arguments.results, arguments.steps)
 

@@ -107,7 +107,7 @@ def test_printing() -> None:
     lines = text.splitlines()
     assert lines[0] == "LoRA-DA: 4 layers initialised from 7 examples"
     assert [line.split()[0] for line in lines[2:4]] == ["mlp.up_proj", "self_attn.q_proj"]
-    assert "calibration loss per example: 3.2500 before, 3.1250 after" in lines
+    assert "calibration loss per example (nats): 3.2500 before, 3.1250 after" in lines
     assert "statistics 1.2 s, solve 0.5 s; peak memory 1.50 GiB" in lines
     assert lines[-1] == "note: look here"
     assert "calibration loss" not in str(dataclasses.replace(_report(), loss_after=None))

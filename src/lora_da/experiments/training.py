@@ -19,7 +19,7 @@ from lora_da.experiments.sources import batches_of, by_length
 from lora_da.files import write_text
 from lora_da.plots import plot_losses
 
-HISTORY_FILE = "unfinished.json"
+HISTORY_FILE = "history.json"
 CHECKPOINTS = "checkpoints"
 
 

@@ -165,7 +165,7 @@ def _output_factor(layer: LayerStatistics, config: LoraDAConfig) -> tuple[Tensor
     if output.ndim != 2:
         raise ValueError(
             "the settings need the diagonal of the inverse output factor, but the statistics hold only the diagonal of "
-            'the factor itself: collect with CollectionConfig(output_factor="full")'
+            'the factor itself: collect with CollectionConfig(output_factor="full"), as the preset "paper" does'
         )
     inverse, damping, raised = diagonal_of_inverse(
         _float64(output) / layer.tokens, config.output_damping, config.damping_mode

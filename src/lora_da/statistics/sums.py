@@ -61,7 +61,7 @@ class ModelIdentity:
         return self.name is None or other.name is None or self.name == other.name
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Statistics:
     """The sums of all layers of one model over one set of examples. ``a + b`` is the union of two sets.
 
@@ -92,6 +92,9 @@ class Statistics:
     model: ModelIdentity = field(default_factory=ModelIdentity)
     population_size: int | None = None
     batch_dependent: bool = False
+
+    def __repr__(self) -> str:
+        return f"Statistics({len(self.layers)} layers of {self.model.name}, {self.examples} examples, {self.config})"
 
     @property
     def layers(self) -> list[str]:
