@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -110,11 +111,13 @@ def test_solving_saved_statistics_gives_the_same_adapter(model: str, adapter: Pa
     assert load_statistics(statistics).examples == 16
 
 
-def test_statistics_of_another_model_are_refused(adapter: Path, tmp_path: Path) -> None:
+def test_statistics_of_another_model_are_refused(model: str, adapter: Path, tmp_path: Path) -> None:
     other = tiny_model_folder(tmp_path / "other", seed=1)
     with pytest.raises(ValueError, match="belong to another model"):
         call("init", other, "--statistics", adapter.parent / "sums.safetensors", "--output", tmp_path / "x")
     assert not (tmp_path / "x").exists()
+    same = shutil.copytree(model, tmp_path / "moved")
+    call("init", same, "--statistics", adapter.parent / "sums.safetensors", "--output", tmp_path / "x")
 
 
 def test_presets_differ(model: str, data: str, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import datasets
 import torch
 from peft import PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
+from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, set_seed
 
 from lora_da.adapter.directory import save_adapter
@@ -200,6 +201,8 @@ def _weightless(base: str, model: ModelSource, shape: AdapterShape) -> PeftModel
     config = model_config(base, model)
     with torch.device("meta"):
         empty = AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)
+    _load_embeddings(empty, Path(base))
+    with torch.device("meta"):
         peft_model = get_peft_model(empty, shape.lora_config(), low_cpu_mem_usage=True)
     for layer in peft_model.modules():
         if isinstance(layer, LoraLayer):
@@ -207,6 +210,16 @@ def _weightless(base: str, model: ModelSource, shape: AdapterShape) -> PeftModel
                 part.to_empty(device="cpu")
             layer.reset_lora_parameters("default", True)  # type: ignore[no-untyped-call]
     return peft_model
+
+
+def _load_embeddings(model: Any, folder: Path) -> None:
+    """Give a model without weights its input embeddings from a local folder: they tell which model it is."""
+    embeddings = model.get_input_embeddings()
+    name = next(name for name, module in model.named_modules() if module is embeddings) + ".weight"
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            if name in tensors.keys():  # noqa: SIM118 (not a mapping)
+                embeddings.weight = torch.nn.Parameter(tensors.get_tensor(name), requires_grad=False)
 
 
 def model_config(name: str, model: ModelSource) -> Any:
