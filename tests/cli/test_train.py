@@ -93,6 +93,9 @@ def test_a_finished_run_is_kept_unless_overwritten(model: str, data: str, tmp_pa
         with pytest.raises(FileExistsError, match="finished run"):
             call(*common, *extra)
     call(*common, "--overwrite")
+    with pytest.raises(ValueError, match="which --overwrite empties"):
+        call(*common, "--adapter", tmp_path / "run" / "adapter", "--overwrite")
+    assert (tmp_path / "run" / "adapter" / "adapter_config.json").is_file()
 
 
 def test_overwriting_starts_from_nothing_of_the_old_run(model: str, data: str, tmp_path: Path) -> None:

@@ -93,6 +93,10 @@ def train_adapter(
         ValueError: The held-out data are the training data, or the run to resume was another one.
     """
     _check_folder(output, resume=resume, overwrite=overwrite)
+    if overwrite and start.adapter is not None and start.adapter.resolve().is_relative_to(output.resolve()):
+        raise ValueError(
+            f"the adapter {start.adapter} lies in {output}, which --overwrite empties: choose another folder"
+        )
     rows = data.rows()
     if eval_data is None:
         kept = _calibrated_on(start.adapter, rows)
