@@ -14,11 +14,10 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
-from typer.testing import CliRunner
 
+from command import call
 from folders import sums_file, tiny_model_folder
 from lora_da import load_report, load_statistics
-from lora_da.cli.app import app
 
 
 @pytest.fixture(scope="module")
@@ -29,15 +28,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(sums_file(tmp_path_factory.mktemp("data") / "sums.jsonl"))
-
-
-def call(*arguments: str | Path) -> str:
-    """Run a command in this process; its output, or the exception it ended with."""
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.output
 
 
 @pytest.fixture(scope="module")

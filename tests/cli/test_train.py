@@ -10,10 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
-from typer.testing import CliRunner
 
+from command import call
 from folders import sums_file, tiny_model_folder
-from lora_da.cli.app import app
 from lora_da.experiments import runs, training
 from lora_da.experiments.sources import DataSource, calibration_indices
 
@@ -26,14 +25,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(sums_file(tmp_path_factory.mktemp("data") / "sums.jsonl", count=60))
-
-
-def call(*arguments: str | Path) -> str:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.output
 
 
 def record_of(folder: Path) -> dict[str, Any]:
