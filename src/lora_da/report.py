@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from lora_da.config import LoraDAConfig
 from lora_da.files import write_text
@@ -168,3 +171,9 @@ def versions(packages: Iterable[str] = ("lora-da", "torch", "peft", "transformer
         except PackageNotFoundError:
             continue
     return found
+
+
+def machine() -> str:
+    """The machine in words, without its name."""
+    cores = f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} threads, {platform.machine()}"
+    return f"{torch.cuda.get_device_name()}, {cores}" if torch.cuda.is_available() else cores

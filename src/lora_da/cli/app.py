@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from lora_da.cli.demo import demo
+from lora_da.cli.evaluate import evaluate
 from lora_da.cli.init import init
 from lora_da.cli.inspect import inspect
 from lora_da.cli.train import train
@@ -15,6 +16,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.command()(init)
 app.command()(inspect)
 app.command()(train)
+app.command()(evaluate)
 app.command()(demo)
 
 

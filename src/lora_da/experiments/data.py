@@ -13,7 +13,16 @@ import datasets
 import torch
 from torch import Tensor
 
-__all__ = ["Columns", "collator", "resolve_columns", "tokenize"]
+__all__ = [
+    "Columns",
+    "collator",
+    "encode_row",
+    "joined_prompt",
+    "pad_right",
+    "padding_token",
+    "resolve_columns",
+    "tokenize",
+]
 
 _IGNORED = -100
 
@@ -109,7 +118,7 @@ def tokenize(rows: datasets.Dataset, tokenizer: Any, columns: Columns, max_lengt
     def encode(batch: Mapping[str, list[Any]], indices: list[int]) -> dict[str, list[list[int]]]:
         examples: dict[str, list[list[int]]] = {"input_ids": [], "attention_mask": [], "labels": []}
         for position, index in enumerate(indices):
-            ids, labels = _encode_row({role: batch[name][position] for role, name in roles.items()}, index, tokenizer)
+            ids, labels = encode_row({role: batch[name][position] for role, name in roles.items()}, index, tokenizer)
             ids, labels = ids[:max_length], labels[:max_length]
             # A causal model predicts no first token, so a label there is no label.
             if any(label != _IGNORED for label in labels[1:]):
@@ -140,7 +149,13 @@ def tokenize(rows: datasets.Dataset, tokenizer: Any, columns: Columns, max_lengt
     return examples
 
 
-def _encode_row(row: Mapping[str, Any], index: int, tokenizer: Any) -> tuple[list[int], list[int]]:
+def joined_prompt(prompt: str, completion: str) -> str:
+    """A prompt as it stands before its completion: ended by a line break where no whitespace would part them."""
+    touching = prompt and not prompt[-1].isspace() and not completion[:1].isspace()
+    return f"{prompt}\n" if touching else prompt
+
+
+def encode_row(row: Mapping[str, Any], index: int, tokenizer: Any) -> tuple[list[int], list[int]]:
     """Input ids and labels of one row, before truncation; the row's keys are roles, not column names."""
     for role, value in row.items():
         if value is None:
@@ -164,8 +179,7 @@ def _encode_row(row: Mapping[str, Any], index: int, tokenizer: Any) -> tuple[lis
     prompt, completion = row["prompt"], row["completion"]
     if not completion.strip():
         raise ValueError(f"Row {index} has an empty completion; complete it or leave the row out.")
-    if prompt and not prompt[-1].isspace() and not completion[0].isspace():
-        prompt += "\n"
+    prompt = joined_prompt(prompt, completion)
     ids, labels = _split_labels(prompt + completion, len(prompt), tokenizer, special=True)
     ids = _with_eos(ids, tokenizer)
     return ids, [*labels[: len(ids) - 1], ids[-1]]
@@ -222,14 +236,25 @@ def collator(tokenizer: Any) -> Callable[[list[dict[str, list[int]]]], dict[str,
     Raises:
         ValueError: If the tokenizer has neither token.
     """
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    fillers = {"input_ids": padding_token(tokenizer), "attention_mask": 0, "labels": _IGNORED}
+    # A partial of a module's function, as loader processes need to pickle it.
+    return functools.partial(pad_right, fillers)
+
+
+def padding_token(tokenizer: Any) -> int:
+    """The id of the padding token, or of the EOS token in its place.
+
+    Raises:
+        ValueError: If the tokenizer has neither token.
+    """
+    pad: int | None = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     if pad is None:
         raise ValueError("The tokenizer has neither a padding nor an EOS token to pad with; set tokenizer.pad_token.")
-    # A partial of a module's function, as loader processes need to pickle it.
-    return functools.partial(_collate, {"input_ids": pad, "attention_mask": 0, "labels": _IGNORED})
+    return pad
 
 
-def _collate(fillers: Mapping[str, int], examples: list[dict[str, list[int]]]) -> dict[str, Tensor]:
+def pad_right(fillers: Mapping[str, int], examples: list[dict[str, Any]]) -> dict[str, Tensor]:
+    """The named lists of the examples as a batch, each (B, S) int64, filled up on the right."""
     width = max(len(example["input_ids"]) for example in examples)
     return {
         name: torch.tensor([list(row[name]) + [filler] * (width - len(row[name])) for row in examples])

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 import datasets
-import torch
 from peft import get_peft_model
 from transformers import set_seed
 
@@ -25,7 +23,7 @@ from lora_da.experiments.sources import AdapterShape, DataSource, ModelSource
 from lora_da.experiments.training import TrainingRecord, TrainingSettings, fine_tune
 from lora_da.files import write_text
 from lora_da.plots import plot_losses
-from lora_da.report import versions
+from lora_da.report import machine, versions
 
 CAVEAT = (
     "One learning rate and one seed are no evidence that either method is better: each has its own best learning rate, "
@@ -122,7 +120,7 @@ def run_demo(
         "settings": dataclasses.asdict(settings),
         "calibration": dataclasses.asdict(_CALIBRATION),
         "held_out": len(held_out_rows),
-        "machine": f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} threads",
+        "machine": machine(),
         "finished": time.strftime("%Y-%m-%d"),
         "versions": versions(),
         "results": results,

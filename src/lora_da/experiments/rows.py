@@ -14,7 +14,7 @@ import datasets
 __all__ = ["fingerprint", "load_rows"]
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
-_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")
 
 
 def load_rows(source: str, split: str = "train") -> datasets.Dataset:
@@ -23,9 +23,9 @@ def load_rows(source: str, split: str = "train") -> datasets.Dataset:
     Cells of CSV and TSV files are kept as text: "007" stays "007", and "NA" does not become a missing value.
 
     Args:
-        source: A JSON Lines, JSON (a list of records), CSV, TSV or Parquet file, told by its suffix; anything else is
-            the id of a Hugging Face data set, where needed with the name of its configuration behind a colon
-            (``openai/gsm8k:main``).
+        source: A JSON Lines, JSON (a list of records), CSV, TSV or Parquet file, told by its suffix, or a ``.txt``
+            file, which is one row with the column ``text``; anything else is the id of a Hugging Face data set, where
+            needed with the name of its configuration behind a colon (``openai/gsm8k:main``).
         split: Split of a hub data set. A file is one split, so this has no say there.
 
     Raises:
@@ -60,6 +60,8 @@ def _read_file(path: Path) -> datasets.Dataset:
     try:
         if suffix in _SEPARATORS:
             return _read_table(path, _SEPARATORS[suffix])
+        if suffix == ".txt":
+            return datasets.Dataset.from_dict({"text": [path.read_text(encoding="utf-8-sig")]})
         # A cache of our own that goes away at once: the shared one would fill with copies of local files.
         with tempfile.TemporaryDirectory() as cache:
             options: dict[str, Any] = {"cache_dir": cache, "keep_in_memory": True}

@@ -33,10 +33,18 @@ class ModelSource:
         is_gguf = self.name.lower().endswith(".gguf")
         return beside.resolve().parent / f"{Path(self.name).stem}-safetensors" if is_gguf else None
 
-    def load(self, beside: Path) -> LoadedModel:
-        """Load it; a GGUF file is converted into a folder next to ``beside`` first, or found there."""
+    def load(self, beside: Path, *, head: str = "language model", classes: int | None = None) -> LoadedModel:
+        """Load it; a GGUF file is converted into a folder next to ``beside`` first, or found there.
+
+        Args:
+            beside: A job's output.
+            head: "language model" or "classifier" (of sequences, its head fresh unless the model has one).
+            classes: How many classes a classifier has.
+        """
         return load_model(
             self.name,
+            head=head,
+            num_labels=classes,
             dtype=self.dtype,
             device=self.device,
             revision=self.revision,
@@ -74,8 +82,11 @@ class AdapterShape:
     rslora: bool = True
     target_modules: str = "all-linear"
 
-    def lora_config(self) -> LoraConfig:
+    def lora_config(self, task_type: str = "CAUSAL_LM") -> LoraConfig:
         """As PEFT has it.
+
+        Args:
+            task_type: PEFT's name of the model's kind; it trains a classifier's head beside the adapter.
 
         Raises:
             ValueError: The rank or the list of modules is not valid.
@@ -90,7 +101,7 @@ class AdapterShape:
             lora_alpha=self.alpha,
             use_rslora=self.rslora,
             target_modules=names[0] if names == ["all-linear"] else names,
-            task_type="CAUSAL_LM",
+            task_type=task_type,
         )
 
 

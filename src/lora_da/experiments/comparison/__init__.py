@@ -1,0 +1,1 @@
+"""Comparisons of initialisations that a sceptic can check."""

@@ -1,0 +1,37 @@
+"""Runs spread over the GPUs or machines of a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lora_da.experiments.comparison.execute import execute, failed
+from lora_da.experiments.comparison.experiment import Experiment
+from lora_da.experiments.comparison.record import Run, RunRecord
+
+
+def executed_on_ray(runs: Sequence[Run], experiment: Experiment, folder: Path) -> Iterator[RunRecord]:
+    """Carry out runs on a Ray cluster, one GPU each where there are any, else all cores of a machine shared evenly.
+
+    Joins the cluster that ``RAY_ADDRESS`` names, or starts one on this machine. Models and data must be found under
+    the same names on every machine; records come back here, in the order in which the runs end.
+
+    Raises:
+        ModuleNotFoundError: Ray is not installed.
+    """
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("Ray is not installed: pip install 'lora-da[ray]'") from error
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False)
+    resources = {"num_gpus": 1} if ray.cluster_resources().get("GPU") else {"num_cpus": 1}
+    remote = ray.remote(**resources, max_retries=0)(execute)
+    waiting = {remote.remote(run, experiment, folder): run for run in runs}
+    while waiting:
+        (ready,), _ = ray.wait(list(waiting), num_returns=1)
+        run = waiting.pop(ready)
+        try:
+            yield ray.get(ready)
+        except ray.exceptions.RayError as error:  # the worker or its machine died
+            yield failed(run, error)

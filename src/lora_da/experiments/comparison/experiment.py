@@ -1,0 +1,277 @@
+"""The description of a comparison: one file, TOML or YAML, that says everything about it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from lora_da.choices import check_choices
+from lora_da.experiments.sources import AdapterShape
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_REQUIRED_ROWS = 2
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """The base model.
+
+    Attributes:
+        name: A folder, a hub id or a GGUF file; "smollm2" and "minilm" name the small models on PyPI.
+        dtype: auto, float32, bfloat16 or float16.
+        device: cpu, cuda …; by default a GPU where there is one.
+        revision: Branch, tag or commit of a hub model.
+    """
+
+    name: str
+    dtype: str = "auto"
+    device: str | None = None
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class TaskChoice:
+    """The task and its data: what is trained on, what selects, and what is reported.
+
+    The training and validation splits are drawn from ``train`` without overlap, the same for every seed.
+
+    Attributes:
+        kind: "generation" (answers after ``####``), "choice" (multiple choice by likelihood), "classification".
+        train: A file or a hub id; ``$NAME`` stands for an environment variable.
+        test: The same for the test split; a hub id takes its split "test".
+        options: The task's own settings, such as ``prompt``, ``completion`` and ``max_length``.
+        train_rows: At most so many rows to train on; 0 takes all that validation leaves.
+        validation_rows: Rows of ``train`` set aside to select learning rate and checkpoint.
+        test_rows: The first so many rows of ``test``; 0 takes all.
+        accuracy: Whether answers are taken (generation is slow), and not only losses.
+    """
+
+    kind: Literal["generation", "choice", "classification"]
+    train: str
+    test: str
+    options: dict[str, Any] = field(default_factory=dict)
+    train_rows: int = 0
+    validation_rows: int = 200
+    test_rows: int = 0
+    accuracy: bool = True
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        if min(self.train_rows, self.test_rows) < 0 or self.validation_rows < _REQUIRED_ROWS:
+            raise ValueError("train_rows and test_rows must be 0 or more, validation_rows at least 2")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How runs are made and learning rates selected.
+
+    Attributes:
+        learning_rates: The grid of every method: steps of at most √10 over at least two decades.
+        steps: Optimiser steps of a run.
+        batch_size: Examples a step.
+        seeds: For the sweep.
+        fresh_seeds: For what is reported; none of ``seeds``.
+        evaluations: How often the losses are measured along a run.
+        growth: How many points the grid may grow by on each side while an optimum lies at its edge.
+    """
+
+    learning_rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+    steps: int = 100
+    batch_size: int = 8
+    seeds: tuple[int, ...] = (0, 1, 2)
+    fresh_seeds: tuple[int, ...] = (100, 101, 102)
+    evaluations: int = 5
+    growth: int = 2
+
+    def __post_init__(self) -> None:
+        rates = self.learning_rates
+        if not rates or any(rate <= 0 for rate in rates) or list(rates) != sorted(set(rates)):
+            raise ValueError("learning_rates must be positive and ascending, each once")
+        for name in ("seeds", "fresh_seeds"):
+            seeds = getattr(self, name)
+            if not seeds or len(set(seeds)) != len(seeds):
+                raise ValueError(f"{name} must not be empty, and each seed once")
+        if set(self.seeds) & set(self.fresh_seeds):
+            raise ValueError("fresh_seeds must share none with seeds: selection would flatter what is reported")
+        if min(self.steps, self.batch_size, self.evaluations) < 1 or self.growth < 0:
+            raise ValueError("steps, batch_size and evaluations must be at least 1, growth 0 or more")
+
+    def shortcomings(self) -> list[str]:
+        """Where the protocol is weaker than it should be; the report says so."""
+        found = []
+        if max(self.learning_rates) / min(self.learning_rates) < 99:
+            found.append("the grid of learning rates covers less than two decades")
+        if any(upper / lower > 3.4 for lower, upper in zip(self.learning_rates, self.learning_rates[1:], strict=False)):
+            found.append("the grid of learning rates has steps of more than √10")
+        if len(self.seeds) < 3:
+            found.append("fewer than three seeds select the learning rates")
+        if len(self.fresh_seeds) < 3:
+            found.append("fewer than three fresh seeds are reported")
+        return found
+
+
+@dataclass(frozen=True)
+class CalibrationChoice:
+    """The calibration sample that all methods that look at data share: one draw per seed, from the training rows."""
+
+    examples: int = 64
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        if min(self.examples, self.batch_size) < 1:
+            raise ValueError("calibration: examples and batch_size must be at least 1")
+
+
+@dataclass(frozen=True)
+class ForgettingChoice:
+    """Unrelated text whose loss is measured before and after.
+
+    Attributes:
+        data: A text file or a data set with a column ``text``.
+        blocks: How many blocks of ``length`` tokens.
+        length: Tokens of a block.
+    """
+
+    data: str
+    blocks: int = 32
+    length: int = 256
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A comparison of initialisations.
+
+    Attributes:
+        name: Of its folder under the results.
+        methods: Names in the registry, with modifiers; "lora" is always among them.
+        ranks: Each is a comparison of its own.
+        alpha: LoRA's alpha, at every rank.
+        rslora: Whether the scaling is alpha/√r.
+        target_modules: all-linear, or names of layers separated by commas.
+        charge_init: Also give vanilla LoRA the time that an init takes, with a schedule of its own.
+    """
+
+    name: str
+    model: ModelChoice
+    task: TaskChoice
+    methods: tuple[str, ...] = ("lora", "pissa", "lora-one", "lora-da")
+    ranks: tuple[int, ...] = (8,)
+    alpha: int = 16
+    rslora: bool = True
+    target_modules: str = "all-linear"
+    protocol: Protocol = field(default_factory=Protocol)
+    calibration: CalibrationChoice = field(default_factory=CalibrationChoice)
+    forgetting: ForgettingChoice | None = None
+    charge_init: bool = True
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"name {self.name!r} must be letters, digits, '.', '_' and '-': it names a folder")
+        if not self.ranks or len(set(self.ranks)) != len(self.ranks) or min(self.ranks) < 1:
+            raise ValueError("ranks must be at least 1, and each once")
+        if "lora" not in self.methods or len(set(self.methods)) != len(self.methods):
+            raise ValueError('methods must be named once each, "lora" among them: everything is compared with it')
+        if self.forgetting is not None and self.task.kind == "classification":
+            raise ValueError("forgetting is the loss of a language model on text; a classifier has none")
+
+    def shape(self, rank: int) -> AdapterShape:
+        """The adapter at a rank."""
+        return AdapterShape(rank, self.alpha, self.rslora, self.target_modules)
+
+
+def load_experiment(path: Path) -> Experiment:
+    """Read the description of a comparison from a TOML or YAML file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It can't be parsed, or a key is unknown, missing or of the wrong kind; the message names it.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    text = path.read_text(encoding="utf-8")
+    try:
+        if path.suffix == ".toml":
+            content: Any = tomllib.loads(text)
+        elif path.suffix in (".yaml", ".yml"):
+            content = yaml.safe_load(text)
+        else:
+            raise ValueError("its suffix must be .toml, .yaml or .yml")
+        return experiment_from(content)
+    except (tomllib.TOMLDecodeError, yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def experiment_from(content: Any) -> Experiment:
+    """An experiment from plain data, such as a parsed file or what :func:`dataclasses.asdict` gives."""
+    return _made(Experiment, content, "")
+
+
+_PARTS: dict[str, Any] = {
+    "model": ModelChoice,
+    "task": TaskChoice,
+    "protocol": Protocol,
+    "calibration": CalibrationChoice,
+    "forgetting": ForgettingChoice,
+}
+
+
+def _made(kind: Any, content: Any, where: str) -> Any:
+    """A dataclass from a mapping, every value checked against the type of its field's default or annotation."""
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{where or 'the description'} must be a table of names and values")
+    fields = {entry.name: entry for entry in dataclasses.fields(kind)}
+    unknown = sorted(set(content) - set(fields))
+    if unknown:
+        raise ValueError(f"{where}{unknown[0]} is unknown; there are {', '.join(fields)}")
+    needed = [
+        name
+        for name, entry in fields.items()
+        if entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING and name not in content
+    ]
+    if needed:
+        raise ValueError(f"{where}{needed[0]} is missing")
+    values = {name: _value(fields[name].type, value, f"{where}{name}") for name, value in content.items()}
+    return kind(**values)
+
+
+def _value(annotation: Any, value: Any, where: str) -> Any:
+    part = _PARTS.get(where)
+    if part is not None and value is not None:
+        return _made(part, value, f"{where}.")
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    several = isinstance(value, (list, tuple))
+    good = {
+        "str": isinstance(value, str),
+        "str | None": value is None or isinstance(value, str),
+        "int": whole,
+        "bool": isinstance(value, bool),
+        "float": number,
+        "tuple[str, ...]": several and all(isinstance(entry, str) for entry in value),
+        "tuple[int, ...]": several and all(isinstance(entry, int) for entry in value),
+        "tuple[float, ...]": several and all(isinstance(entry, (int, float)) for entry in value),
+        "dict[str, Any]": isinstance(value, Mapping),
+    }
+    if not good.get(str(annotation), True):
+        raise ValueError(f"{where} must be of type {annotation}, not {value!r}")
+    return tuple(value) if several else value
+
+
+def expanded(path: str) -> str:
+    """A path with its environment variables.
+
+    Raises:
+        ValueError: One of them is not set.
+    """
+    result = os.path.expandvars(path)
+    if "$" in result:
+        raise ValueError(f"{path} names an environment variable that is not set")
+    return result

@@ -1,0 +1,40 @@
+"""The order of training: the same batches in the same order for every method with the same seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+
+_POOLED = 16  # batches whose examples are sorted by length together: padding falls, and the order stays random
+
+
+def training_order(lengths: Sequence[int], batch_size: int, steps: int, seed: int) -> list[int]:
+    """Indices of the examples of all batches, one after another.
+
+    Each pass over the data is a fresh permutation; within pools of some batches examples of like length share a batch.
+
+    Args:
+        lengths: Tokens of each example.
+        batch_size: Examples a batch.
+        steps: Batches.
+        seed: Of the order.
+
+    Returns:
+        ``batch_size · steps`` indices.
+    """
+    if not lengths:
+        raise ValueError("there are no examples to train on")
+    generator = random.Random(seed)
+    stream = _permutations(len(lengths), generator)
+    order: list[int] = []
+    while len(order) < batch_size * steps:
+        pool = sorted((next(stream) for _ in range(_POOLED * batch_size)), key=lambda index: lengths[index])
+        batches = [pool[start : start + batch_size] for start in range(0, len(pool), batch_size)]
+        generator.shuffle(batches)
+        order += [index for batch in batches for index in batch]
+    return order[: batch_size * steps]
+
+
+def _permutations(count: int, generator: random.Random) -> Iterator[int]:
+    while True:
+        yield from generator.sample(range(count), count)

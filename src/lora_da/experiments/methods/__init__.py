@@ -1,0 +1,1 @@
+"""Initialisations of LoRA adapters, one file each, behind one interface."""
