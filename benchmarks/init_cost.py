@@ -24,7 +24,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft import get_peft_model
 
 from lora_da import LoraDAConfig, initialize_lora_da_weights
@@ -33,7 +32,7 @@ from lora_da.experiments.data import Columns
 from lora_da.experiments.models import convert_gguf, find_smollm2
 from lora_da.experiments.sources import AdapterShape, DataSource, ModelSource, batches_of, calibration_sample
 from lora_da.files import write_text
-from lora_da.report import versions
+from lora_da.report import machine, versions
 from lora_da.statistics.losses import example_losses
 
 MEASURES = ("init", "full_gradient", "frozen")
@@ -77,7 +76,7 @@ def main() -> None:
             "command": shlex.join(["python", *sys.argv]),
             "model": "SmolLM2-135M-Instruct" if "smollm2" in arguments.model else Path(arguments.model).name,
             "data": f"GSM8K train, {arguments.examples} examples, batches of {arguments.batch_size}",
-            "machine": f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} threads",
+            "machine": machine(),
             "date": date.today().isoformat(),
             "versions": versions(),
             "measured": found,

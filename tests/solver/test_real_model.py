@@ -1,4 +1,7 @@
-"""Every linear layer of a real model, solved for every preset and compared with the dense equations."""
+"""The linear layers of a real model, solved for every preset and compared with the dense equations.
+
+Some blocks by default; ``--every-layer`` takes all of them, and ``--results FOLDER`` writes what was seen there.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import itertools
 import json
 import os
 import threading
-from collections.abc import Iterator
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +21,8 @@ import torch
 
 from lora_da import CollectionConfig, LayerInit, LoraDAConfig, Statistics, collect_statistics, solve_layer
 from lora_da.experiments.models import find_smollm2, load_model
+from lora_da.files import write_text
+from lora_da.report import machine, versions
 from lora_da.solver.eigen import DENSE_LIMIT
 from lora_da.solver.solve import factorise_input
 from oracles import OracleSolution, largest_angle, relative_gap, solve
@@ -26,6 +31,7 @@ RANKS = (1, 8, 64)
 EXAMPLES = 16
 POPULATION = 7473  # GSM8K's training set
 LEAST_GAP = 1e-3
+BLOCKS = (0, 1, 11, 20, 29)  # of 30
 LIMITS = {"trace": 1e-6, "error": 1e-3, "angle": 1e-3}  # of tr(AΩAᵀ), B·A (relative) and the subspace (radians)
 
 PRESETS = {
@@ -67,11 +73,11 @@ class Row:
                 self.failures.append(f"{name}: {quantity} {value:.1e}")
 
 
-def compare(statistics: Statistics, config: LoraDAConfig) -> dict[int, Row]:
-    """Solve all layers for all ranks, on two threads."""
+def compare(statistics: Statistics, layers: list[str], config: LoraDAConfig) -> dict[int, Row]:
+    """Solve the layers for all ranks, on two threads."""
     rows = {rank: Row() for rank in RANKS}
     groups: dict[str, list[str]] = {}
-    for name in statistics.layers:
+    for name in layers:
         groups.setdefault(statistics.input_groups[name], []).append(name)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # two layers at a time keep two cores busier than one layer on two
@@ -114,13 +120,35 @@ def compare_one(init: LayerInit, oracle: OracleSolution, rank: int) -> dict[str,
     return seen
 
 
-def summary(preset: str, rows: dict[int, Row]) -> Iterator[str]:
-    yield "preset    rank  layers  below gap  max angle  max B·A err  max trace err  max residual  damping raised"
-    for rank, row in rows.items():
-        yield (
-            f"{preset:8}  {rank:4}  {row.layers:6}  {row.below_gap:9}  {row.angle:9.1e}  {row.error:11.1e}  "
-            f"{row.trace:13.1e}  {row.residual:12.1e}  {row.raised:14}"
-        )
+def chosen(statistics: Statistics, every: bool) -> list[str]:
+    parts = [f"model.layers.{block}." for block in BLOCKS]
+    return [name for name in statistics.layers if every or any(part in name for part in parts)]
+
+
+def record(results: dict[str, dict[int, Row]], folder: Path, *, every: bool) -> None:
+    """Add rows to the file of results; the tests for each kind of statistics come one after another."""
+    path = folder / "results.json"
+    earlier = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
+    rows = [row for row in earlier if row["preset"] not in results]
+    for preset, by_rank in results.items():
+        for rank, row in by_rank.items():
+            figures = dataclasses.asdict(row)
+            del figures["by_path"], figures["failures"]
+            rows.append({"preset": preset, "rank": rank} | figures)
+    content = {
+        "command": "python -m pytest -m slow tests/solver/test_real_model.py"
+        + (" --every-layer" if every else "")
+        + f" --results {folder}",
+        "what": f"linear layers of SmolLM2-135M-Instruct against the dense float64 oracle on the same statistics of "
+        f"{EXAMPLES} GSM8K examples: largest angle between subspaces, relative errors of B·A and of tr(AΩAᵀ); "
+        f"below_gap counts layers with (ω_{{r+1}} − ω_r)/|ω_1| ≤ {LEAST_GAP}, for which only the trace is compared",
+        "machine": machine(),
+        "date": time.strftime("%Y-%m-%d"),
+        "versions": versions(),
+        "rows": rows,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n", overwrite=True)
 
 
 @pytest.fixture(scope="module")
@@ -156,24 +184,27 @@ def model_and_batches(
     ("reduction", "output_factor", "presets"),
     [("sum", "full", ["default", "paper"]), ("mean", "diagonal", ["released"])],
 )
-def test_all_layers_of_a_real_model(
+def test_layers_of_a_real_model(
     model_and_batches: tuple[torch.nn.Module, list[dict[str, torch.Tensor]]],
     reduction: Any,
     output_factor: Any,
     presets: list[str],
-    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
 ) -> None:
+    every, folder = request.config.getoption("--every-layer"), request.config.getoption("--results")
     collection = CollectionConfig(loss_reduction=reduction, output_factor=output_factor, accumulation_dtype="float64")
     statistics = collect_statistics(*model_and_batches, collection, progress=False)
     assert len(statistics.layers) == 210
     assert statistics.examples == EXAMPLES
+    layers = chosen(statistics, every)
+    assert len(layers) == (210 if every else 35)
+    results = {preset: compare(statistics, layers, PRESETS[preset]) for preset in presets}
+    if folder is not None:
+        record(results, Path(folder), every=every)
     failures = []
-    for preset in presets:
-        rows = compare(statistics, PRESETS[preset])
-        with capsys.disabled():
-            print("", *summary(preset, rows), sep="\n")
+    for preset, rows in results.items():
         for rank, row in rows.items():
-            assert row.layers == 210
-            assert row.by_path == {"dense": 180, "iterated": 30}
+            assert row.layers == len(layers)
+            assert row.by_path == {"dense": len(layers) * 6 // 7, "iterated": len(layers) // 7}
             failures += [f"{preset}, rank {rank}, {failure}" for failure in row.failures]
     assert not failures, "\n".join(failures)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from lora_da.cli.compare import compare
 from lora_da.cli.demo import demo
 from lora_da.cli.evaluate import evaluate
 from lora_da.cli.init import init
@@ -17,6 +18,7 @@ app.command()(init)
 app.command()(inspect)
 app.command()(train)
 app.command()(evaluate)
+app.command()(compare)
 app.command()(demo)
 
 

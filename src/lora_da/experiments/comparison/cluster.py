@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from lora_da.experiments.comparison.execute import execute, failed
 from lora_da.experiments.comparison.experiment import Experiment
@@ -11,7 +13,7 @@ from lora_da.experiments.comparison.record import Run, RunRecord
 
 
 def executed_on_ray(runs: Sequence[Run], experiment: Experiment, folder: Path) -> Iterator[RunRecord]:
-    """Carry out runs on a Ray cluster, one GPU each where there are any, else all cores of a machine shared evenly.
+    """Carry out runs on a Ray cluster, one GPU each where there are any, else one core each.
 
     Joins the cluster that ``RAY_ADDRESS`` names, or starts one on this machine. Models and data must be found under
     the same names on every machine; records come back here, in the order in which the runs end.
@@ -20,7 +22,7 @@ def executed_on_ray(runs: Sequence[Run], experiment: Experiment, folder: Path) -
         ModuleNotFoundError: Ray is not installed.
     """
     try:
-        import ray
+        ray: Any = importlib.import_module("ray")  # its types don't survive mypy's strictness
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("Ray is not installed: pip install 'lora-da[ray]'") from error
     if not ray.is_initialized():
