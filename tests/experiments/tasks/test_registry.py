@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lora_da.experiments.tasks.classification import Classification
+from lora_da.experiments.tasks.registry import TASKS, make_task
+
+
+@pytest.mark.parametrize("kind", ["generation", "choice", "classification", "text"])
+def test_every_kind_is_made(kind: str) -> None:
+    task = make_task(kind, {"max_length": 7})
+    assert type(task) is TASKS[kind]
+    assert task.max_length == 7  # type: ignore[attr-defined]
+    assert (task.class_count is None) == (task.head == "language model")
+
+
+def test_lists_of_a_settings_file_become_tuples_of_strings() -> None:
+    assert make_task("classification", {"classes": [0, 1, 2]}) == Classification(classes=("0", "1", "2"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("summary", {}, "the task 'summary' is unknown; there are generation, choice, classification, text"),
+        ("text", {"prompt": "q"}, "the task text has no option 'prompt'; there are text, max_length"),
+        ("text", {"max_length": "7"}, "the option max_length of the task text must be of type int, not '7'"),
+        ("classification", {"classes": "0,1"}, r"classes of the task classification must be of type tuple\[str"),
+    ],
+)
+def test_errors_list_what_there_is(kind: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_task(kind, options)
