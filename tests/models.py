@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -256,3 +259,12 @@ def batches_of(
     examples: Sequence[Example], size: int = 4, side: str = "right", padding: int = PADDING
 ) -> list[Example]:
     return [collate(examples[start : start + size], side, padding) for start in range(0, len(examples), size)]
+
+
+def trained_llama() -> Any:
+    """A trained Llama of 260 032 parameters, from the folder beside the test data."""
+    root = os.environ.get("LORA_DA_DATA")
+    folder = None if root is None else Path(root).parent / "models" / "stories260K"
+    if folder is None or not folder.is_dir():
+        pytest.skip("there is no trained tiny Llama (models/stories260K beside $LORA_DA_DATA)")
+    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)

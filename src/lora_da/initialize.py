@@ -7,11 +7,12 @@ import functools
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from lora_da.adapter.layers import (
     adapted_layers,
@@ -20,19 +21,23 @@ from lora_da.adapter.layers import (
     identity_of,
     linear_layers,
     only_adapter_active,
+    unwrapped,
 )
 from lora_da.adapter.write import write_factors
 from lora_da.config import LoraDAConfig
+from lora_da.distributed.examples import own_batches, repeats_needed
+from lora_da.distributed.processes import Processes, current_processes
+from lora_da.distributed.reduction import reduced
+from lora_da.distributed.solution import solved_together
 from lora_da.notices import POPULATION_UNKNOWN, notices_of
 from lora_da.report import InitializationReport, LayerReport
 from lora_da.solver.scale import scaled_factors
 from lora_da.solver.solve import check_population
 from lora_da.solving import check_statistics, solve_layers
-from lora_da.statistics.batches import batch_size, dataset_length, take_examples
+from lora_da.statistics.batches import batch_size, dataset_length
 from lora_da.statistics.collect import calibration_loss, collect, device_of
 from lora_da.statistics.config import CollectionConfig
 from lora_da.statistics.losses import ExampleLoss
-from lora_da.statistics.quiet import random_state_kept
 from lora_da.statistics.sums import Statistics
 
 Batches = Iterable[Mapping[str, Any]]
@@ -70,6 +75,7 @@ def collect_statistics(
         ValueError: The data or the adapter can't be used; the message says what is wrong and where.
         TypeError: A batch is no mapping.
     """
+    model = unwrapped(model)
     base = base_model_of(model)
     if base is getattr(model, "_orig_mod", model) and not hasattr(model, "peft_config"):
         layers = linear_layers(base)
@@ -77,17 +83,64 @@ def collect_statistics(
             raise ValueError(f"{type(base).__name__} has no linear layer")
     else:
         layers = {name: layer.base for name, layer in adapted_layers(model, adapter_name)[0].items()}
-    with adapters_disabled(base):
-        return collect(
-            base,
-            layers,
-            dataloader,
-            collection_config or CollectionConfig(),
-            max_examples=max_examples,
-            identity=identity_of(base),
-            example_loss=example_loss,
-            progress=progress,
-        )
+    processes = current_processes()
+    batches = own_batches(dataloader, max_examples, processes)
+    statistics = _collected(
+        model, layers, batches, collection_config or CollectionConfig(), processes, example_loss, progress=progress
+    )
+    return dataclasses.replace(statistics, population_size=dataset_length(dataloader))
+
+
+def _collected(
+    model: nn.Module,
+    layers: Mapping[str, nn.Module],
+    batches: Sequence[Mapping[str, Any]],
+    config: CollectionConfig,
+    processes: Processes | None,
+    example_loss: ExampleLoss | None,
+    *,
+    progress: bool,
+) -> Statistics:
+    """The sums over this process's batches or, in a job of several, over all processes' batches."""
+    base = base_model_of(model)
+
+    def own() -> Statistics:
+        with adapters_disabled(base):
+            return collect(
+                base,
+                layers,
+                batches,
+                config,
+                max_examples=max(1, sum(map(batch_size, batches))),
+                identity=identity_of(base),
+                example_loss=example_loss,
+                progress=progress,
+                repeats=_repeats(base, batches, processes),
+                entry=_entry(model, base),
+            )
+
+    if processes is None:
+        return own()
+    mine, error = None, None
+    try:
+        mine = own() if batches else None
+    except Exception as raised:  # raised again, in every process
+        error = raised
+    processes.together(error, "collecting statistics")
+    return reduced(mine, processes)
+
+
+def _is_sharded(base: nn.Module) -> bool:
+    return any(isinstance(parameter, DTensor) for parameter in base.parameters())
+
+
+def _repeats(base: nn.Module, batches: Sequence[Any], processes: Processes | None) -> int:
+    return repeats_needed(len(batches), processes) if processes is not None and _is_sharded(base) else 0
+
+
+def _entry(model: nn.Module, base: nn.Module) -> nn.Module:
+    """What is called: sharded weights are gathered by the outermost module alone."""
+    return model if _is_sharded(base) else base
 
 
 def initialize_lora_da_weights(
@@ -125,6 +178,7 @@ def initialize_lora_da_weights(
         ValueError: The adapter, the data, the statistics or the settings can't be used; the adapter is then unchanged.
     """
     config = config or LoraDAConfig()
+    peft_model = unwrapped(peft_model)
     layers, kept_default = adapted_layers(peft_model, adapter_name)
     base = base_model_of(peft_model)
     device = next(iter(layers.values())).A.device
@@ -134,24 +188,19 @@ def initialize_lora_da_weights(
     notices: list[str] = []
 
     started = time.perf_counter()
+    processes = current_processes()
     batches: list[dict[str, Any]] = []
     loss_before = None
     if dataloader is not None and (statistics is None or measure_loss):
-        with random_state_kept(dataloader):
-            batches = list(take_examples(dataloader, max_examples))
+        batches = own_batches(dataloader, max_examples, processes)
     if statistics is None:
         if dataloader is None:
             raise ValueError("give a data loader or statistics: there is nothing to initialise from")
         population = config.population_size or dataset_length(dataloader)
         check_population(config, population)
-        statistics = collect_statistics(
-            peft_model,
-            batches,
-            config.collection,
-            max_examples=max(1, sum(map(batch_size, batches))),
-            adapter_name=adapter_name,
-            example_loss=example_loss,
-            progress=progress,
+        bases = {name: layer.base for name, layer in layers.items()}
+        statistics = _collected(
+            peft_model, bases, batches, config.collection, processes, example_loss, progress=progress
         )
         loss_before = statistics.loss_sum / statistics.examples
         seconds["statistics"] = time.perf_counter() - started
@@ -163,7 +212,10 @@ def initialize_lora_da_weights(
     started = time.perf_counter()
     config = dataclasses.replace(config, population_size=population)
     ranks = {name: layer.rank for name, layer in layers.items()}
-    inits, unsolved = solve_layers(statistics, ranks, config, progress=progress)
+    if processes is None:
+        inits, unsolved = solve_layers(statistics, ranks, config, progress=progress)
+    else:
+        inits, unsolved = solved_together(statistics, ranks, config, processes, progress=progress)
     kept_default |= unsolved
     if not inits:
         raise ValueError(f"no layer could be initialised; the first reason: {next(iter(kept_default.values()))}")
@@ -179,11 +231,10 @@ def initialize_lora_da_weights(
     seconds["solve"] = time.perf_counter() - started
 
     loss_after = None
-    if measure_loss and batches:
+    if measure_loss and dataloader is not None:
         started = time.perf_counter()
-        where = device_of(next(iter(layers.values())).base)
         measure = functools.partial(
-            calibration_loss, base, batches, statistics.config, where, example_loss, progress=progress
+            _mean_loss, peft_model, batches, statistics.config, processes, example_loss, progress=progress
         )
         if loss_before is None:
             with adapters_disabled(base):
@@ -213,6 +264,33 @@ def initialize_lora_da_weights(
         notices=tuple(notices),
         config=config,
     )
+
+
+def _mean_loss(
+    model: nn.Module,
+    batches: Sequence[Mapping[str, Any]],
+    config: CollectionConfig,
+    processes: Processes | None,
+    example_loss: ExampleLoss | None,
+    *,
+    progress: bool,
+) -> float:
+    """The mean loss of the examples of all processes, with adapters as they are."""
+    base = base_model_of(model)
+    total, count = calibration_loss(
+        base,
+        batches,
+        config,
+        device_of(base),
+        example_loss,
+        progress=progress,
+        repeats=_repeats(base, batches, processes),
+        entry=_entry(model, base),
+    )
+    if processes is not None:
+        parts = processes.gathered((total, count), "measuring the loss")
+        total, count = sum(part[0] for part in parts), sum(part[1] for part in parts)
+    return total / count
 
 
 def _peak_memory(device: torch.device) -> int | None:

@@ -14,6 +14,8 @@ from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
 
 from lora_da.statistics.sums import ModelIdentity
 
@@ -43,8 +45,14 @@ class AdaptedLayer:
         return self.A.shape[0]
 
 
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model in a DistributedDataParallel wrapper, whose exchange of gradients has nothing to do here."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
 def base_model_of(model: nn.Module) -> nn.Module:
     """The model that PEFT or ``torch.compile`` wraps, so that its layers have the names that they have without."""
+    model = unwrapped(model)
     model = getattr(model, "_orig_mod", model)
     if isinstance(model, PeftModel):
         model = model.get_base_model()
@@ -188,6 +196,7 @@ def identity_of(model: nn.Module) -> ModelIdentity:
         weight = None
     signature = torch.zeros(0)
     if isinstance(weight, Tensor) and weight.is_floating_point() and weight.device.type != "meta":
+        weight = weight.full_tensor() if isinstance(weight, DTensor) else weight  # as the forward pass gathers it
         entries = weight.detach().flatten()
         signature = entries[:: max(1, len(entries) // 256)][:256].float().cpu().contiguous()
     return ModelIdentity(name or None, revision, signature)

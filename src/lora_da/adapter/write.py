@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from lora_da.adapter.layers import AdaptedLayer
 
@@ -32,4 +33,12 @@ def write_factors(layers: Mapping[str, AdaptedLayer], factors: Mapping[str, tupl
     with torch.no_grad():
         for name, pair in factors.items():
             for factor, parameter in zip(pair, (layers[name].A, layers[name].B), strict=True):
-                parameter.copy_(factor)
+                parameter.copy_(_laid_out(factor, parameter))
+
+
+def _laid_out(factor: Tensor, parameter: Tensor) -> Tensor:
+    """The factor as the parameter is held: as a whole, or in this process's shard of it."""
+    if not isinstance(parameter, DTensor):
+        return factor
+    factor = factor.to(parameter.device, parameter.dtype)
+    return distribute_tensor(factor, parameter.device_mesh, parameter.placements)

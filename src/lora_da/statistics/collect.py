@@ -33,6 +33,8 @@ def collect(
     identity: ModelIdentity,
     example_loss: ExampleLoss | None = None,
     progress: bool = True,
+    repeats: int = 0,
+    entry: nn.Module | None = None,
 ) -> Statistics:
     """Collect the sums of the given layers over the first examples of a loader.
 
@@ -48,6 +50,9 @@ def collect(
         identity: Which model this is.
         example_loss: Each example's loss as a function of (model output, batch), for models whose loss is not known.
         progress: Whether to show a progress bar.
+        repeats: How often the last batch is run once more without counting, to keep step with other processes.
+        entry: What is called with the inputs: a module around the model that gathers sharded weights; by default the
+            model.
 
     Raises:
         ValueError: There is no example, one without a label, a loss or sum that is not finite, or a batch that can't be
@@ -75,12 +80,16 @@ def collect(
     ):
         for batch in take_examples(dataloader, max_examples):
             try:
-                losses = _one_batch(model, batch, first_device, config, recorder, example_loss, scale)
+                losses = _one_batch(model, entry or model, batch, first_device, config, recorder, example_loss, scale)
             except ValueError as error:
                 raise ValueError(f"in the batch that starts at example {examples}: {error}") from error
             loss_sum += float(losses.sum())
             examples += len(losses)
             bar.update(batch_size(batch))
+        for _ in range(repeats):
+            spare = Recorder(layers, config, loss_scale=scale)
+            with spare.attached():
+                _one_batch(model, entry or model, batch, first_device, config, spare, example_loss, scale)
     if examples == 0:
         raise ValueError("the data loader gave no batch: there is nothing to estimate from")
     _check_sums(recorder)
@@ -108,8 +117,10 @@ def calibration_loss(
     example_loss: ExampleLoss | None = None,
     *,
     progress: bool = True,
-) -> float:
-    """The mean loss of the examples of some batches, in nats, by forward passes alone.
+    repeats: int = 0,
+    entry: nn.Module | None = None,
+) -> tuple[float, int]:
+    """The summed loss of the examples of some batches, in nats, by forward passes alone, and their number.
 
     Args:
         model: As in :func:`collect`, but with adapters as they are.
@@ -118,14 +129,18 @@ def calibration_loss(
         device: Where the inputs go.
         example_loss: As in :func:`collect`.
         progress: Whether to show a progress bar.
+        repeats: As in :func:`collect`.
+        entry: As in :func:`collect`.
     """
     total, examples = 0.0, 0
     with random_state_kept(), quiet(model), torch.no_grad():
         for batch in tqdm(batches, desc="loss after the init", unit="batch", disable=not progress):
-            output = model(**model_inputs(model, batch, device))
+            output = (entry or model)(**model_inputs(model, batch, device))
             losses = _losses(model, output, batch, config, example_loss)
             total, examples = total + float(losses.sum()), examples + len(losses)
-    return total / examples
+        for _ in range(repeats):
+            (entry or model)(**model_inputs(model, batch, device))
+    return total, examples
 
 
 def device_of(layer: nn.Module) -> torch.device:
@@ -135,6 +150,7 @@ def device_of(layer: nn.Module) -> torch.device:
 
 def _one_batch(
     model: nn.Module,
+    entry: nn.Module,
     batch: Mapping[str, Any],
     device: torch.device,
     config: CollectionConfig,
@@ -155,7 +171,7 @@ def _one_batch(
         recorder.batch(rows_of),
         torch.enable_grad(),
     ):
-        output = model(**inputs)
+        output = entry(**inputs)
         losses = _losses(model, output, batch, config, example_loss)
         finite = torch.isfinite(losses.detach())
         if not bool(finite.all()):

@@ -95,7 +95,7 @@ def _executed(run: Run, experiment: Experiment, folder: Path, about: dict[str, A
     setup = Setup(
         model=loaded.model,
         lora=lora,
-        batches=list(DataLoader(sample, batch_size=experiment.calibration.batch_size, collate_fn=collate)),  # type: ignore[arg-type]
+        batches=list(DataLoader(sample, batch_size=experiment.calibration.batch_size, collate_fn=collate)),
         population_size=len(train),
         seed=run.seed,
     )
@@ -224,7 +224,7 @@ def _arguments(run: Run, batch_size: int, device: torch.device, scratch: str) ->
 
 def _batches(task: Task, rows: Any, tokenizer: Any) -> list[Mapping[str, Tensor]]:
     """Padded batches; as losses are kept per item, they stay in the order of the rows."""
-    return list(DataLoader(task.encode(rows, tokenizer), _EVALUATION_BATCH, collate_fn=task.collator(tokenizer)))  # type: ignore[arg-type]
+    return list(DataLoader(task.encode(rows, tokenizer), _EVALUATION_BATCH, collate_fn=task.collator(tokenizer)))
 
 
 def _forgetting(experiment: Experiment, model: Any, loaded: LoadedModel) -> float | None:
@@ -238,7 +238,7 @@ def _unrelated(choice: ForgettingChoice, loaded: LoadedModel) -> Batches:
     text = Text(max_length=choice.length)
     blocks = text.encode(load_rows(expanded(choice.data), "test"), loaded.tokenizer)
     blocks = blocks.select(range(min(choice.blocks, len(blocks))))
-    return list(DataLoader(blocks, batch_size=8, collate_fn=text.collator(loaded.tokenizer)))  # type: ignore[arg-type]
+    return list(DataLoader(blocks, batch_size=8, collate_fn=text.collator(loaded.tokenizer)))
 
 
 def _adapter_facts(model: Any) -> dict[str, Any]:

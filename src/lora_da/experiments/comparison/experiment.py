@@ -211,7 +211,8 @@ def load_experiment(path: Path) -> Experiment:
 
 def experiment_from(content: Any) -> Experiment:
     """An experiment from plain data, such as a parsed file or what :func:`dataclasses.asdict` gives."""
-    return _made(Experiment, content, "")
+    made: Experiment = _made(Experiment, content, "")
+    return made
 
 
 _PARTS: dict[str, Any] = {

@@ -1,0 +1,58 @@
+"""Which process reads which examples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from lora_da.distributed.processes import Processes
+from lora_da.statistics.batches import take_examples
+from lora_da.statistics.quiet import random_state_kept
+
+_DIVIDING = {"DistributedSampler", "DataLoaderShard", "DataLoaderDispatcher", "BatchSamplerShard"}
+
+
+def own_batches(
+    dataloader: Iterable[Mapping[str, Any]], max_examples: int, processes: Processes | None
+) -> list[dict[str, Any]]:
+    """The batches that this process reads: all if it is alone.
+
+    A loader that accelerate or a DistributedSampler has divided gives each process a part of the examples; any other is
+    the same in every process, and each takes every ``size``-th batch of it.
+
+    Args:
+        dataloader: The loader.
+        max_examples: How many examples all processes read together.
+        processes: The job, if there is one.
+    """
+    with random_state_kept(dataloader):
+        if processes is None:
+            return list(take_examples(dataloader, max_examples))
+        if not is_divided(dataloader):
+            return list(take_examples(dataloader, max_examples))[processes.rank :: processes.size]
+        mine = max_examples // processes.size + (processes.rank < max_examples % processes.size)
+        return list(take_examples(dataloader, mine)) if mine else []
+
+
+def is_divided(dataloader: Any) -> bool:
+    """Whether a loader gives this process a part of the examples already."""
+    batch_sampler = getattr(dataloader, "batch_sampler", None)
+    parts = (dataloader, getattr(dataloader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))
+    return any(type(part).__name__ in _DIVIDING for part in parts)
+
+
+def repeats_needed(batches: int, processes: Processes) -> int:
+    """How often a process has to run the model once more for nothing, where every run is one of all processes.
+
+    That is so where the weights are sharded: each layer's forward and backward pass gathers them from all processes.
+
+    Raises:
+        ValueError: There are fewer batches than processes.
+    """
+    counts = processes.gathered(batches, "sharing out the examples")
+    if min(counts) == 0:
+        raise ValueError(
+            f"{sum(counts)} batches are too few for {processes.size} processes that share the weights: use a smaller "
+            "batch size"
+        )
+    return int(max(counts)) - batches

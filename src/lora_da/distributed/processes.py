@@ -1,0 +1,99 @@
+"""The processes of a torch.distributed job, and how they wait for each other without hanging."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+
+class ProcessError(RuntimeError):
+    """Another process of the job failed, died or did not answer in time."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those of its job.
+
+    Attributes:
+        rank: Its number, from 0.
+        size: How many there are.
+        device: Where tensors have to be to be exchanged.
+    """
+
+    rank: int
+    size: int
+    device: torch.device
+
+    def gathered(self, value: Any, doing: str) -> list[Any]:
+        """What every process has, in the order of their ranks.
+
+        Args:
+            value: A small plain object.
+            doing: What the job is at, for the error.
+
+        Raises:
+            ProcessError: A process is gone.
+        """
+        values: list[Any] = [None] * self.size
+        with _named(doing):
+            dist.all_gather_object(values, value)
+        return values
+
+    def together(self, error: Exception | None, doing: str) -> None:
+        """Let every process go on only if none has an error.
+
+        Args:
+            error: What ended this process's part of the work, if anything did.
+            doing: What that work was.
+
+        Raises:
+            ProcessError: Another process had an error, or is gone.
+            Exception: This process's own error.
+        """
+        errors = self.gathered(None if error is None else f"{type(error).__name__}: {error}", doing)
+        if error is not None:
+            raise error
+        failed = {rank: text for rank, text in enumerate(errors) if text is not None}
+        if failed:
+            told = "; ".join(f"process {rank}: {text}" for rank, text in failed.items())
+            raise ProcessError(f"while {doing}, {told}")
+
+    def summed(self, flat: torch.Tensor, doing: str) -> torch.Tensor:
+        """The sum of a tensor over all processes, the same to the last bit in each."""
+        there = flat.to(self.device)
+        with _named(doing):
+            dist.all_reduce(there)
+        return there.to(flat.device)
+
+    def sent_from(self, source: int, flat: torch.Tensor, doing: str) -> torch.Tensor:
+        """A tensor of one process, in all; the others give one of the same shape and type to say so."""
+        there = flat.to(self.device).contiguous()
+        with _named(doing):
+            dist.broadcast(there, source)
+        return there.to(flat.device)
+
+
+def current_processes() -> Processes | None:
+    """The processes of the job that this one belongs to; None if it is alone."""
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return None
+    on_gpu = "nccl" in str(dist.get_backend())
+    device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
+    return Processes(dist.get_rank(), dist.get_world_size(), device)
+
+
+@contextmanager
+def _named(doing: str) -> Iterator[None]:
+    """Say what a lost connection or a timeout means."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:  # gloo and NCCL raise either, and subclasses
+        raise ProcessError(
+            f"while {doing}, another process of the job died or did not answer within the process group's timeout; see "
+            f"the first error among the outputs of all processes ({str(error).splitlines()[0][:200]})"
+        ) from error

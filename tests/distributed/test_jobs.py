@@ -1,0 +1,117 @@
+"""Whole jobs of several processes on a trained model: the same adapter as from one process, and no process hangs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models import trained_llama
+
+pytestmark = pytest.mark.slow
+
+WORKER = Path(__file__).with_name("worker.py")
+EXAMPLES = 11
+
+
+def job(folder: Path, processes: int, mode: str = "plain", batch_size: int = 2) -> subprocess.CompletedProcess[str]:
+    trained_llama()  # or skip
+    folder.mkdir()
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [*launcher, str(WORKER), str(folder), mode, str(EXAMPLES), str(batch_size)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+@cache
+def alone(folder: Path) -> dict[str, torch.Tensor]:
+    done = job(folder / "alone", 1)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return load_file(folder / "alone" / "0.safetensors")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("jobs")
+
+
+def update(found: dict[str, torch.Tensor], name: str) -> torch.Tensor:
+    return found[name.replace("lora_A", "lora_B")].double() @ found[name].double()
+
+
+def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    assert int(found["examples"]) == EXAMPLES
+    for name, value in expected.items():
+        if "/" in name or name.startswith("loss"):
+            torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-5 * float(value.abs().max()))
+        elif "lora_A" in name:
+            difference = update(found, name) - update(expected, name)
+            assert float(difference.norm() / update(expected, name).norm()) < 1e-5, name
+
+
+# Batches of 2 and of 5 share out unevenly; of 11 all examples are one process's.
+@pytest.mark.parametrize(("processes", "batch_size"), [(2, 2), (3, 2), (3, 5), (2, 11)])
+def test_any_number_of_processes_gives_the_same(root: Path, tmp_path: Path, processes: int, batch_size: int) -> None:
+    done = job(tmp_path / "job", processes, batch_size=batch_size)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = [load_file(tmp_path / "job" / f"{rank}.safetensors") for rank in range(processes)]
+    for other in found[1:]:
+        for name, value in found[0].items():
+            assert torch.equal(value, other[name]), name
+    assert_same(found[0], alone(root))
+
+
+@pytest.mark.parametrize("mode", ["sharded", "wrapped"])
+def test_under_fsdp_and_ddp(root: Path, tmp_path: Path, mode: str) -> None:
+    done = job(tmp_path / "job", 2, mode=mode)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = [load_file(tmp_path / "job" / f"{rank}.safetensors") for rank in range(2)]
+    for name, value in found[0].items():
+        assert torch.equal(value, found[1][name]), name
+    assert_same(found[0], alone(root))
+
+
+def test_a_loader_that_is_divided_is_not_divided_again(tmp_path: Path) -> None:
+    done = job(tmp_path / "job", 2, mode="divided")
+    assert done.returncode == 0, done.stderr[-3000:]
+    # The sampler drops the last of 11 examples, and every other one is counted once.
+    assert int(load_file(tmp_path / "job" / "0.safetensors")["examples"]) == EXAMPLES - 1
+
+
+def test_a_killed_process_ends_the_others(tmp_path: Path) -> None:
+    trained_llama()  # or skip
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    # Not by torchrun, which would end the others itself.
+    world = {"WORLD_SIZE": "3", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    started = [
+        subprocess.Popen(
+            [sys.executable, str(WORKER), str(tmp_path), "killed", str(EXAMPLES), "2"],
+            env=os.environ | world | {"RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(3)
+    ]
+    errors = [process.communicate(timeout=200)[1] for process in started]
+    assert started[1].returncode == -signal.SIGKILL
+    for rank in (0, 2):
+        assert started[rank].returncode == 1
+        assert "another process of the job died" in errors[rank]
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_an_error_in_one_process_is_told_by_all(tmp_path: Path) -> None:
+    done = job(tmp_path / "job", 2, mode="failing")
+    assert done.returncode != 0
+    assert "no label token" in done.stderr
+    assert "while collecting statistics, process 1: ValueError" in done.stderr

@@ -1,0 +1,96 @@
+"""One process of a job: initialises an adapter on a trained tiny Llama, and saves what it ended up with.
+
+Called as ``torchrun worker.py OUTPUT MODE EXAMPLES BATCH_SIZE``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import save_file
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, DistributedSampler
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from lora_da import CollectionConfig, LoraDAConfig, collect_statistics, initialize_lora_da_weights
+from models import trained_llama
+
+VOCABULARY = 512
+
+
+def examples(count: int) -> list[dict[str, torch.Tensor]]:
+    """Texts of random tokens and of different lengths, padded on the right."""
+    generator = torch.Generator().manual_seed(0)
+    made = []
+    for index in range(count):
+        length = 8 + (5 * index) % 17
+        ids = torch.randint(3, VOCABULARY, (24,), generator=generator)
+        attended = torch.arange(24) < length
+        labels = torch.where(attended, ids, -100)
+        made.append({"input_ids": ids * attended, "attention_mask": attended.long(), "labels": labels})
+    return made
+
+
+class Loader:
+    """A loader that does something to one process on the way."""
+
+    def __init__(self, loader: Any, mode: str) -> None:
+        self.loader, self.mode = loader, mode
+
+    def __iter__(self) -> Iterator[Any]:
+        for index, batch in enumerate(self.loader):
+            if dist.get_rank() == 1 and index == 1:
+                if self.mode == "killed":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                if self.mode == "failing":
+                    batch["labels"][:] = -100
+            yield batch
+
+
+def main() -> None:
+    output, mode, count, size = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    dist.init_process_group("gloo", timeout=timedelta(seconds=60))
+    rank = dist.get_rank()
+    torch.manual_seed(rank)  # PEFT's random A differs between the processes; what LoRA-DA writes must not
+    base = trained_llama()
+    model = get_peft_model(base, LoraConfig(r=4, target_modules="all-linear"))
+    if mode == "sharded":
+        for layer in model.base_model.model.model.layers:
+            fully_shard(layer)
+        fully_shard(model)
+        assert any(isinstance(parameter, DTensor) for parameter in model.parameters())
+    wrapped: Any = DistributedDataParallel(model) if mode == "wrapped" else model
+    data = examples(count)
+    sampler = DistributedSampler(data, shuffle=False, drop_last=True) if mode == "divided" else None  # type: ignore[arg-type, var-annotated]
+    loader: Any = DataLoader(data, batch_size=size, sampler=sampler)  # type: ignore[arg-type]
+    if mode in ("killed", "failing"):
+        loader = Loader(loader, mode)
+    config = LoraDAConfig(population_size=1000, collection=CollectionConfig(accumulation_dtype="float64"))
+    report = initialize_lora_da_weights(wrapped, loader, config, max_examples=count, progress=False)
+    found = {"loss_before": torch.tensor(report.loss_before), "loss_after": torch.tensor(report.loss_after)}
+    found["examples"] = torch.tensor(report.examples)
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            whole = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
+            found[name] = whole.detach().clone().contiguous()
+    statistics = collect_statistics(wrapped, loader, config.collection, max_examples=count, progress=False)
+    found |= {f"gradient/{name}": value for name, value in statistics.gradient_sums.items()}
+    found |= {f"input/{name}": value for name, value in statistics.input_sums.items()}
+    found |= {f"output/{name}": value for name, value in statistics.output_sums.items()}
+    save_file(found, output / f"{rank}.safetensors")
+    dist.destroy_process_group()
+
+
+main()
