@@ -1,8 +1,8 @@
 """How many calibration examples does LoRA-DA need: how much do its subspaces and its results move with the sample?
 
 For each size, two disjoint samples give two subspaces for every layer; printed is their overlap ‖A₁A₂ᵀ‖²/r (1: equal;
-r/d_in: unrelated) and the median of the largest principal angles. Then LoRA-DA is trained from samples of each size. The
-statistics of each size are kept, and finished training runs too, so that the benchmark goes on when it is started again.
+r/d_in: unrelated) and the median of the largest principal angles. Then LoRA-DA is trained from samples of each size.
+The statistics of each size and the finished training runs are kept, so that the benchmark can be stopped and started.
 
     LORA_DA_DATA=... python benchmarks/calibration_size.py --work build/calibration --results results/calibration-size
 """

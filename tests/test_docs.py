@@ -32,6 +32,7 @@ def test_adding_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
                 "train": str(sums_file(tmp_path / "train.jsonl", 30)),
                 "test": str(sums_file(tmp_path / "test.jsonl", 4)),
                 "validation_rows": 4,
+                "accuracy": False,
             },
             "methods": ["lora", "orthogonal-a", "orthogonal-a+frozen-a"],
             "ranks": [2],

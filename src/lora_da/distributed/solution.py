@@ -106,7 +106,7 @@ def unpack(flat: Tensor, rank: int, d_in: int, d_out: int) -> LayerInit:
     }
     for name in ("input_raised", "output_raised"):
         values[name] = int(values[name])
-    return LayerInit(**values)  # type: ignore[arg-type]
+    return LayerInit(**values)
 
 
 def _shapes(rank: int, d_in: int, d_out: int) -> dict[str, tuple[int, ...]]:

@@ -34,9 +34,9 @@ def description(folder: Path, **changes: Any) -> dict[str, Any]:
     """A comparison of seconds; the model and the data are made on the first call for a folder."""
     if not (folder / "model").exists():
         tiny_model_folder(folder / "model")
-        sums_file(folder / "train.jsonl", count=60)
         lines = sums_file(folder / "all.jsonl", count=72).read_text().splitlines(keepends=True)
-        (folder / "test.jsonl").write_text("".join(lines[60:]))
+        (folder / "test.jsonl").write_text("".join(lines[::6]))
+        (folder / "train.jsonl").write_text("".join(line for index, line in enumerate(lines) if index % 6))
     base: dict[str, Any] = {
         "name": "tiny",
         "model": {"name": str(folder / "model"), "device": "cpu"},
@@ -89,7 +89,7 @@ def figures(record: RunRecord) -> dict[str, Any]:
 def pretrained(setup: Setup) -> nn.Module:
     """LoRA that has seen the task before: truly better than any fresh one."""
     model = get_peft_model(setup.model, setup.lora)
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=3e-2)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     for _ in range(30):
         for batch in setup.batches:
             optimizer.zero_grad()
@@ -101,7 +101,8 @@ def pretrained(setup: Setup) -> nn.Module:
 def test_a_truly_better_method_wins(root: Path, tmp_path: Path, registered: Any) -> None:
     registered(Method("pretrained", "LoRA that has seen the task", pretrained, uses_data=True))
     protocol = description(root)["protocol"] | {"fresh_seeds": [10, 11, 12]}
-    experiment = experiment_from(description(root, methods=["lora", "pretrained"], protocol=protocol))
+    changes = {"methods": ["lora", "pretrained"], "protocol": protocol, "calibration": {"examples": 40}, "ranks": [16]}
+    experiment = experiment_from(description(root, **changes))
     compare(experiment, tmp_path)
     records = load_records(tmp_path / RUNS)
     assert len(records) == 2 * 2 * 2 + 2 * 3
@@ -203,6 +204,14 @@ def test_only_some_methods_and_methods_added_later(root: Path, tmp_path: Path) -
     compare(more, tmp_path, only=["gaussian"])
     kept = json.loads((tmp_path / "experiment.json").read_text())
     assert [entry["methods"] for entry in kept["methods_added"]] == [["gaussian"]]
+
+
+def test_answers_that_cannot_be_graded_are_found_before_any_run(root: Path, tmp_path: Path) -> None:
+    content = description(root)
+    content["task"]["accuracy"] = True  # the sums have no "####"
+    with pytest.raises(ValueError, match="Row 0: The reference has no number"):
+        compare(experiment_from(content), tmp_path)
+    assert not (tmp_path / RUNS).exists()
 
 
 def test_another_experiment_is_refused(root: Path, tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ from lora_da.experiments.comparison.experiment import Experiment
 from lora_da.experiments.comparison.plan import planned_runs
 from lora_da.experiments.comparison.record import Run, RunRecord, load_records
 from lora_da.experiments.comparison.report import write_report
+from lora_da.experiments.comparison.splits import load_splits
 from lora_da.experiments.methods.registry import get_method
+from lora_da.experiments.tasks.registry import make_task
 from lora_da.files import write_text
 
 RUNS = "runs"
@@ -36,13 +38,15 @@ def compare(experiment: Experiment, folder: Path, *, only: Collection[str] = (),
         on_ray: Spread the runs over the GPUs or machines of a Ray cluster.
 
     Raises:
-        ValueError: A method is unknown, or the folder holds another experiment.
+        ValueError: A method is unknown, a test row can't be graded, or the folder holds another experiment.
     """
     for name in {*experiment.methods, *only}:
         get_method(name)
     unknown = sorted(set(only) - set(experiment.methods))
     if unknown:
         raise ValueError(f"{unknown[0]} is none of the experiment's methods: {', '.join(experiment.methods)}")
+    if experiment.task.accuracy:  # found out now, not after the sweep
+        make_task(experiment.task.kind, experiment.task.options).check(load_splits(experiment.task).test)
     _keep_description(experiment, folder)
     tried: set[Run] = set()
     with tqdm(desc="comparison", unit="run") as progress:

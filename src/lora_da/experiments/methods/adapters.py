@@ -40,7 +40,7 @@ def shapes_and_config(setup: Setup, **changes: Any) -> tuple[dict[str, tuple[int
     PEFT resolves "all-linear" only while it makes an adapter, so one is made and taken off again.
 
     Args:
-        setup: The setup; its model is as before afterwards.
+        setup: The setup; its model computes what it did, afterwards.
         changes: To the adapter's configuration.
 
     Returns:

@@ -22,11 +22,11 @@ from lora_da.experiments.methods.adapters import (
 from lora_da.experiments.methods.gradients import mean_gradients
 from lora_da.experiments.methods.method import Method, Setup
 
-_GAMMA = 64.0
+_GAMMA = 16.0  # PEFT's default
 
 
 def _paper(setup: Setup) -> nn.Module:
-    """With G = U S Vᵀ: B = c·U[:, :r], A = c·V[:, r:2r]ᵀ, c = d_out^¼/√γ, and W ← W − s·B A.
+    """With G = U S Vᵀ: A = c·V[:, :r]ᵀ, B = c·U[:, r:2r], c = d_out^¼/√γ, and W ← W − s·B A.
 
     Singular vectors without their values make the first step of A and B nearest to that of full fine-tuning.
     """
@@ -38,7 +38,7 @@ def _paper(setup: Setup) -> nn.Module:
         rank = layers[name].rank
         U, _, Vh = torch.linalg.svd(gradient, full_matrices=False)
         size = gradient.shape[0] ** 0.25 / _GAMMA**0.5
-        factors[name] = (size * Vh[rank : 2 * rank], size * U[:, :rank])
+        factors[name] = (size * Vh[:rank], size * U[:, rank : 2 * rank])
     write_factors(layers, factors)
     take_from_base(layers.values())
     return model
@@ -68,8 +68,8 @@ def _check_ranks(shapes: Mapping[str, tuple[int, int, int]]) -> None:
 METHODS = (
     Method(
         "lora-ga",
-        "LoRA-GA in its paper's scaling: singular vectors 1…r (B) and r+1…2r (A) of the gradient times d_out^¼/√γ, the "
-        f"base keeps W − s·B·A; γ = {_GAMMA:g} is from memory of the paper, PEFT has 16 (arXiv 2407.05000)",
+        "LoRA-GA in its paper's scaling: singular vectors 1…r (A) and r+1…2r (B) of the gradient times d_out^¼/√γ, the "
+        f"base keeps W − s·B·A; γ = {_GAMMA:g}, PEFT's default (arXiv 2407.05000)",
         _paper,
         uses_data=True,
     ),

@@ -69,10 +69,7 @@ class Choice(Task):
         """
         questions, expected = texts(rows, self.question), texts(rows, self.label)
         candidates = self._candidates(rows)
-        completions = [
-            _variants(*item, index)
-            for index, item in enumerate(zip(texts(rows, self.completion), expected, candidates, strict=True))
-        ]
+        completions = self._completions(rows)
         variants = {
             self.question: [question for question, names in zip(questions, candidates, strict=True) for _ in names],
             self.completion: list(chain.from_iterable(completions)),
@@ -95,6 +92,15 @@ class Choice(Task):
             _answer(names, [scored[i] for i in place], right)
             for names, place, right in zip(candidates, places, expected, strict=True)
         ]
+
+    def check(self, rows: datasets.Dataset) -> None:
+        """See :meth:`Task.check`."""
+        self._completions(rows)
+
+    def _completions(self, rows: datasets.Dataset) -> list[list[str]]:
+        """For each row, its completion with each of its candidates."""
+        items = zip(texts(rows, self.completion), texts(rows, self.label), self._candidates(rows), strict=True)
+        return [_variants(*item, index) for index, item in enumerate(items)]
 
     def _candidates(self, rows: datasets.Dataset) -> list[list[str]]:
         if self.choices is not None:

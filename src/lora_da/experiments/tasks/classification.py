@@ -57,6 +57,10 @@ class Classification(Task):
         encoded = tokenizer(texts(rows, self.text), pairs, truncation=True, max_length=self.max_length)
         return datasets.Dataset.from_dict({**encoded, "labels": labels})
 
+    def check(self, rows: datasets.Dataset) -> None:
+        """See :meth:`Task.check`."""
+        self._labels(rows)
+
     def collator(self, tokenizer: Any) -> Callable[[list[dict[str, Any]]], dict[str, Tensor]]:
         """See :meth:`Task.collator`."""
         fillers = {"input_ids": padding_token(tokenizer), "attention_mask": 0, "token_type_ids": 0}

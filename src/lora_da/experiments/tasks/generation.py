@@ -40,19 +40,26 @@ class Generation(Task):
         """See :meth:`Task.collator`."""
         return collator(tokenizer)
 
+    def check(self, rows: datasets.Dataset) -> None:
+        """See :meth:`Task.check`."""
+        self._expected(rows)
+
+    def _expected(self, rows: datasets.Dataset) -> list[str]:
+        expected = []
+        for index, reference in enumerate(texts(rows, self.completion)):
+            try:
+                expected.append(reference_number(reference))
+            except ValueError as error:
+                raise ValueError(f"Row {index}: {error}") from error
+        return expected
+
     def answer(self, model: Any, tokenizer: Any, rows: datasets.Dataset, batch_size: int) -> list[Answer]:
         """See :meth:`Task.answer`.
 
         Raises:
             ValueError: A reference has no number after ``####``, or a cell no text; the message names the row.
         """
-        references = texts(rows, self.completion)
-        expected = []
-        for index, reference in enumerate(references):  # before the model's long work
-            try:
-                expected.append(reference_number(reference))
-            except ValueError as error:
-                raise ValueError(f"Row {index}: {error}") from error
+        references, expected = texts(rows, self.completion), self._expected(rows)
         # The prompt as it is in training.
         prompts = [joined_prompt(*pair) for pair in zip(texts(rows, self.prompt), references, strict=True)]
         outputs = generate(model, tokenizer, prompts, max_new_tokens=self.max_new_tokens, batch_size=batch_size)

@@ -59,6 +59,13 @@ class Task(ABC):
     def collator(self, tokenizer: Any) -> Callable[[list[dict[str, Any]]], dict[str, Tensor]]:
         """A function that pads examples of :meth:`encode` into a batch."""
 
+    def check(self, rows: datasets.Dataset) -> None:  # noqa: B027 (nothing to check is a good default)
+        """Check that answers to the rows can be graded, before any long work.
+
+        Raises:
+            ValueError: They can't; the message names the row and says what to do.
+        """
+
     @abstractmethod
     def answer(self, model: Any, tokenizer: Any, rows: datasets.Dataset, batch_size: int) -> list[Answer]:
         """A model's answers to the rows, in their order. The model's modes are as before afterwards."""

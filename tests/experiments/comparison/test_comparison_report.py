@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_da.experiments.comparison import plots
+from lora_da.experiments.comparison.document import Bullets, Section, Strong, Table, to_html, to_markdown
+from lora_da.experiments.comparison.record import RunRecord
+from lora_da.experiments.comparison.report import write_report
+from lora_da.experiments.comparison.summary import summarise
+from simulated_records import description, simulated
+
+
+@pytest.fixture(autouse=True)
+def quick_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path, **_: path.write_bytes(b"PNG"))
+
+
+def report(folder: Path, records: list[RunRecord], **changes: Any) -> str:
+    write_report(records, description(**changes), folder)
+    return (folder / "report.md").read_text(encoding="utf-8")
+
+
+def test_a_planted_better_method_is_named(tmp_path: Path) -> None:
+    text = report(tmp_path, simulated(description(), {"lora-da": 0.05}))
+    verdict = text.split("\n## ")[0]
+    assert "Rank 8, test loss: lora-da is better than every other method." in verdict
+    assert "Shown to be better than lora: lora-da." in verdict
+
+
+def test_of_identical_methods_none_is_named(tmp_path: Path) -> None:
+    verdict = report(tmp_path, simulated(description())).split("\n## ")[0]
+    assert "No method is shown to be better than every other." in verdict
+    assert "None is shown to differ from lora." in verdict
+    assert "could go unseen" in verdict
+    assert "is better than" not in verdict
+
+
+def test_a_worse_method_is_named_as_worse(tmp_path: Path) -> None:
+    verdict = report(tmp_path, simulated(description(), {"pissa": -0.05})).split("\n## ")[0]
+    assert "Shown to be worse than lora: pissa." in verdict
+    assert "No method is shown to be better than every other." in verdict
+
+
+def test_no_winner_while_a_method_could_not_be_compared(tmp_path: Path) -> None:
+    records = [
+        replace(found, status="failed", error="RuntimeError: out | of <memory>\nat last", curve=[])
+        if (found.run.method, found.run.stage, found.run.seed) == ("pissa", "final", 101)
+        else found
+        for found in simulated(description(), {"lora-da": 0.05})
+    ]
+    text = report(tmp_path, records)
+    assert "lora-da is better than every other method that was compared, but pissa could not" in text
+    assert "lora-da is better than every other method." not in text
+    assert "final-pissa-r8-lr0.001-seed101 | failed | RuntimeError: out \\| of \\<memory> at last" in text
+
+
+def test_low_accuracy_gives_no_verdict_on_accuracy(tmp_path: Path) -> None:
+    text = report(tmp_path, simulated(description(), {"lora-da": 0.2}, accuracy=0.02))
+    assert "conclusions rest on the test loss alone" in text.split("\n## ")[0]
+    assert "accuracy: lora-da" not in text
+
+
+@pytest.mark.parametrize("stages", [(), ("sweep",), ("final",), ("sweep", "final")])
+def test_incomplete_records_are_reported_with_what_is_missing(tmp_path: Path, stages: tuple[str, ...]) -> None:
+    records = [found for found in simulated(description()) if found.run.stage in stages and found.run.seed != 102]
+    text = report(tmp_path, records)
+    missing = "the final runs with seeds" if "sweep" in stages else "9 of 9 runs of the sweep are missing"
+    assert f"Rank 8: lora: {missing}" in text
+    assert "better than every other method." not in text
+
+
+def test_an_optimum_at_the_edge_is_flagged(tmp_path: Path) -> None:
+    text = report(tmp_path, simulated(description(), best_rate=1e-2))
+    assert "Rank 8: lora-da is best at the upper edge of the grid" in text
+    assert re.search(r"\*\*[\d.]+ \(upper edge\)\*\*", text)
+
+
+def test_one_seed_shows_nothing(tmp_path: Path) -> None:
+    protocol = {"learning_rates": [1e-4, 1e-3, 1e-2], "steps": 20, "seeds": [0], "fresh_seeds": [100]}
+    text = report(tmp_path, simulated(description(protocol=protocol), {"lora-da": 0.5}), protocol=protocol)
+    assert "Rank 8, test loss: nothing can be shown" in text
+    assert "not estimable" in text
+    assert "Fewer than three fresh seeds are reported." in text
+
+
+def test_numbers_are_those_of_the_summary(tmp_path: Path) -> None:
+    experiment = description()
+    records = simulated(experiment, {"lora-da": 0.05}, accuracy=0.4)
+    text = report(tmp_path, records)
+    (rank,) = summarise(records, experiment).ranks
+    for method in rank.methods:
+        assert method.test_loss is not None
+        assert method.accuracy is not None
+        loss, accuracy = method.test_loss, method.accuracy
+        assert f"| {loss.mean:.4f} [{loss.low:.4f}, {loss.high:.4f}] |" in text
+        assert f"| {accuracy.mean:.1%}".replace("%", " %") in text
+        for point in method.grid:
+            assert f"{point.loss:.4f}" in text
+    difference = rank.loss.comparison.differences["lora-da", "lora"]
+    assert (
+        f"| lora-da − lora | **{difference.mean:+.4f}** | **[{difference.low:+.4f}, {difference.high:+.4f}]** |"
+        f" **{difference.p_value:.3f}** | {difference.detectable:.4f} | {difference.seed_share:.0%} |"
+    ) in text
+
+
+def test_the_html_stands_alone_and_escapes_names(tmp_path: Path) -> None:
+    name = "<script>alert(1)</script>"
+    methods = ["lora", name]
+    files = write_report(simulated(description(methods=methods)), description(methods=methods), tmp_path)
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+    assert not re.search(r"(?:src|href)=\"(?!data:image/png;base64,)", html)
+    assert not re.search(r"url\(|@import|<link", html)
+    assert html.count("<img") == 3
+    assert "<script" not in (tmp_path / "report.md").read_text(encoding="utf-8").replace("\\<script", "")
+    assert {path.name for path in files} == {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_report_is_replaced_and_the_same_for_the_same_records(tmp_path: Path) -> None:
+    first = report(tmp_path, [])
+    records = simulated(description(ranks=[2, 8]))
+    second = report(tmp_path, records, ranks=[2, 8])
+    assert first != second == report(tmp_path, records, ranks=[2, 8])
+    for image in re.findall(r"\]\((.+\.png)\)", second):
+        assert (tmp_path / image).is_file()
+    assert "ranks.png" in second
+
+
+def test_both_forms_have_the_same_content() -> None:
+    sections = [
+        Section(1, "a_b", ["one & two", Bullets(["x*y", Strong("z")])]),
+        Section(2, "t", [Table(("k", "v"), [("[a](b)", Strong("< 1"))])]),
+    ]
+    assert to_markdown(sections) == (
+        "# a\\_b\n\none & two\n\n- x\\*y\n- **z**\n\n## t\n\n| k | v |\n| --- | ---: |\n| [a\\](b) | **< 1** |\n"
+    )
+    html = to_html(sections, {})
+    for part in ("<h1>a_b</h1>", "one &amp; two", "<li>x*y</li>", "<strong>z</strong>", "<strong>&lt; 1</strong>"):
+        assert part in html
