@@ -84,6 +84,7 @@ def collect_statistics(
     else:
         layers = {name: layer.base for name, layer in adapted_layers(model, adapter_name)[0].items()}
     processes = current_processes()
+    progress = progress and (processes is None or processes.rank == 0)
     batches = own_batches(dataloader, max_examples, processes)
     statistics = _collected(
         model, layers, batches, collection_config or CollectionConfig(), processes, example_loss, progress=progress
@@ -189,6 +190,7 @@ def initialize_lora_da_weights(
 
     started = time.perf_counter()
     processes = current_processes()
+    progress = progress and (processes is None or processes.rank == 0)
     batches: list[dict[str, Any]] = []
     loss_before = None
     if dataloader is not None and (statistics is None or measure_loss):

@@ -14,6 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from command import call
+from folders import sums_file, tiny_model_folder
+from lora_da import load_statistics
 from models import trained_llama
 
 pytestmark = pytest.mark.slow
@@ -115,3 +118,22 @@ def test_an_error_in_one_process_is_told_by_all(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "no label token" in done.stderr
     assert "while collecting statistics, process 1: ValueError" in done.stderr
+
+
+def test_the_command_in_a_job_of_two(tmp_path: Path) -> None:
+    model, data = tiny_model_folder(tmp_path / "model"), sums_file(tmp_path / "sums.jsonl", 40)
+    options = ["init", str(model), "--data", str(data), "--rank", "2", "--examples", "10", "--batch-size", "2"]
+    options += ["--device", "cpu"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launcher, "-m", "lora_da", *options, "--output", str(tmp_path / "job")]
+    done = subprocess.run(
+        [*command, "--save-statistics", str(tmp_path / "sums")], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("written:") == 1
+    call(*options, "--output", tmp_path / "alone")
+    together, alone = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("job", "alone"))
+    for name in alone:
+        if "lora_A" in name:
+            torch.testing.assert_close(update(together, name), update(alone, name), rtol=1e-3, atol=1e-6)
+    assert load_statistics(tmp_path / "sums").examples == 10

@@ -60,8 +60,8 @@ def compare(
     """
     import os
 
-    # One GPU a run: Trainer would otherwise spread every batch over all of them. On Ray each worker sees its own.
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
+    if not ray:  # one GPU a run: Trainer would spread every batch over all of them; on Ray each run sees its own
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     if list_ and config is None and model is None:
         _show_methods()
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -41,9 +42,15 @@ def init(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be read and made, with memory and time.")
     ] = False,
+    timeout: Annotated[
+        float, typer.Option(help="Minutes that a process waits for the others, under torchrun or accelerate launch.")
+    ] = 30.0,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Make a LoRA adapter for MODEL, initialised from data: an ordinary PEFT adapter folder to start training from."""
+    """Make a LoRA adapter for MODEL, initialised from data: an ordinary PEFT adapter folder to start training from.
+
+    On several GPUs or machines: accelerate launch -m lora_da init MODEL …
+    """
     from lora_da.cli.show import show_plan
     from lora_da.experiments.data import Columns
     from lora_da.experiments.initialization import (
@@ -53,6 +60,7 @@ def init(
         preset_config,
         resolve_adapter,
     )
+    from lora_da.experiments.job import joined_job
     from lora_da.experiments.sources import AdapterShape, DataSource, ModelSource
 
     source = ModelSource(model, dtype, device, revision, trust_remote_code)
@@ -75,15 +83,16 @@ def init(
 
         show_plan(plan_initialization(source, data_source, shape, config, calibration), output)
         return
-    report = create_adapter(
-        source,
-        data_source,
-        shape,
-        config,
-        calibration,
-        output,
-        save_statistics_to=save_statistics,
-        overwrite=overwrite,
-    )
-    print(report)
-    print(f"written: {output}; train from it with `lora-da train`, or load it with plain PEFT")
+    with joined_job(device, timeout) as own_device:
+        report = create_adapter(
+            dataclasses.replace(source, device=own_device),
+            data_source,
+            shape,
+            config,
+            calibration,
+            output,
+            save_statistics_to=save_statistics,
+            overwrite=overwrite,
+        )
+        print(report)
+        print(f"written: {output}; train from it with `lora-da train`, or load it with plain PEFT")

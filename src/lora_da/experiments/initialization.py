@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, set_seed
 
 from lora_da.adapter.directory import save_adapter
 from lora_da.config import LoraDAConfig
+from lora_da.experiments.job import is_first_process
 from lora_da.experiments.models import LoadedModel, convert_gguf
 from lora_da.experiments.rows import fingerprint
 from lora_da.experiments.sources import (
@@ -91,7 +92,8 @@ def initialize_from_rows(
         statistics = collect_statistics(peft_model, batches, config.collection, max_examples=len(examples))
         statistics = dataclasses.replace(statistics, population_size=len(rows))
         seconds = {"statistics": time.perf_counter() - started}
-        save_statistics(statistics, save_statistics_to, overwrite=overwrite)
+        if is_first_process():
+            save_statistics(statistics, save_statistics_to, overwrite=overwrite)
     report = initialize_lora_da_weights(peft_model, batches, config, statistics=statistics, max_examples=len(examples))
     report = dataclasses.replace(report, seconds=seconds | report.seconds)
     about = {
@@ -134,15 +136,16 @@ def create_adapter(
         save_statistics_to=save_statistics_to,
         overwrite=overwrite,
     )
-    save_adapter(
-        peft_model,
-        output,
-        base=loaded.path,
-        revision=loaded.revision,
-        report=report,
-        provenance=about,
-        overwrite=overwrite,
-    )
+    if is_first_process():
+        save_adapter(
+            peft_model,
+            output,
+            base=loaded.path,
+            revision=loaded.revision,
+            report=report,
+            provenance=about,
+            overwrite=overwrite,
+        )
     return report
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import math
 import tempfile
@@ -63,6 +64,7 @@ def execute(run: Run, experiment: Experiment, folder: Path) -> RunRecord:
         record = _executed(run, experiment, folder, about)
     except Exception as error:  # out of memory, a method that refuses a model: a result of this run alone
         record = failed(run, error, about)
+    gc.collect()  # the trainer and the model refer to each other, and the next run needs their memory
     record.metrics["wall_seconds"] = time.perf_counter() - started
     record.about["finished"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     return record

@@ -1,0 +1,47 @@
+"""Commands under ``torchrun`` or ``accelerate launch``: every process works, the first one writes and prints."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from lora_da.distributed.processes import current_processes
+
+
+@contextmanager
+def joined_job(device: str | None, timeout_minutes: float) -> Iterator[str | None]:
+    """Join the job that a launcher started this process in, if any, and yield the device to use.
+
+    Args:
+        device: The device asked for; a job's processes have their own.
+        timeout_minutes: How long a process waits for the others before it ends with an error.
+
+    Raises:
+        ValueError: A device was asked for in a job of several.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield device
+        return
+    if device is not None and device != "cpu":
+        raise ValueError(f"--device {device} can't be every process's: the launcher gives each its own; leave it out")
+    import datasets
+    from accelerate import PartialState
+
+    state = PartialState(cpu=device == "cpu", timeout=timedelta(minutes=timeout_minutes))
+    if not state.is_main_process:
+        datasets.disable_progress_bars()
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (to the process's end)
+    try:
+        yield str(state.device)
+    finally:
+        state.destroy_process_group()
+
+
+def is_first_process() -> bool:
+    """Whether this process writes what the job makes."""
+    processes = current_processes()
+    return processes is None or processes.rank == 0
