@@ -27,7 +27,7 @@ lint: $(READY)  ## style and types
 	$(BIN)/mypy
 
 test: $(READY) lint  ## style, types and the quick tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m 'not slow'  # tiny models: more threads only wait for each other
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto -m 'not slow'  # tiny models: one process a core, one thread each
 
 test-slow: $(READY)  ## the tests on real models
 	$(BIN)/python -m pytest -q -m slow
