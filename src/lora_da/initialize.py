@@ -104,6 +104,7 @@ def _collected(
 ) -> Statistics:
     """The sums over this process's batches or, in a job of several, over all processes' batches."""
     base = base_model_of(model)
+    repeats = _repeats(base, batches, processes)
 
     def own() -> Statistics:
         with adapters_disabled(base):
@@ -116,7 +117,7 @@ def _collected(
                 identity=identity_of(base),
                 example_loss=example_loss,
                 progress=progress,
-                repeats=_repeats(base, batches, processes),
+                repeats=repeats,
                 entry=_entry(model, base),
             )
 

@@ -58,10 +58,6 @@ def compare(
     Every method gets the same grid of learning rates, budget, batches and seeds; the validation split selects, and what
     is reported comes from fresh seeds and the test split. Stopped at any moment, the same command goes on.
     """
-    import os
-
-    if not ray:  # one GPU a run: Trainer would spread every batch over all of them; on Ray each run sees its own
-        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     if list_ and config is None and model is None:
         _show_methods()
         return
@@ -90,10 +86,12 @@ def _work(
 ) -> None:
     from lora_da.cli.show import show_table
     from lora_da.experiments.comparison.compare import RUNS, compare, estimated_seconds, missing_runs
+    from lora_da.experiments.comparison.description import check_description
     from lora_da.experiments.comparison.plan import planned_runs
     from lora_da.experiments.comparison.record import load_records
     from lora_da.experiments.comparison.report import write_report
 
+    check_description(experiment, folder)
     records = load_records(folder / RUNS)
     if report_only:
         print(f"written: {', '.join(str(path) for path in write_report(records, experiment, folder))}")

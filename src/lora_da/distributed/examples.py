@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from torch import Tensor
+
 from lora_da.distributed.processes import Processes
-from lora_da.statistics.batches import take_examples
+from lora_da.statistics.batches import dataset_length, take_examples
 from lora_da.statistics.quiet import random_state_kept
 
 _DIVIDING = {"DistributedSampler", "DataLoaderShard", "DataLoaderDispatcher", "BatchSamplerShard"}
@@ -23,15 +26,35 @@ def own_batches(
     Args:
         dataloader: The loader.
         max_examples: How many examples all processes read together.
-        processes: The job, if there is one.
+        processes: The job, if there is one; all its processes have to call.
+
+    Raises:
+        ValueError: A loader that is not divided differs between the processes.
     """
     with random_state_kept(dataloader):
         if processes is None:
             return list(take_examples(dataloader, max_examples))
-        if not is_divided(dataloader):
-            return list(take_examples(dataloader, max_examples))[processes.rank :: processes.size]
-        mine = max_examples // processes.size + (processes.rank < max_examples % processes.size)
-        return list(take_examples(dataloader, mine)) if mine else []
+        if is_divided(dataloader):
+            # No more than there are: samplers repeat examples until all processes have equally many.
+            count = min(max_examples, dataset_length(dataloader) or max_examples)
+            mine = count // processes.size + (processes.rank < count % processes.size)
+            return list(take_examples(dataloader, mine)) if mine else []
+        batches = list(take_examples(dataloader, max_examples))
+    if len(set(processes.gathered(_digest(batches), "sharing out the examples"))) > 1:
+        raise ValueError(
+            "the processes' data loaders give different batches: give all the same (one seed for all where they "
+            "shuffle), or one that a DistributedSampler or accelerate divides"
+        )
+    return batches[processes.rank :: processes.size]
+
+
+def _digest(batches: list[dict[str, Any]]) -> str:
+    """Of the first batch's tensors."""
+    digest = hashlib.sha256()
+    for value in batches[0].values() if batches else ():
+        if isinstance(value, Tensor):
+            digest.update(value.detach().cpu().float().numpy().tobytes())
+    return f"{len(batches)} {digest.hexdigest()}"
 
 
 def is_divided(dataloader: Any) -> bool:

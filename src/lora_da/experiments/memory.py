@@ -1,10 +1,8 @@
-"""Peak memory of a stretch of work."""
+"""Peak memory since a moment: of the GPU where one is used, else of the process."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -13,36 +11,21 @@ _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 
 
-@dataclass
-class PeakMemory:
-    """The highest memory in use: of the GPU where one is used, else of the process; None where it can't be told."""
-
-    bytes: int | None = None
-
-
-@contextmanager
-def peak_memory(device: torch.device) -> Iterator[PeakMemory]:
-    """Measure the peak while the block runs; ``bytes`` is set when it ends.
-
-    The kernel's own high-water mark is reset first, so that earlier work of the process doesn't count.
-    """
-    peak = PeakMemory()
+def reset_peak(device: torch.device) -> None:
+    """Forget the peak so far."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    resettable = False
-    with suppress(OSError):
-        _CLEAR.write_text("5")  # proc(5): resets VmHWM
-        resettable = True
-    try:
-        yield peak
-    finally:
-        if device.type == "cuda":
-            peak.bytes = torch.cuda.max_memory_allocated(device)
-        elif resettable:
-            peak.bytes = _high_water_mark()
+    else:
+        with suppress(OSError):  # not on Linux
+            _CLEAR.write_text("5")  # proc(5): resets VmHWM
 
 
-def _high_water_mark() -> int | None:
+def peak_since(device: torch.device) -> int | None:
+    """The peak since :func:`reset_peak`, in bytes; None where the system can't tell."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if not _CLEAR.exists():
+        return None
     for line in _STATUS.read_text(encoding="ascii").splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024

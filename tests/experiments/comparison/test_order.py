@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 
 from lora_da.experiments.comparison.order import training_order
+from lora_da.experiments.sources import calibration_indices
 
 
 def test_every_pass_reads_every_example_once() -> None:
@@ -34,3 +35,10 @@ def test_batches_hold_examples_of_like_length() -> None:
 def test_no_examples_is_an_error() -> None:
     with pytest.raises(ValueError, match="no examples"):
         training_order([], 4, 1, seed=0)
+
+
+def test_what_is_trained_on_first_is_not_the_calibration_sample() -> None:
+    # With one random stream for both, the first examples of training would be the calibration examples.
+    for seed in range(5):
+        first = training_order([1] * 2000, 8, 12, seed)
+        assert len(set(first) & set(calibration_indices(2000, 64, seed))) < 15  # 3 are expected

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,9 +28,12 @@ def executed_on_ray(runs: Sequence[Run], experiment: Experiment, folder: Path) -
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("Ray is not installed: pip install 'lora-da[ray]'") from error
     if not ray.is_initialized():
-        ray.init(log_to_driver=False)
+        names = {name for path in _paths(experiment) for name in re.findall(r"\$\{?(\w+)", path)}
+        variables = {name: os.environ[name] for name in names if name in os.environ}
+        ray.init(log_to_driver=False, runtime_env={"env_vars": variables})
     resources = {"num_gpus": 1} if ray.cluster_resources().get("GPU") else {"num_cpus": 1}
     remote = ray.remote(**resources, max_retries=0)(execute)
+    folder = folder.resolve()  # workers are elsewhere
     waiting = {remote.remote(run, experiment, folder): run for run in runs}
     while waiting:
         (ready,), _ = ray.wait(list(waiting), num_returns=1)
@@ -37,3 +42,9 @@ def executed_on_ray(runs: Sequence[Run], experiment: Experiment, folder: Path) -
             yield ray.get(ready)
         except ray.exceptions.RayError as error:  # the worker or its machine died
             yield failed(run, error)
+
+
+def _paths(experiment: Experiment) -> list[str]:
+    """All that may name an environment variable."""
+    forgetting = [experiment.forgetting.data] if experiment.forgetting else []
+    return [experiment.model.name, experiment.task.train, experiment.task.test, *forgetting]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import time
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from tqdm.auto import tqdm
 
+from lora_da.experiments.comparison.description import keep_description
 from lora_da.experiments.comparison.execute import execute
 from lora_da.experiments.comparison.experiment import Experiment
 from lora_da.experiments.comparison.plan import planned_runs
@@ -19,17 +17,16 @@ from lora_da.experiments.comparison.report import write_report
 from lora_da.experiments.comparison.splits import load_splits
 from lora_da.experiments.methods.registry import get_method
 from lora_da.experiments.tasks.registry import make_task
-from lora_da.files import write_text
 
 RUNS = "runs"
-_DESCRIPTION = "experiment.json"
+_ATTEMPTS = 2  # of a run that ends with an error: a machine that was busy for a moment must not select a learning rate
 
 
 def compare(experiment: Experiment, folder: Path, *, only: Collection[str] = (), on_ray: bool = False) -> None:
     """Carry out every run that is still missing, and write the report.
 
     Each finished run is a file in ``folder/runs``; the next call goes on from what is there. Runs that failed with an
-    error are tried once more by each call.
+    error are tried once more, and again by the next call.
 
     Args:
         experiment: The description.
@@ -47,30 +44,38 @@ def compare(experiment: Experiment, folder: Path, *, only: Collection[str] = (),
         raise ValueError(f"{unknown[0]} is none of the experiment's methods: {', '.join(experiment.methods)}")
     if experiment.task.accuracy:  # found out now, not after the sweep
         make_task(experiment.task.kind, experiment.task.options).check(load_splits(experiment.task).test)
-    _keep_description(experiment, folder)
-    tried: set[Run] = set()
+    keep_description(experiment, folder)
+    attempts: Counter[Run] = Counter()
     with tqdm(desc="comparison", unit="run") as progress:
-        while runs := missing_runs(experiment, load_records(folder / RUNS), only, tried):
+        while runs := missing_runs(experiment, load_records(folder / RUNS), only, _given_up(attempts)):
             progress.total = progress.n + len(runs)
             for record in _carried_out(runs, experiment, folder, on_ray=on_ray):
                 record.save(folder / RUNS)
-                tried.add(record.run)
+                attempts[record.run] += 1
                 progress.update()
                 progress.set_postfix_str(_outcome(record))
     write_report(load_records(folder / RUNS), experiment, folder)
 
 
 def missing_runs(
-    experiment: Experiment, records: Sequence[RunRecord], only: Collection[str] = (), tried: Collection[Run] = ()
+    experiment: Experiment, records: Sequence[RunRecord], only: Collection[str] = (), given_up: Collection[Run] = ()
 ) -> list[Run]:
-    """The runs to carry out next: planned, of the wanted methods, and not finished or tried already."""
-    done = {record.run for record in records if record.status != "failed"} | set(tried)
+    """The runs to carry out next: planned, of the wanted methods, and without a result.
+
+    A run that failed with an error has none until it is given up, so that nothing is selected before.
+    """
+    settled = [record for record in records if record.status != "failed" or record.run in given_up]
+    done = {record.run for record in settled}
     wanted = set(only) or set(experiment.methods)
     return [
         run
-        for run in planned_runs(experiment, records)
+        for run in planned_runs(experiment, settled)
         if run not in done and (run.charged_for or run.method) in wanted
     ]
+
+
+def _given_up(attempts: Counter[Run]) -> set[Run]:
+    return {run for run, count in attempts.items() if count >= _ATTEMPTS}
 
 
 def estimated_seconds(experiment: Experiment, records: Sequence[RunRecord], runs: Sequence[Run], folder: Path) -> float:
@@ -109,29 +114,3 @@ def _outcome(record: RunRecord) -> str:
     if record.status == "success":
         return f"{record.run.name}: validation loss {record.metrics['validation_loss']:.4f}"
     return f"{record.run.name}: {record.status}" + (f" ({record.error})" if record.error else "")
-
-
-def _keep_description(experiment: Experiment, folder: Path) -> None:
-    """Write the description on the first call; afterwards it may gain methods, and nothing else may change."""
-    path = folder / _DESCRIPTION
-    content = json.loads(json.dumps(dataclasses.asdict(experiment)))
-    now = time.strftime("%Y-%m-%d")
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        kept: dict[str, Any] = {"fixed": now, "experiment": content, "methods_added": []}
-    else:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        changed = sorted(
-            name for name in content if name != "methods" and content[name] != kept["experiment"].get(name)
-        )
-        if changed or set(kept["experiment"]["methods"]) - set(content["methods"]):
-            raise ValueError(
-                f"{folder} holds runs of another experiment: it differs in {', '.join(changed or ['methods'])}. What "
-                "was fixed before the first result stays; give the new experiment another name"
-            )
-        added = [name for name in content["methods"] if name not in kept["experiment"]["methods"]]
-        if not added:
-            return
-        kept["methods_added"].append({"date": now, "methods": added})
-        kept["experiment"] = content
-    write_text(path, json.dumps(kept, indent=1) + "\n", overwrite=True)

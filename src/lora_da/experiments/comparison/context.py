@@ -47,9 +47,28 @@ def methods_table(summary: Summary) -> Table:
     return Table(("method", "what it is", "alpha", "rslora", "scaling", "parameters trained"), rows, text=True)
 
 
-def shortcomings(summary: Summary, experiment: Experiment) -> list[str]:
-    """Where the protocol or its execution is weaker than it should be."""
+def shortcomings(
+    summary: Summary,
+    experiment: Experiment,
+    records: Sequence[RunRecord] = (),
+    added: Sequence[tuple[str, Sequence[str]]] = (),
+) -> list[str]:
+    """Where the protocol or its execution is weaker than it should be.
+
+    Args:
+        summary: The comparison.
+        experiment: Its description.
+        records: All runs, to see whether they were made alike.
+        added: When which methods joined after the comparison had begun.
+    """
     found = [_sentence(text) for text in experiment.protocol.shortcomings()]
+    found += [f"Added on {date}, when other methods may have had results: {', '.join(names)}." for date, names in added]
+    for name, what in (("fingerprints", "data"), ("versions", "software"), ("machine", "machines")):
+        if len(_distinct(record.about.get(name) for record in records)) > 1:
+            found.append(f"The runs were not all made with the same {what}: see the provenance.")
+    failed = sum(record.run.stage == "sweep" and record.status == "failed" for record in records)
+    if failed:
+        found.append(f"{failed} runs of the sweep failed with an error; they count as diverged in the selection.")
     for rank in summary.ranks:
         where = f"Rank {rank.rank}: "
         below, above = rank.grown
@@ -70,7 +89,8 @@ def shortcomings(summary: Summary, experiment: Experiment) -> list[str]:
             found.append(f"{where}tuned LoRA's accuracy is below 10 %, so accuracies say little.")
         if experiment.charge_init and not rank.charged:
             found.append(
-                f"{where}LoRA was given no method's initialisation time: none takes long, or those runs are to come."
+                f"{where}LoRA was given no method's initialisation time: none takes 1 % of the training, or those runs "
+                "are to come."
             )
         found += [_sentence(where + text) for text in rank.missing]
     return found or ["None that is known."]

@@ -9,7 +9,7 @@ import math
 import tempfile
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from lora_da.experiments.comparison.plan import measured_steps
 from lora_da.experiments.comparison.record import Items, Point, Run, RunRecord
 from lora_da.experiments.comparison.splits import Splits, load_splits
 from lora_da.experiments.evaluation import item_losses
-from lora_da.experiments.memory import peak_memory
+from lora_da.experiments.memory import peak_since, reset_peak
 from lora_da.experiments.methods.method import Setup
 from lora_da.experiments.methods.registry import get_method
 from lora_da.experiments.models import LoadedModel, find_minilm, find_smollm2
@@ -101,16 +101,17 @@ def _executed(run: Run, experiment: Experiment, folder: Path, about: dict[str, A
         population_size=len(train),
         seed=run.seed,
     )
-    forgetting_base = _forgetting(experiment, loaded.model, loaded) if run.stage == "final" else None
+    forgetting_base = None if run.stage == "sweep" else _forgetting(experiment, loaded.model, loaded)
     set_seed(run.seed)
     init_started = time.perf_counter()
-    with peak_memory(device) as init_peak:
-        model = method.initialise(setup)
+    reset_peak(device)
+    model = method.initialise(setup)
+    init_peak = peak_since(device)
     init_seconds = time.perf_counter() - init_started
 
     watch = _Watch(run, experiment, task, loaded, splits, model)
     order = training_order([len(ids) for ids in train["input_ids"]], protocol.batch_size, run.steps, run.seed)
-    with tempfile.TemporaryDirectory() as scratch, peak_memory(device) as train_peak:
+    with tempfile.TemporaryDirectory() as scratch:
         watch.measure(0)
         arguments = _arguments(run, protocol.batch_size, device, scratch)
         trainer = Trainer(
@@ -119,7 +120,6 @@ def _executed(run: Run, experiment: Experiment, folder: Path, about: dict[str, A
         trainer.remove_callback(PrinterCallback)
         trainer.train()
     diverged = not all(math.isfinite(point.validation_loss) for point in watch.curve)
-    forgetting = None if run.stage != "final" or diverged else _forgetting(experiment, model, loaded)
     if watch.answers:
         _keep_answers(watch.answers, folder / "outputs" / f"{run.name}.jsonl")
     selected = next((point for point in watch.curve if point.step == run.selected_step), None)
@@ -129,11 +129,11 @@ def _executed(run: Run, experiment: Experiment, folder: Path, about: dict[str, A
         **(task.scores(watch.answers) if watch.answers else {}),
         "step0_loss": watch.curve[0].validation_loss,
         "forgetting_base": forgetting_base,
-        "forgetting": forgetting,
+        "forgetting": watch.forgetting,
         "init_seconds": init_seconds,
         "train_seconds": watch.seconds,
-        "init_peak_bytes": init_peak.bytes,
-        "train_peak_bytes": train_peak.bytes,
+        "init_peak_bytes": init_peak,
+        "train_peak_bytes": watch.peak_bytes,
         "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
     }
     return RunRecord(
@@ -155,16 +155,21 @@ class _Watch(TrainerCallback):
         self, run: Run, experiment: Experiment, task: Task, loaded: LoadedModel, splits: Splits, model: Any
     ) -> None:
         self.run, self.task, self.tokenizer, self.model = run, task, loaded.tokenizer, model
+        self.device = next(model.parameters()).device
         self.at = set(measured_steps(run.steps, experiment.protocol.evaluations))
         self.take_answers = experiment.task.accuracy
         self.test_rows = splits.test
         self.validation = _batches(task, splits.validation, loaded.tokenizer)
-        self.test = [] if run.stage == "sweep" else _batches(task, splits.test, loaded.tokenizer)
+        test = _batches(task, splits.test, loaded.tokenizer)  # in a sweep too, only to see that it can be read
+        self.test = [] if run.stage == "sweep" else test
+        self.measure_forgetting: Callable[[], float | None] = lambda: _forgetting(experiment, model, loaded)
+        self.forgetting: float | None = None
         self.curve: list[Point] = []
         self.items = Items()
         self.answers: list[Answer] = []
         self.seconds = 0.0
         self.resumed = 0.0
+        self.peak_bytes: int | None = None
         self.progress = tqdm(total=run.steps, desc=run.name, unit="step", leave=False)
 
     def measure(self, step: int) -> None:
@@ -175,6 +180,7 @@ class _Watch(TrainerCallback):
             Point(step, self.seconds, math.inf if diverged else validation, None if test is None else test.mean)
         )
         if test is not None and step == self.run.selected_step:
+            self.forgetting = self.measure_forgetting()
             if self.take_answers:
                 self.answers = self.task.answer(self.model, self.tokenizer, self.test_rows, _EVALUATION_BATCH)
             self.items = Items(
@@ -182,10 +188,12 @@ class _Watch(TrainerCallback):
             )
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        reset_peak(self.device)  # of the steps alone: measurements have batches of their own
         self.resumed = time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.seconds += time.perf_counter() - self.resumed
+        self.peak_bytes = max(filter(None, (self.peak_bytes, peak_since(self.device))), default=None)
         self.progress.update()
         if state.global_step in self.at:
             self.measure(state.global_step)
@@ -205,7 +213,7 @@ def load_base(choice: ModelChoice, task: Task, folder: Path) -> LoadedModel:
 
 
 def _arguments(run: Run, batch_size: int, device: torch.device, scratch: str) -> TrainingArguments:
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=scratch,
         per_device_train_batch_size=batch_size,
         learning_rate=run.learning_rate,
@@ -222,11 +230,20 @@ def _arguments(run: Run, batch_size: int, device: torch.device, scratch: str) ->
         dataloader_pin_memory=device.type != "cpu",
         disable_tqdm=True,
     )
+    if arguments.n_gpu > 1:  # Trainer would give each of them a batch of its own
+        arguments._n_gpu = 1
+    return arguments
 
 
 def _batches(task: Task, rows: Any, tokenizer: Any) -> list[Mapping[str, Tensor]]:
     """Padded batches; as losses are kept per item, they stay in the order of the rows."""
-    return list(DataLoader(task.encode(rows, tokenizer), _EVALUATION_BATCH, collate_fn=task.collator(tokenizer)))
+    examples = task.encode(rows, tokenizer)
+    if len(examples) < len(rows):
+        raise ValueError(
+            f"{len(rows) - len(examples)} of {len(rows)} rows to measure on have no label within max_length: raise it "
+            "in [task.options], or take those rows out"
+        )
+    return list(DataLoader(examples, _EVALUATION_BATCH, collate_fn=task.collator(tokenizer)))
 
 
 def _forgetting(experiment: Experiment, model: Any, loaded: LoadedModel) -> float | None:

@@ -36,6 +36,12 @@ class ModelChoice:
     device: str | None = None
     revision: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.device not in (None, "cpu", "cuda", "mps"):
+            raise ValueError(
+                f"model.device {self.device!r}: choose the GPU by CUDA_VISIBLE_DEVICES, and the device as cuda"
+            )
+
 
 @dataclass(frozen=True)
 class TaskChoice:
@@ -245,6 +251,8 @@ def _made(kind: Any, content: Any, where: str) -> Any:
 
 def _value(annotation: Any, value: Any, where: str) -> Any:
     part = _PARTS.get(where)
+    if "float" in str(annotation):  # YAML reads 1e-4, without a dot, as text
+        value = [_number(entry) for entry in value] if isinstance(value, (list, tuple)) else _number(value)
     if part is not None and value is not None:
         return _made(part, value, f"{where}.")
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -264,6 +272,13 @@ def _value(annotation: Any, value: Any, where: str) -> Any:
     if not good.get(str(annotation), True):
         raise ValueError(f"{where} must be of type {annotation}, not {value!r}")
     return tuple(value) if several else value
+
+
+def _number(value: Any) -> Any:
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def expanded(path: str) -> str:

@@ -24,7 +24,8 @@ def training_order(lengths: Sequence[int], batch_size: int, steps: int, seed: in
     """
     if not lengths:
         raise ValueError("there are no examples to train on")
-    generator = random.Random(seed)
+    # A stream of its own: with the bare seed, sampling the calibration examples would draw the very same ones first.
+    generator = random.Random(f"order {seed}")
     stream = _permutations(len(lengths), generator)
     order: list[int] = []
     while len(order) < batch_size * steps:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from lora_da.experiments.comparison.experiment import Experiment, Protocol
 from lora_da.experiments.comparison.record import Run, RunRecord
 from lora_da.experiments.comparison.selection import Selection, select
-from lora_da.experiments.methods.registry import get_method
 
 _CHARGED_FROM = 0.01  # of the training time; less is within the noise of a clock
 
@@ -111,11 +110,9 @@ def _charged(
     step_seconds = _mean([record.metrics["train_seconds"] for record in vanilla]) / protocol.steps
     for method in experiment.methods:
         inits = [record.metrics["init_seconds"] for record in records if record.run.method == method and record.curve]
-        if not inits or not get_method(method).uses_data:
+        if not inits or _mean(inits) < _CHARGED_FROM * protocol.steps * step_seconds:
             continue
         steps = protocol.steps + math.ceil(_mean(inits) / step_seconds)
-        if steps - protocol.steps < _CHARGED_FROM * protocol.steps:
-            continue
         # The same of its measurements as selected, at the place it has in the longer schedule.
         before = measured_steps(protocol.steps, protocol.evaluations).index(selected["lora"].step)
         step = measured_steps(steps, protocol.evaluations)[before]

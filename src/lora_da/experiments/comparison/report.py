@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lora_da.experiments.comparison import plots
 from lora_da.experiments.comparison.context import compared_on, limits, methods_table, provenance, shortcomings
+from lora_da.experiments.comparison.description import methods_added
 from lora_da.experiments.comparison.document import Block, Bullets, Image, Section, Table, to_html, to_markdown
 from lora_da.experiments.comparison.experiment import Experiment
 from lora_da.experiments.comparison.record import RunRecord
@@ -43,7 +44,8 @@ def write_report(records: Sequence[RunRecord], experiment: Experiment, folder: P
     """
     summary = summarise(records, experiment)
     images = _draw(summary, folder)
-    sections = _sections(summary, records, experiment, images)
+    weaknesses = shortcomings(summary, experiment, records, methods_added(folder))
+    sections = _sections(summary, records, experiment, images, weaknesses)
     pictures = [folder / image.file for image in images]
     markdown, html = folder / "report.md", folder / "report.html"
     write_text(markdown, to_markdown(sections), overwrite=True)
@@ -71,7 +73,11 @@ def _draw(summary: Summary, folder: Path) -> list[Image]:
 
 
 def _sections(
-    summary: Summary, records: Sequence[RunRecord], experiment: Experiment, images: Sequence[Image]
+    summary: Summary,
+    records: Sequence[RunRecord],
+    experiment: Experiment,
+    images: Sequence[Image],
+    weaknesses: Sequence[str],
 ) -> list[Section]:
     sections = [
         Section(1, f"Comparison of initialisations: {experiment.name}", [Bullets(verdict(summary))]),
@@ -91,7 +97,7 @@ def _sections(
     return [
         *sections,
         Section(2, "Runs that diverged or failed", [failures]),
-        Section(2, "Shortcomings", [Bullets(shortcomings(summary, experiment))]),
+        Section(2, "Shortcomings", [Bullets(weaknesses)]),
         Section(2, "What this does not show", [Bullets(limits(experiment))]),
         Section(2, "Provenance", [provenance(records)]),
     ]

@@ -77,6 +77,7 @@ def _from_shuffled_labels(setup: Setup) -> nn.Module:
 
 
 def _full(setup: Setup) -> nn.Module:
+    setup.model.float()  # steps of a small learning rate are below bfloat16's spacing
     for parameter in setup.model.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
     model: nn.Module = setup.model
@@ -104,5 +105,5 @@ METHODS = (
         uses_data=True,
     ),
     Method("lora-da-zero-b", "Control: LoRA-DA's A with B = 0", _changed(_zero_b), uses_data=True),
-    Method("full", "Full fine-tuning of all parameters, without an adapter: the ceiling", _full),
+    Method("full", "Full fine-tuning of all parameters in float32, without an adapter: the ceiling", _full),
 )

@@ -1,0 +1,69 @@
+"""The description of a comparison as it was fixed before the first result, in the comparison's folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from lora_da.experiments.comparison.experiment import Experiment
+from lora_da.files import write_text
+
+_FILE = "experiment.json"
+
+
+def keep_description(experiment: Experiment, folder: Path) -> None:
+    """Write the description on the first call; afterwards it may gain methods, with a date.
+
+    Raises:
+        ValueError: The folder holds another experiment.
+    """
+    check_description(experiment, folder)
+    kept = _kept(folder)
+    now = time.strftime("%Y-%m-%d")
+    if kept is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = {"fixed": now, "methods_added": []}
+    elif added := [name for name in experiment.methods if name not in kept["experiment"]["methods"]]:
+        kept["methods_added"].append({"date": now, "methods": added})
+    else:
+        return
+    write_text(folder / _FILE, json.dumps(kept | {"experiment": _plain(experiment)}, indent=1) + "\n", overwrite=True)
+
+
+def check_description(experiment: Experiment, folder: Path) -> None:
+    """Check that the folder holds no other experiment, nor one with methods that this one lacks.
+
+    Raises:
+        ValueError: It does; the message says what differs.
+    """
+    kept = _kept(folder)
+    if kept is None:
+        return
+    before, now = kept["experiment"], _plain(experiment)
+    changed = sorted(name for name in now if name != "methods" and now[name] != before.get(name))
+    if set(before["methods"]) - set(now["methods"]):
+        changed.append("methods, of which none may be taken away")
+    if changed:
+        raise ValueError(
+            f"{folder} holds runs of another experiment: it differs in {', '.join(changed)}. What was fixed before the "
+            "first result stays; give the new experiment another name"
+        )
+
+
+def methods_added(folder: Path) -> list[tuple[str, list[str]]]:
+    """When which methods joined the experiment after it had begun."""
+    kept = _kept(folder)
+    return [(entry["date"], entry["methods"]) for entry in kept["methods_added"]] if kept else []
+
+
+def _kept(folder: Path) -> dict[str, Any] | None:
+    path = folder / _FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _plain(experiment: Experiment) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(experiment)))
+    return plain
