@@ -108,7 +108,7 @@ def _charged(
     if not vanilla:
         return []
     step_seconds = _mean([record.metrics["train_seconds"] for record in vanilla]) / protocol.steps
-    for method in experiment.methods:
+    for method in (name for name in experiment.methods if name != "lora"):
         inits = [record.metrics["init_seconds"] for record in records if record.run.method == method and record.curve]
         if not inits or _mean(inits) < _CHARGED_FROM * protocol.steps * step_seconds:
             continue
