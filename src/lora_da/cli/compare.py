@@ -85,15 +85,17 @@ def _work(
     experiment: Experiment, folder: Path, only: list[str], *, list_: bool, dry_run: bool, report_only: bool, ray: bool
 ) -> None:
     from lora_da.cli.show import show_table
-    from lora_da.experiments.comparison.compare import RUNS, compare, estimated_seconds, missing_runs
+    from lora_da.experiments.comparison.compare import RUNS, check_experiment, compare, estimated_seconds, missing_runs
     from lora_da.experiments.comparison.description import check_description
     from lora_da.experiments.comparison.plan import planned_runs
     from lora_da.experiments.comparison.record import load_records
     from lora_da.experiments.comparison.report import write_report
 
-    check_description(experiment, folder)
     records = load_records(folder / RUNS)
     if report_only:
+        check_description(experiment, folder)
+        if not records:
+            raise ValueError(f"there are no runs in {folder / RUNS}: check --results and the experiment's name")
         print(f"written: {', '.join(str(path) for path in write_report(records, experiment, folder))}")
         return
     if list_:
@@ -101,6 +103,7 @@ def _work(
         planned = planned_runs(experiment, records)
         show_table(("run", "status"), [(run.name, status.get(run, "to do")) for run in planned], experiment.name)
         return
+    check_experiment(experiment, folder, only)
     todo = missing_runs(experiment, records, only)
     print(f"{experiment.name}: {len(records)} runs are there, {len(todo)} are next")
     if todo:

@@ -88,7 +88,8 @@ def test_bfloat16_bases_get_float32_adapters(name: str) -> None:
     setup = setup_of(dtype=torch.bfloat16)
     before = logits_of(setup.model, setup)
     model = initialised(name, setup)
-    wanted = {"lora": torch.float32, "base": torch.bfloat16}
+    # Full fine-tuning trains float32 weights: small steps are below bfloat16's spacing.
+    wanted = {"lora": torch.float32, "base": torch.float32 if name == "full" else torch.bfloat16}
     for parameter_name, parameter in model.named_parameters():
         assert parameter.dtype == wanted["lora" if "lora_" in parameter_name else "base"]
     change = (logits_of(model, setup) - before).abs().max()

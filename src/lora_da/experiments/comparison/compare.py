@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from lora_da.experiments.comparison.description import keep_description
+from lora_da.experiments.comparison.description import check_description, keep_description
 from lora_da.experiments.comparison.execute import execute
 from lora_da.experiments.comparison.experiment import Experiment
 from lora_da.experiments.comparison.plan import planned_runs
@@ -37,13 +37,7 @@ def compare(experiment: Experiment, folder: Path, *, only: Collection[str] = (),
     Raises:
         ValueError: A method is unknown, a test row can't be graded, or the folder holds another experiment.
     """
-    for name in {*experiment.methods, *only}:
-        get_method(name)
-    unknown = sorted(set(only) - set(experiment.methods))
-    if unknown:
-        raise ValueError(f"{unknown[0]} is none of the experiment's methods: {', '.join(experiment.methods)}")
-    if experiment.task.accuracy:  # found out now, not after the sweep
-        make_task(experiment.task.kind, experiment.task.options).check(load_splits(experiment.task).test)
+    check_experiment(experiment, folder, only)
     keep_description(experiment, folder)
     attempts: Counter[Run] = Counter()
     with tqdm(desc="comparison", unit="run") as progress:
@@ -55,6 +49,24 @@ def compare(experiment: Experiment, folder: Path, *, only: Collection[str] = (),
                 progress.update()
                 progress.set_postfix_str(_outcome(record))
     write_report(load_records(folder / RUNS), experiment, folder)
+
+
+def check_experiment(experiment: Experiment, folder: Path, only: Collection[str] = ()) -> None:
+    """Find out now, and not after the sweep, what could not be carried out; see :func:`compare`."""
+    for name in experiment.methods:
+        get_method(name)
+    unknown = sorted(set(only) - set(experiment.methods))
+    if unknown:
+        raise ValueError(f"{unknown[0]} is none of the experiment's methods: {', '.join(experiment.methods)}")
+    check_description(experiment, folder)
+    task, splits = make_task(experiment.task.kind, experiment.task.options), load_splits(experiment.task)
+    if experiment.task.accuracy:
+        try:
+            task.check(splits.test)
+        except ValueError as error:
+            raise ValueError(
+                f"{experiment.task.test}: {error} Or set accuracy = false in [task], and only losses are compared."
+            ) from error
 
 
 def missing_runs(
