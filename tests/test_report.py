@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+import lora_da.report
 from lora_da import InitializationReport, LayerInit, LoraDAConfig, load_report
-from lora_da.report import LayerReport, versions
+from lora_da.report import LayerReport, source_fingerprint, versions
 from lora_da.tables import HEADER, kind_of, layer_rows
 
 INIT = LayerInit(
@@ -149,3 +150,17 @@ def test_plots_are_images_and_replace_nothing_unasked(tmp_path: Path) -> None:
 
 def test_versions_of_what_is_installed() -> None:
     assert set(versions(["torch", "no-such-package"])) == {"python", "torch"}
+
+
+def test_fingerprint_of_the_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(lora_da.report, "__file__", str(tmp_path / "report.py"))
+
+    def fingerprint(**sources: str) -> str:
+        for name, text in sources.items():
+            (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
+        return source_fingerprint.__wrapped__()
+
+    first = fingerprint(a="x = 1\n", b="")
+    assert len(first) == 12
+    assert first == fingerprint(a="x = 1\n")
+    assert first != fingerprint(a="x = 2\n")

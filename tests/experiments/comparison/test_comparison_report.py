@@ -80,6 +80,17 @@ def test_an_optimum_at_the_edge_is_flagged(tmp_path: Path) -> None:
     assert re.search(r"\*\*[\d.]+ \(upper edge\)\*\*", text)
 
 
+def test_runs_that_were_not_made_alike_are_told(tmp_path: Path) -> None:
+    records = simulated(description())
+    assert "not all" not in report(tmp_path, records)
+    records[0].about["versions"] = records[0].about["versions"] | {"code": "0123456789ab"}
+    first, second = [record for record in records if record.run.seed == 0][:2]
+    first.about["order"], second.about["order"] = "one", "another"
+    text = report(tmp_path, records)
+    assert "The runs were not all made with the same software: see the provenance." in text
+    assert "Runs with the same seed were not all trained on the same batches" in text
+
+
 def test_one_seed_shows_nothing(tmp_path: Path) -> None:
     protocol = {"learning_rates": [1e-4, 1e-3, 1e-2], "steps": 20, "seeds": [0], "fresh_seeds": [100]}
     text = report(tmp_path, simulated(description(protocol=protocol), {"lora-da": 0.5}), protocol=protocol)

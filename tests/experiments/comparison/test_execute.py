@@ -110,12 +110,15 @@ def test_all_methods_of_a_seed_see_the_same_batches(
             return super().training_step(model, inputs, *rest, **options)
 
     monkeypatch.setattr(module, "Trainer", Spying)
+    orders = {}
     for method, seed in (("lora", 0), ("lora-da", 0), ("lora", 1)):
         current.append((method, seed))
-        execute(Run("sweep", method, 2, 1e-2, seed, 4), experiment(root), tmp_path)
+        record = execute(Run("sweep", method, 2, 1e-2, seed, 4), experiment(root), tmp_path)
+        orders[method, seed] = record.about["order"]
     assert len(seen["lora", 0]) == 4
     assert seen["lora", 0] == seen["lora-da", 0]
     assert seen["lora", 0] != seen["lora", 1]
+    assert orders["lora", 0] == orders["lora-da", 0] != orders["lora", 1]
 
 
 def test_an_error_ends_in_the_record(root: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -66,6 +67,8 @@ def shortcomings(
     for name, what in (("fingerprints", "data"), ("versions", "software"), ("machine", "machines")):
         if len(_distinct(record.about.get(name) for record in records)) > 1:
             found.append(f"The runs were not all made with the same {what}: see the provenance.")
+    if any(len(orders) > 1 for orders in _orders(records).values()):
+        found.append("Runs with the same seed were not all trained on the same batches: their differences mean little.")
     failed = sum(record.run.stage == "sweep" and record.status == "failed" for record in records)
     if failed:
         found.append(f"{failed} runs of the sweep failed with an error; they count as diverged in the selection.")
@@ -139,6 +142,15 @@ def _description(name: str) -> str:
 def _distinct(values: Iterable[Any]) -> list[Any]:
     found = {json.dumps(value, sort_keys=True, default=str): value for value in values if value}
     return list(found.values())
+
+
+def _orders(records: Sequence[RunRecord]) -> dict[tuple[int, int], set[str]]:
+    """The batches trained on, as fingerprints, by seed and number of steps."""
+    found: dict[tuple[int, int], set[str]] = defaultdict(set)
+    for record in records:
+        if "order" in record.about:
+            found[record.run.seed, record.run.steps].add(record.about["order"])
+    return found
 
 
 def _plain(value: Any) -> str:

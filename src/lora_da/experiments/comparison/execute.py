@@ -10,6 +10,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from lora_da.experiments.tasks.registry import make_task
 from lora_da.experiments.tasks.task import Answer, Task
 from lora_da.experiments.tasks.text import Text
 from lora_da.files import write_text
-from lora_da.report import machine, versions
+from lora_da.report import machine, source_fingerprint, versions
 
 Batches = Sequence[Mapping[str, Tensor]]
 _ON_PYPI = {"smollm2": find_smollm2, "minilm": find_minilm}
@@ -57,7 +58,7 @@ def execute(run: Run, experiment: Experiment, folder: Path) -> RunRecord:
     about: dict[str, Any] = {
         "experiment": experiment.name,
         "machine": machine(),
-        "versions": versions(),
+        "versions": versions() | {"code": source_fingerprint()},
         "model": experiment.model.name,
     }
     try:
@@ -111,6 +112,7 @@ def _executed(run: Run, experiment: Experiment, folder: Path, about: dict[str, A
 
     watch = _Watch(run, experiment, task, loaded, splits, model)
     order = training_order([len(ids) for ids in train["input_ids"]], protocol.batch_size, run.steps, run.seed)
+    about["order"] = sha256(json.dumps(order).encode()).hexdigest()
     with tempfile.TemporaryDirectory() as scratch:
         watch.measure(0)
         arguments = _arguments(run, protocol.batch_size, device, scratch)

@@ -93,7 +93,8 @@ class RunRecord:
             loss of the untouched base), ``forgetting_base``, ``forgetting`` (loss on unrelated text before and after),
             ``init_seconds``, ``train_seconds``, ``init_peak_bytes``, ``train_peak_bytes``, ``trainable_parameters``.
         adapter: ``alpha``, ``rslora``, ``scaling`` and what else was set.
-        about: When, where and with what: ``experiment``, ``finished``, ``machine``, ``versions``, ``fingerprints``.
+        about: When, where and with what: ``experiment``, ``finished``, ``machine``, ``versions`` (with the
+            fingerprint of this package's source), ``fingerprints`` (of the splits), ``order`` (of the batches).
     """
 
     run: Run
