@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor
 
 from lora_da.adapter.layers import (
     adapted_layers,
@@ -21,23 +21,26 @@ from lora_da.adapter.layers import (
     identity_of,
     linear_layers,
     only_adapter_active,
+    shape_of,
     unwrapped,
 )
 from lora_da.adapter.write import write_factors
+from lora_da.collecting import Source, collected, mean_loss, plan_collection
 from lora_da.config import LoraDAConfig
-from lora_da.distributed.examples import own_batches, repeats_needed
-from lora_da.distributed.processes import Processes, current_processes
-from lora_da.distributed.reduction import reduced
+from lora_da.distributed.examples import own_batches
+from lora_da.distributed.processes import current_processes
 from lora_da.distributed.solution import solved_together
+from lora_da.memory import MemoryBudget
 from lora_da.notices import POPULATION_UNKNOWN, notices_of
 from lora_da.report import InitializationReport, LayerReport
 from lora_da.solver.scale import scaled_factors
-from lora_da.solver.solve import check_population
-from lora_da.solving import check_statistics, solve_layers
-from lora_da.statistics.batches import batch_size, dataset_length
-from lora_da.statistics.collect import calibration_loss, collect, device_of
+from lora_da.solver.solve import LayerInit, check_population
+from lora_da.solving import check_statistics
+from lora_da.statistics.batches import dataset_length
+from lora_da.statistics.checkpoint import Checkpoint
 from lora_da.statistics.config import CollectionConfig
 from lora_da.statistics.losses import ExampleLoss
+from lora_da.statistics.plan import gibibytes
 from lora_da.statistics.sums import Statistics
 
 Batches = Iterable[Mapping[str, Any]]
@@ -51,6 +54,8 @@ def collect_statistics(
     max_examples: int = 256,
     adapter_name: str = "default",
     example_loss: ExampleLoss | None = None,
+    memory_budget: MemoryBudget = "auto",
+    checkpoint: Checkpoint | None = None,
     progress: bool = True,
 ) -> Statistics:
     """Collect the sums that LoRA-DA needs, by one forward and one backward pass with every parameter frozen.
@@ -66,6 +71,9 @@ def collect_statistics(
         adapter_name: The adapter whose layers are served.
         example_loss: A function of (model output, batch) that returns each example's loss in nats, (B,), for models
             whose loss is not known: language models and classifiers of transformers need none.
+        memory_budget: What the sums may take on the model's device: a number of bytes, a size such as "24GiB", or
+            "auto", half of what is free. Beside GPUs they go to the host's memory if they don't fit.
+        checkpoint: Where to save unfinished statistics every so many batches; the next call goes on from there.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -81,68 +89,39 @@ def collect_statistics(
         layers = linear_layers(base)
         if not layers:
             raise ValueError(f"{type(base).__name__} has no linear layer")
+        shapes = {name: shape_of(layer) for name, layer in layers.items()}
     else:
-        layers = {name: layer.base for name, layer in adapted_layers(model, adapter_name)[0].items()}
-    processes = current_processes()
-    progress = progress and (processes is None or processes.rank == 0)
-    batches = own_batches(dataloader, max_examples, processes)
-    statistics = _collected(
-        model, layers, batches, collection_config or CollectionConfig(), processes, example_loss, progress=progress
-    )
+        adapted = adapted_layers(model, adapter_name)[0]
+        layers, shapes = (
+            {name: layer.base for name, layer in adapted.items()},
+            {name: layer.shape for name, layer in adapted.items()},
+        )
+    source = _source(model, layers, shapes, dataloader, max_examples, example_loss, progress=progress)
+    config = collection_config or CollectionConfig()
+    plan = plan_collection(source, config, memory_budget)
+    if len(plan.passes) > 1:
+        raise ValueError(
+            f"the statistics of all layers together take {gibibytes(sum(plan.bytes))}, more than the memory budget: "
+            f"raise it, or let initialize_lora_da_weights collect and solve them in {len(plan.passes)} passes"
+        )
+    ((_, statistics),) = collected(source, config, plan, checkpoint)
     return dataclasses.replace(statistics, population_size=dataset_length(dataloader))
 
 
-def _collected(
+def _source(
     model: nn.Module,
     layers: Mapping[str, nn.Module],
-    batches: Sequence[Mapping[str, Any]],
-    config: CollectionConfig,
-    processes: Processes | None,
+    shapes: Mapping[str, tuple[int, int]],
+    dataloader: Batches,
+    max_examples: int,
     example_loss: ExampleLoss | None,
     *,
     progress: bool,
-) -> Statistics:
-    """The sums over this process's batches or, in a job of several, over all processes' batches."""
-    base = base_model_of(model)
-    repeats = _repeats(base, batches, processes)
-
-    def own() -> Statistics:
-        with adapters_disabled(base):
-            return collect(
-                base,
-                layers,
-                batches,
-                config,
-                max_examples=max(1, sum(map(batch_size, batches))),
-                identity=identity_of(base),
-                example_loss=example_loss,
-                progress=progress,
-                repeats=repeats,
-                entry=_entry(model, base),
-            )
-
-    if processes is None:
-        return own()
-    mine, error = None, None
-    try:
-        mine = own() if batches else None
-    except Exception as raised:  # raised again, in every process
-        error = raised
-    processes.together(error, "collecting statistics")
-    return reduced(mine, processes)
-
-
-def _is_sharded(base: nn.Module) -> bool:
-    return any(isinstance(parameter, DTensor) for parameter in base.parameters())
-
-
-def _repeats(base: nn.Module, batches: Sequence[Any], processes: Processes | None) -> int:
-    return repeats_needed(len(batches), processes) if processes is not None and _is_sharded(base) else 0
-
-
-def _entry(model: nn.Module, base: nn.Module) -> nn.Module:
-    """What is called: sharded weights are gathered by the outermost module alone."""
-    return model if _is_sharded(base) else base
+) -> Source:
+    processes = current_processes()
+    progress = progress and (processes is None or processes.rank == 0)
+    batches = own_batches(dataloader, max_examples, processes)
+    return Source(model, layers, shapes, batches, processes, example_loss, progress)
 
 
 def initialize_lora_da_weights(
@@ -155,6 +134,8 @@ def initialize_lora_da_weights(
     max_examples: int = 256,
     measure_loss: bool = True,
     example_loss: ExampleLoss | None = None,
+    memory_budget: MemoryBudget = "auto",
+    checkpoint: Checkpoint | None = None,
     progress: bool = True,
 ) -> InitializationReport:
     """Initialise a LoRA adapter from data, in place. The base weights are not touched.
@@ -171,6 +152,9 @@ def initialize_lora_da_weights(
         max_examples: How many examples to read.
         measure_loss: Also measure the loss with the new adapter, by one forward pass over the same examples.
         example_loss: See :func:`collect_statistics`.
+        memory_budget: See :func:`collect_statistics`; sums that don't fit into the host's memory either are collected
+            and solved some layers at a time, with one pass over the examples each. The result is the same.
+        checkpoint: See :func:`collect_statistics`.
         progress: Whether to show progress bars.
 
     Returns:
@@ -186,114 +170,110 @@ def initialize_lora_da_weights(
     device = next(iter(layers.values())).A.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    seconds: dict[str, float] = {}
+    seconds: dict[str, float] = defaultdict(float)
     notices: list[str] = []
-
-    started = time.perf_counter()
-    processes = current_processes()
-    progress = progress and (processes is None or processes.rank == 0)
-    batches: list[dict[str, Any]] = []
-    loss_before = None
+    source = None
     if dataloader is not None and (statistics is None or measure_loss):
-        batches = own_batches(dataloader, max_examples, processes)
-    if statistics is None:
-        if dataloader is None:
-            raise ValueError("give a data loader or statistics: there is nothing to initialise from")
-        population = config.population_size or dataset_length(dataloader)
-        check_population(config, population)
         bases = {name: layer.base for name, layer in layers.items()}
-        statistics = _collected(
-            peft_model, bases, batches, config.collection, processes, example_loss, progress=progress
+        source = _source(
+            peft_model,
+            bases,
+            {name: layer.shape for name, layer in layers.items()},
+            dataloader,
+            max_examples,
+            example_loss,
+            progress=progress,
         )
-        loss_before = statistics.loss_sum / statistics.examples
-        seconds["statistics"] = time.perf_counter() - started
-    else:
-        population = config.population_size or statistics.population_size
-        check_population(config, population)
-    check_statistics(statistics, config, layers, identity_of(base))
 
-    started = time.perf_counter()
-    config = dataclasses.replace(config, population_size=population)
-    ranks = {name: layer.rank for name, layer in layers.items()}
-    if processes is None:
-        inits, unsolved = solve_layers(statistics, ranks, config, progress=progress)
+    known = statistics.population_size if statistics else dataset_length(dataloader)
+    config = dataclasses.replace(config, population_size=config.population_size or known)
+    check_population(config, config.population_size)
+    parts: Iterator[tuple[Iterable[str], Statistics]]
+    if statistics is not None:
+        parts = iter([(layers, statistics)])
+    elif source is not None:
+        with _timing(seconds, "statistics"):
+            plan = plan_collection(source, config.collection, memory_budget)
+        if len(plan.passes) > 1 or plan.place == "host":
+            notices.append(f"the statistics took {plan}, to fit into memory")
+        parts = collected(source, config.collection, plan, checkpoint)
     else:
-        inits, unsolved = solved_together(statistics, ranks, config, processes, progress=progress)
-    kept_default |= unsolved
+        raise ValueError("give a data loader or statistics: there is nothing to initialise from")
+
+    inits: dict[str, LayerInit] = {}
+    tokens: dict[str, int] = {}
+    loss_before = None
+    while True:
+        with _timing(seconds, "statistics"):
+            names, part = next(parts, ((), None))
+        if part is None:
+            break
+        with _timing(seconds, "solve"):
+            check_statistics(part, config, layers, identity_of(base))
+            ranks = {name: layers[name].rank for name in names}
+            solved, unsolved = solved_together(part, ranks, config, device, current_processes(), progress=progress)
+        inits |= solved
+        kept_default |= unsolved
+        tokens |= part.tokens
+        outline = dataclasses.replace(part, gradient_sums={}, output_sums={}, input_sums={})
+        del part  # the next pass needs its memory
+    if statistics is None:
+        loss_before = outline.loss_sum / outline.examples
+    else:
+        del seconds["statistics"]
     if not inits:
         raise ValueError(f"no layer could be initialised; the first reason: {next(iter(kept_default.values()))}")
     if any(bool(layers[name].B.any()) for name in inits):
         notices.append("lora_B was not zero: the adapter had been trained or initialised before, and is overwritten")
-    factors = {
-        name: scaled_factors(
-            init, scaling=layers[name].scaling, init_scale=config.init_scale, stable_gamma=config.stable_gamma
-        )
-        for name, init in inits.items()
-    }
-    write_factors(layers, factors)
-    seconds["solve"] = time.perf_counter() - started
+    with _timing(seconds, "solve"):
+        factors = {
+            name: scaled_factors(
+                init, scaling=layers[name].scaling, init_scale=config.init_scale, stable_gamma=config.stable_gamma
+            )
+            for name, init in inits.items()
+        }
+        write_factors(layers, factors)
 
     loss_after = None
-    if measure_loss and dataloader is not None:
-        started = time.perf_counter()
-        measure = functools.partial(
-            _mean_loss, peft_model, batches, statistics.config, processes, example_loss, progress=progress
-        )
-        if loss_before is None:
-            with adapters_disabled(base):
-                loss_before = measure()
-        with only_adapter_active(base, adapter_name):
-            loss_after = measure()
-        seconds["loss"] = time.perf_counter() - started
+    if measure_loss and source is not None:
+        with _timing(seconds, "loss"):
+            if loss_before is None:
+                with adapters_disabled(base):
+                    loss_before = mean_loss(source, outline.config)
+            with only_adapter_active(base, adapter_name):
+                loss_after = mean_loss(source, outline.config)
     reports = {
-        name: LayerReport.of(init, tokens=statistics.tokens[name], scaling=layers[name].scaling)
-        for name, init in inits.items()
+        name: LayerReport.of(inits[name], tokens=tokens[name], scaling=layer.scaling)
+        for name, layer in layers.items()
+        if name in inits
     }
     notices += notices_of(reports, kept_default, loss_before, loss_after)
     for notice in notices:
         warnings.warn(notice, stacklevel=2)
-    if population is None and config.variance_weight:
+    if config.population_size is None and config.variance_weight:
         notices.append(POPULATION_UNKNOWN)  # no warning, since it hardly matters
     return InitializationReport(
         layers=reports,
         kept_default=kept_default,
-        examples=statistics.examples,
-        population_size=population,
+        examples=outline.examples,
+        population_size=config.population_size,
         loss_before=loss_before,
         loss_after=loss_after,
-        seconds=seconds,
+        seconds=dict(seconds),
         peak_memory_bytes=_peak_memory(device),
-        batch_dependent=statistics.batch_dependent,
+        batch_dependent=outline.batch_dependent,
         notices=tuple(notices),
         config=config,
     )
 
 
-def _mean_loss(
-    model: nn.Module,
-    batches: Sequence[Mapping[str, Any]],
-    config: CollectionConfig,
-    processes: Processes | None,
-    example_loss: ExampleLoss | None,
-    *,
-    progress: bool,
-) -> float:
-    """The mean loss of the examples of all processes, with adapters as they are."""
-    base = base_model_of(model)
-    total, count = calibration_loss(
-        base,
-        batches,
-        config,
-        device_of(base),
-        example_loss,
-        progress=progress,
-        repeats=_repeats(base, batches, processes),
-        entry=_entry(model, base),
-    )
-    if processes is not None:
-        parts = processes.gathered((total, count), "measuring the loss")
-        total, count = sum(part[0] for part in parts), sum(part[1] for part in parts)
-    return total / count
+@contextmanager
+def _timing(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[stage] += time.perf_counter() - started
 
 
 def _peak_memory(device: torch.device) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from tqdm.auto import tqdm
 
 from lora_da.adapter.layers import AdaptedLayer
@@ -14,7 +15,12 @@ from lora_da.statistics.sums import ModelIdentity, Statistics
 
 
 def solve_layers(
-    statistics: Statistics, ranks: Mapping[str, int], config: LoraDAConfig, *, progress: bool = True
+    statistics: Statistics,
+    ranks: Mapping[str, int],
+    config: LoraDAConfig,
+    device: torch.device | None = None,
+    *,
+    progress: bool = True,
 ) -> tuple[dict[str, LayerInit], dict[str, str]]:
     """Solve some layers, factorising the input factor once for all layers that share it.
 
@@ -22,6 +28,7 @@ def solve_layers(
         statistics: Their sums.
         ranks: The rank of each layer, by name.
         config: The settings.
+        device: Where they are solved; by default where the sums are.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -39,7 +46,7 @@ def solve_layers(
     order = {name: index for index, name in enumerate(statistics.layers)}
     todo = sorted(ranks.keys() - unsolved.keys(), key=lambda name: (order.get(groups[name], -1), order[name]))
     for name in tqdm(todo, desc="solve", unit="layer", disable=not progress):
-        layer = statistics[name]
+        layer = statistics[name].to(device)
         if layer.tokens == 0:
             unsolved[name] = "has no statistics: no counted token reached it"
             continue
@@ -87,10 +94,9 @@ def check_statistics(
     for name, layer in layers.items():
         if name in statistics.tokens:
             shape = tuple(statistics.gradient_sums[name].shape)
-            wanted = (layer.B.shape[0], layer.A.shape[1])
-            if shape != wanted:
-                raise ValueError(f"the statistics of layer {name} have shape {shape}, the layer has {wanted}")
-    if not any(name in statistics.tokens for name in layers):
+            if shape != layer.shape:
+                raise ValueError(f"the statistics of layer {name} have shape {shape}, the layer has {layer.shape}")
+    if statistics.tokens and not any(name in statistics.tokens for name in layers):
         raise ValueError(
             f"the statistics know none of the adapted layers: they have {statistics.layers[:3]}…, the adapter "
             f"{list(layers)[:3]}…"

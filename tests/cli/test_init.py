@@ -15,9 +15,12 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+import lora_da.collecting
+import lora_da.experiments.estimate
 from command import call
 from folders import sums_file, tiny_model_folder
 from lora_da import load_report, load_statistics
+from lora_da.experiments.sources import ModelSource
 
 
 @pytest.fixture(scope="module")
@@ -140,9 +143,49 @@ def test_target_modules_and_scaling(model: str, data: str, tmp_path: Path) -> No
 
 def test_dry_run_writes_nothing(model: str, data: str, tmp_path: Path) -> None:
     output = call("init", model, "--data", data, "--output", tmp_path / "adapter", "--examples", 16, "--dry-run")
-    for said in ("q_proj", "calibration examples", "16", "memory: statistics", "time on this machine"):
+    for said in ("q_proj", "calibration examples", "16", "memory: sums of all layers", "time on this machine"):
         assert said in output
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_memory_budget_makes_passes_and_changes_nothing_else(model: str, data: str, tmp_path: Path) -> None:
+    common = ["init", model, "--data", data, "--examples", "16", "--rank", "2"]
+    call(*common, "--output", tmp_path / "whole")
+    call(*common, "--output", tmp_path / "parts", "--memory-budget", "60KB")
+    assert any("passes over the data" in notice for notice in load_report(tmp_path / "parts").notices)
+    whole, parts = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("whole", "parts"))
+    assert whole.keys() == parts.keys()
+    for name, tensor in whole.items():
+        torch.testing.assert_close(parts[name], tensor, rtol=1e-6, atol=1e-7)
+    with pytest.raises(ValueError, match=r"this does not fit: the sums of layer .* raise the memory budget"):
+        call(*common, "--output", tmp_path / "none", "--memory-budget", "100")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_checkpoint_is_written_and_read(
+    model: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = ["init", model, "--data", data, "--examples", "16", "--rank", "2", "--batch-size", "4"]
+    call(*common, "--output", tmp_path / "whole")
+    call(*common, "--output", tmp_path / "first", "--checkpoint", tmp_path / "partial", "--checkpoint-every", "2")
+    (file,) = (tmp_path / "partial").iterdir()
+    assert load_statistics(file).examples == 16
+
+    monkeypatch.setattr(lora_da.collecting, "collect", lambda *_, **__: pytest.fail("nothing is left to collect"))
+    call(*common, "--output", tmp_path / "again", "--checkpoint", tmp_path / "partial")
+    whole, again = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("whole", "again"))
+    assert all(torch.equal(again[name], tensor) for name, tensor in whole.items())
+
+
+def test_what_does_not_fit_is_refused_before_the_model_is_loaded(
+    model: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lora_da.experiments.estimate, "free_bytes", lambda _device: 1000)
+    monkeypatch.setattr(ModelSource, "load", lambda *_: pytest.fail("the model is loaded"))
+    with pytest.raises(
+        ValueError, match=r"this does not fit: the model's weights take .* --dtype bfloat16 halves them"
+    ):
+        call("init", model, "--data", data, "--output", tmp_path / "adapter")
 
 
 def test_nothing_is_overwritten_unless_asked(model: str, data: str, adapter: Path, tmp_path: Path) -> None:

@@ -44,6 +44,11 @@ class AdaptedLayer:
         """LoRA's r."""
         return self.A.shape[0]
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(d_out, d_in) of the base layer."""
+        return self.B.shape[0], self.A.shape[1]
+
 
 def unwrapped(model: nn.Module) -> nn.Module:
     """The model in a DistributedDataParallel wrapper, whose exchange of gradients has nothing to do here."""
@@ -144,6 +149,14 @@ def linear_layers(model: Any) -> dict[str, nn.Module]:
         for name, module in model.named_modules()
         if (isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D") and module is not head
     }
+
+
+def shape_of(layer: nn.Module) -> tuple[int, int]:
+    """(d_out, d_in) of one of :func:`linear_layers`."""
+    if isinstance(layer, nn.Linear):
+        return layer.out_features, layer.in_features
+    d_in, d_out = _weight(layer).shape  # Conv1D
+    return d_out, d_in
 
 
 @contextmanager

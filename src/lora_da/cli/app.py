@@ -11,15 +11,19 @@ from lora_da.cli.demo import demo
 from lora_da.cli.evaluate import evaluate
 from lora_da.cli.init import init
 from lora_da.cli.inspect import inspect
+from lora_da.cli.merge import merge_statistics
+from lora_da.cli.plan import plan
 from lora_da.cli.train import train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(init)
+app.command()(plan)
 app.command()(inspect)
 app.command()(train)
 app.command()(evaluate)
 app.command()(compare)
 app.command()(demo)
+app.command()(merge_statistics)
 
 
 @app.callback()

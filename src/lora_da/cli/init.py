@@ -42,6 +42,12 @@ def init(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be read and made, with memory and time.")
     ] = False,
+    memory_budget: options.MemoryBudget = "auto",
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="Save unfinished statistics to this folder; the same command then goes on from them."),
+    ] = None,
+    checkpoint_every: Annotated[int, typer.Option(help="Batches between two writes to --checkpoint.")] = 50,
     timeout: Annotated[
         float, typer.Option(help="Minutes that a process waits for the others, under torchrun or accelerate launch.")
     ] = 30.0,
@@ -51,17 +57,18 @@ def init(
 
     On several GPUs or machines: accelerate launch -m lora_da init MODEL …
     """
-    from lora_da.cli.show import show_plan
+    from lora_da.cli.plan import show_plan
     from lora_da.experiments.data import Columns
     from lora_da.experiments.initialization import (
-        Calibration,
+        Resources,
         check_outputs,
         create_adapter,
         preset_config,
         resolve_adapter,
     )
     from lora_da.experiments.job import joined_job
-    from lora_da.experiments.sources import AdapterShape, DataSource, ModelSource
+    from lora_da.experiments.sources import AdapterShape, Calibration, DataSource, ModelSource
+    from lora_da.statistics.checkpoint import Checkpoint
 
     source = ModelSource(model, dtype, device, revision, trust_remote_code)
     shape = AdapterShape(rank, alpha, rslora, target_modules)
@@ -79,10 +86,14 @@ def init(
     columns = Columns(prompt_column, completion_column, text_column, messages_column)
     data_source = DataSource(data, split, columns, max_length)
     if dry_run:
-        from lora_da.experiments.estimate import plan_initialization
+        from lora_da.experiments.estimate import plan_initialization, this_machine, workload_of
 
-        show_plan(plan_initialization(source, data_source, shape, config, calibration), output)
+        workload = workload_of(source, data_source, calibration)
+        plan = plan_initialization(source, shape, config, workload, this_machine(device), memory_budget)
+        show_plan(plan, timed=True)
+        print(f"dry run: {output} was not written")
         return
+    resources = Resources(memory_budget, Checkpoint(checkpoint, checkpoint_every) if checkpoint else None)
     with joined_job(device, timeout) as own_device:
         report = create_adapter(
             dataclasses.replace(source, device=own_device),
@@ -91,6 +102,7 @@ def init(
             config,
             calibration,
             output,
+            resources=resources,
             save_statistics_to=save_statistics,
             overwrite=overwrite,
         )

@@ -42,3 +42,10 @@ TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run 
 Seed = Annotated[int, typer.Option(help="Of every random choice.")]
 Output = Annotated[Path, typer.Option(help="The folder to write.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that are there already.")]
+MemoryBudget = Annotated[
+    str,
+    typer.Option(
+        help="What the statistics may take of the device's memory, such as 8GiB; auto is half of what is free. What "
+        "does not fit goes to the host's memory or is collected in several passes, with the same result."
+    ),
+]

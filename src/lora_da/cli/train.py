@@ -55,9 +55,9 @@ def train(
 ) -> None:
     """Fine-tune a LoRA adapter on data, with transformers' Trainer; write it, its loss curve and a record."""
     from lora_da.experiments.data import Columns
-    from lora_da.experiments.initialization import Calibration, preset_config
+    from lora_da.experiments.initialization import preset_config
     from lora_da.experiments.runs import Start, train_adapter
-    from lora_da.experiments.sources import AdapterShape, DataSource, ModelSource
+    from lora_da.experiments.sources import AdapterShape, Calibration, DataSource, ModelSource
     from lora_da.experiments.training import TrainingSettings
 
     columns = Columns(prompt_column, completion_column, text_column, messages_column)

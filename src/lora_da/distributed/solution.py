@@ -21,23 +21,28 @@ def solved_together(
     statistics: Statistics,
     ranks: Mapping[str, int],
     config: LoraDAConfig,
-    processes: Processes,
+    device: torch.device,
+    processes: Processes | None,
     *,
     progress: bool = True,
 ) -> tuple[dict[str, LayerInit], dict[str, str]]:
-    """As :func:`solve_layers`, with each process solving its share.
+    """As :func:`solve_layers`; in a job of several processes each of them solves its share.
 
     Args:
         statistics: Of all processes, the same in each.
         ranks: The rank r of each layer, by name.
         config: The settings.
-        processes: The job.
+        device: Where the layers are solved.
+        processes: The job, if there is one.
         progress: Whether to show a progress bar.
 
     Raises:
         SolverError: The statistics of one of this process's layers are unusable.
         ProcessError: Those of another process's layers are, or it is gone.
     """
+    if processes is None:
+        return solve_layers(statistics, ranks, config, device, progress=progress)
+    progress = progress and processes.rank == 0
     owners = shared_out(statistics, ranks, processes.size)
     mine = {name: rank for name, rank in ranks.items() if owners[name] == processes.rank}
     solved: dict[str, LayerInit] = {}
@@ -45,7 +50,7 @@ def solved_together(
     error = None
     try:
         if mine:
-            solved, unsolved = solve_layers(statistics, mine, config, progress=progress)
+            solved, unsolved = solve_layers(statistics, mine, config, device, progress=progress)
     except Exception as raised:  # raised again, in every process
         error = raised
     processes.together(error, _DOING)

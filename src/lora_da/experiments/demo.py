@@ -17,9 +17,9 @@ from lora_da.adapter.directory import save_adapter
 from lora_da.config import LoraDAConfig
 from lora_da.experiments.arithmetic import make_problems
 from lora_da.experiments.evaluation import exact_match, generate
-from lora_da.experiments.initialization import Calibration, initialize_from_rows
+from lora_da.experiments.initialization import initialize_from_rows
 from lora_da.experiments.models import find_smollm2
-from lora_da.experiments.sources import AdapterShape, DataSource, ModelSource
+from lora_da.experiments.sources import AdapterShape, Calibration, DataSource, ModelSource
 from lora_da.experiments.training import TrainingRecord, TrainingSettings, fine_tune
 from lora_da.files import write_text
 from lora_da.plots import plot_losses

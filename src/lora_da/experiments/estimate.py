@@ -1,4 +1,4 @@
-"""What an initialisation would read, hold and take, said beforehand: the work behind ``lora-da init --dry-run``."""
+"""What an initialisation would read, hold and take, said beforehand: the work behind ``lora-da plan``."""
 
 from __future__ import annotations
 
@@ -7,49 +7,105 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from peft import get_peft_model
-from peft.tuners.lora import LoraLayer
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from lora_da.config import LoraDAConfig
-from lora_da.experiments.initialization import Calibration, model_config
-from lora_da.experiments.sources import AdapterShape, DataSource, ModelSource, calibration_sample
+from lora_da.experiments.outline import ModelOutline, model_outline
+from lora_da.experiments.sources import AdapterShape, Calibration, DataSource, ModelSource, calibration_sample
+from lora_da.memory import SHARE, MemoryBudget, free_bytes, parse_size
+from lora_da.statistics.accumulate import COMPENSATED_ABOVE
+from lora_da.statistics.plan import MemoryLimits, MemoryPlan, gibibytes, plan_memory
 from lora_da.tables import kind_of
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A dry run's findings.
+class Workload:
+    """The calibration examples.
 
     Attributes:
-        layers: For each kind of layer: how many, d_in, d_out.
-        rows: Rows of the data set.
-        examples: Calibration examples.
-        tokens: Their tokens.
+        examples: How many.
+        tokens: Of all of them.
         longest: Tokens of the longest one.
-        parameters: Of the base model.
-        model_bytes: Memory of the base model.
-        statistics_bytes: Memory of the sums.
-        activation_bytes: Roughly, memory of one batch's activations.
-        seconds: Roughly, for one pass over the examples and the solver, on this machine.
+        batch_size: Examples a batch.
+        rows: Rows of the data set that they are drawn from, if it was read.
     """
 
-    layers: dict[str, tuple[int, int, int]]
-    rows: int
     examples: int
     tokens: int
     longest: int
+    batch_size: int
+    rows: int | None = None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What an initialisation may use.
+
+    Attributes:
+        device: The kind of the model's device, "cpu" or "cuda".
+        device_bytes: Its free memory.
+        host_bytes: The host's free memory.
+    """
+
+    device: str
+    device_bytes: int
+    host_bytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How an initialisation would go.
+
+    Attributes:
+        layers: For each kind of layer: how many, d_in, d_out.
+        workload: The calibration examples.
+        machine: What it was planned for.
+        parameters: Of the base model.
+        dtype: Their precision.
+        model_bytes: Memory of the base model.
+        statistics_bytes: Memory of the sums of all layers.
+        activation_bytes: Memory of one batch's activations and logits.
+        solver_bytes: Memory that the largest layer's solution needs.
+        memory: Where the sums are kept and in how many passes, or None if that can't be.
+        problem: What does not fit and what would help, or None.
+        collect_operations: Floating point operations of the passes over the examples.
+        solve_operations: Floating point operations of the solver, in float64.
+    """
+
+    layers: dict[str, tuple[int, int, int]]
+    workload: Workload
+    machine: Machine
     parameters: int
+    dtype: torch.dtype
     model_bytes: int
     statistics_bytes: int
     activation_bytes: int
-    seconds: float
+    solver_bytes: int
+    memory: MemoryPlan | None
+    problem: str | None
+    collect_operations: float
+    solve_operations: float
+
+    @property
+    def peak_bytes(self) -> int:
+        """Memory of the model's device, or of the host where that is the same."""
+        sums = max(self.memory.bytes) if self.memory is not None and self.memory.place == "device" else 0
+        return self.model_bytes + sums + max(self.activation_bytes, self.solver_bytes)
+
+    def seconds(self) -> float:
+        """Roughly the time on this machine, by the speed of its matrix products."""
+        collecting = self.collect_operations / _operations_per_second(self.machine.device, self.dtype)
+        return collecting + self.solve_operations / _operations_per_second(self.machine.device, torch.float64)
 
 
-def plan_initialization(
-    model: ModelSource, data: DataSource, shape: AdapterShape, config: LoraDAConfig, calibration: Calibration
-) -> Plan:
-    """Read the data and the model's configuration, not its weights, and work out what an initialisation would need."""
+def this_machine(device: str | None) -> Machine:
+    """What is free on this machine now."""
+    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return Machine(chosen.type, free_bytes(chosen), free_bytes(torch.device("cpu")))
+
+
+def workload_of(model: ModelSource, data: DataSource, calibration: Calibration) -> Workload:
+    """Read the data and the tokenizer, and count."""
     rows = data.rows()
     path = Path(model.name)
     if path.suffix.lower() == ".gguf":
@@ -60,52 +116,127 @@ def plan_initialization(
         )
     examples = data.tokenized(calibration_sample(rows, calibration.examples, calibration.seed), tokenizer)
     lengths = [len(ids) for ids in examples["input_ids"]]
+    return Workload(len(examples), sum(lengths), max(lengths), calibration.batch_size, len(rows))
 
-    base_config = model_config(model.name, model)
-    with torch.device("meta"):
-        empty = AutoModelForCausalLM.from_config(base_config, trust_remote_code=model.trust_remote_code)
-        parameters = sum(parameter.numel() for parameter in empty.parameters())
-        peft_model = get_peft_model(empty, shape.lora_config(), low_cpu_mem_usage=True)
-    sizes: dict[str, tuple[int, int]] = {
-        name.removeprefix("base_model.model."): (int(layer.in_features or 0), int(layer.out_features or 0))
-        for name, layer in peft_model.named_modules()
-        if isinstance(layer, LoraLayer) and "default" in layer.lora_A
-    }
-    saved = base_config.dtype if isinstance(base_config.dtype, torch.dtype) else torch.float32  # as GGUF is converted
-    dtype = saved if model.dtype == "auto" else getattr(torch, model.dtype)
 
-    width = 4 if config.collection.accumulation_dtype == "float32" else 8
-    full = config.collection.output_factor == "full"
-    batch_tokens = calibration.batch_size * max(lengths)
-    vocabulary = getattr(base_config, "vocab_size", 0)
-    # An upper bound where layers share an input: their input factors are held once.
-    statistics = sum(d_out * d_in + d_in**2 + (d_out**2 if full else d_out) for d_in, d_out in sizes.values())
-    activations = batch_tokens * (dtype.itemsize * sum(2 * d_in + d_out for d_in, d_out in sizes.values()))
-    kinds: dict[str, tuple[int, int, int]] = {}
-    for name, (d_in, d_out) in sizes.items():
-        count = kinds.get(kind_of(name), (0, 0, 0))[0]
-        kinds[kind_of(name)] = (count + 1, d_in, d_out)
-    passes = sum(lengths) * (4 * parameters + sum(2 * d_in * (d_in + d_out) for d_in, d_out in sizes.values()))
-    solves = sum(2 * d_in**2 * (d_in + d_out) for d_in, d_out in sizes.values())
+def plan_initialization(
+    model: ModelSource,
+    shape: AdapterShape,
+    config: LoraDAConfig,
+    workload: Workload,
+    machine: Machine,
+    budget: MemoryBudget = "auto",
+) -> Plan:
+    """Work out from the model's configuration, not its weights, what an initialisation needs.
+
+    Args:
+        model: The base model.
+        shape: The adapter.
+        config: The method's settings.
+        workload: The calibration examples.
+        machine: What it may use.
+        budget: As in :func:`lora_da.initialize_lora_da_weights`.
+
+    Raises:
+        FileNotFoundError: There is no such model.
+        ValueError: The budget is no size.
+    """
+    batch_size = min(workload.batch_size, workload.examples)
+    outline = model_outline(model, shape, batch_size, workload.longest)
+    logits = _logits_bytes(outline, batch_size * workload.longest)
+    activations = outline.activation_bytes + logits
+    widest = max(d_in for _, d_in in outline.shapes.values())
+    tallest = max(d_out for d_out, _ in outline.shapes.values())
+    solver = 8 * (4 * widest**2 + 3 * widest * tallest)  # float64: a factor and its inverse, Δ and its products
+
+    compensated = -(-workload.examples // workload.batch_size) > COMPENSATED_ABOVE
+    alone, problem, memory = dict.fromkeys(outline.shapes, "0"), None, None
+    limits = _limits(machine, outline.model_bytes, budget)
+    try:
+        memory = plan_memory(
+            outline.shapes, outline.input_groups, alone, limits, config.collection, compensated=compensated
+        )
+    except ValueError as error:
+        problem = str(error)
+    everything = plan_memory(
+        outline.shapes,
+        outline.input_groups,
+        alone,
+        MemoryLimits({"0": 2**62}, None),
+        config.collection,
+        compensated=compensated,
+    )
     return Plan(
-        layers=kinds,
-        rows=len(rows),
-        examples=len(examples),
-        tokens=sum(lengths),
-        longest=max(lengths),
-        parameters=parameters,
-        model_bytes=parameters * dtype.itemsize,
-        statistics_bytes=width * statistics,
-        activation_bytes=activations + 3 * 4 * batch_tokens * vocabulary,
-        seconds=passes / _flops_per_second(model.device, dtype) + solves / _flops_per_second(None, torch.float64),
+        layers=_kinds(outline),
+        workload=workload,
+        machine=machine,
+        parameters=outline.parameters,
+        dtype=outline.dtype,
+        model_bytes=outline.model_bytes,
+        statistics_bytes=everything.bytes[0],
+        activation_bytes=activations,
+        solver_bytes=solver,
+        memory=memory,
+        problem=_problem(outline, activations, batch_size, machine) or problem,
+        collect_operations=_collect_operations(outline, workload.tokens, len(memory.passes) if memory else 1),
+        solve_operations=sum(2.0 * d_in**2 * (d_in + d_out) for d_out, d_in in outline.shapes.values()),
     )
 
 
-def _flops_per_second(device: str | None, dtype: torch.dtype) -> float:
+def _limits(machine: Machine, model_bytes: int, budget: MemoryBudget) -> MemoryLimits:
+    """As :func:`lora_da.memory.memory_limits` will find them once the model is loaded."""
+    left = max(0, machine.device_bytes - model_bytes)
+    size = int(SHARE * left) if budget == "auto" else parse_size(budget)
+    return MemoryLimits({"0": size}, None if machine.device == "cpu" else int(SHARE * machine.host_bytes))
+
+
+def _problem(outline: ModelOutline, activations: int, batch_size: int, machine: Machine) -> str | None:
+    """What does not fit for certain, and which option would make it fit."""
+    room, where = machine.device_bytes, "the host" if machine.device == "cpu" else "the device"
+    if outline.model_bytes > room:
+        lower = "" if outline.dtype.itemsize <= 2 else "--dtype bfloat16 halves them; "
+        return (
+            f"the model's weights take {gibibytes(outline.model_bytes)}, and {where} has {gibibytes(room)} free: "
+            f"{lower}a 4-bit or 8-bit base takes less, and FSDP shares them out (see docs/scaling.md)"
+        )
+    if outline.model_bytes + activations > room:
+        fits = int(batch_size * (room - outline.model_bytes) / activations)
+        option = f"--batch-size {fits}" if fits else "a smaller --max-length"
+        return (
+            f"one batch's activations take {gibibytes(activations)} beside the model's "
+            f"{gibibytes(outline.model_bytes)}, and {where} has {gibibytes(room)} free: give {option}"
+        )
+    return None
+
+
+def _logits_bytes(outline: ModelOutline, tokens: int) -> int:
+    """The logits, their float32 copy where there are labels, its log-softmax, and the gradients of both."""
+    return tokens * outline.vocabulary * (2 * outline.dtype.itemsize + 3 * 4)
+
+
+def _collect_operations(outline: ModelOutline, tokens: int, passes: int) -> float:
+    """Of forward passes, of backward passes with respect to the activations alone, and of the sums.
+
+    A backward pass stops at its pass's lowest layer, so several passes go through (passes + 1) / 2 models backward.
+    """
+    through = 2.0 * outline.parameters * (passes + (passes + 1) / 2)
+    sums = sum(2.0 * d_out * d_in for d_out, d_in in outline.shapes.values())
+    groups = set(outline.input_groups.values())
+    return tokens * (through + sums + sum(2.0 * outline.shapes[name][1] ** 2 for name in groups))
+
+
+def _kinds(outline: ModelOutline) -> dict[str, tuple[int, int, int]]:
+    kinds: dict[str, tuple[int, int, int]] = {}
+    for name, (d_out, d_in) in outline.shapes.items():
+        count = kinds.get(kind_of(name), (0, 0, 0))[0]
+        kinds[kind_of(name)] = (count + 1, d_in, d_out)
+    return kinds
+
+
+def _operations_per_second(device: str, dtype: torch.dtype) -> float:
     """What matrix products of a usual size reach on this machine, halved for everything around them."""
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    size = 1024 if where == "cpu" else 8192
-    matrix = torch.randn(size, size, device=where).to(dtype)
+    size = 1024 if device == "cpu" else 8192
+    matrix = torch.randn(size, size, device=device).to(dtype)
     best = float("inf")
     for _ in range(3):
         started = time.perf_counter()

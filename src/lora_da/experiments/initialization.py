@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,35 +13,44 @@ import torch
 from peft import PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
-from transformers import AutoConfig, AutoModelForCausalLM, set_seed
+from transformers import AutoModelForCausalLM, set_seed
 
 from lora_da.adapter.directory import save_adapter
 from lora_da.config import LoraDAConfig
+from lora_da.experiments.estimate import plan_initialization, this_machine, workload_of
 from lora_da.experiments.job import is_first_process
 from lora_da.experiments.models import LoadedModel, convert_gguf
 from lora_da.experiments.rows import fingerprint
 from lora_da.experiments.sources import (
     AdapterShape,
+    Calibration,
     DataSource,
     ModelSource,
     batches_of,
     by_length,
     calibration_sample,
+    model_config,
 )
 from lora_da.initialize import collect_statistics, initialize_lora_da_weights
+from lora_da.memory import MemoryBudget
 from lora_da.report import InitializationReport
+from lora_da.statistics.checkpoint import Checkpoint
 from lora_da.statistics.storage import load_statistics, save_statistics
 
 PRESETS = {"default": LoraDAConfig, "paper": LoraDAConfig.paper, "released": LoraDAConfig.released}
 
 
 @dataclasses.dataclass(frozen=True)
-class Calibration:
-    """How the statistics are sampled: how many examples, in batches of which size, drawn with which seed."""
+class Resources:
+    """What an initialisation may take, and where it can go on from; its result does not depend on them.
 
-    examples: int = 256
-    batch_size: int = 8
-    seed: int = 0
+    Attributes:
+        memory_budget: As in :func:`lora_da.initialize_lora_da_weights`.
+        checkpoint: Where unfinished statistics are kept.
+    """
+
+    memory_budget: MemoryBudget = "auto"
+    checkpoint: Checkpoint | None = None
 
 
 def preset_config(preset: str, seed: int) -> LoraDAConfig:
@@ -62,6 +72,7 @@ def initialize_from_rows(
     config: LoraDAConfig,
     calibration: Calibration,
     *,
+    resources: Resources = Resources(),
     save_statistics_to: Path | None = None,
     overwrite: bool = False,
 ) -> tuple[PeftModel, InitializationReport, dict[str, Any]]:
@@ -74,6 +85,7 @@ def initialize_from_rows(
         shape: The adapter.
         config: The settings.
         calibration: The sample.
+        resources: What it may take.
         save_statistics_to: Also write the statistics to this file.
         overwrite: Replace that file if it is there.
 
@@ -89,12 +101,27 @@ def initialize_from_rows(
     statistics, seconds = None, {}
     if save_statistics_to is not None:
         started = time.perf_counter()
-        statistics = collect_statistics(peft_model, batches, config.collection, max_examples=len(examples))
+        statistics = collect_statistics(
+            peft_model,
+            batches,
+            config.collection,
+            max_examples=len(examples),
+            memory_budget=resources.memory_budget,
+            checkpoint=resources.checkpoint,
+        )
         statistics = dataclasses.replace(statistics, population_size=len(rows))
         seconds = {"statistics": time.perf_counter() - started}
         if is_first_process():
             save_statistics(statistics, save_statistics_to, overwrite=overwrite)
-    report = initialize_lora_da_weights(peft_model, batches, config, statistics=statistics, max_examples=len(examples))
+    report = initialize_lora_da_weights(
+        peft_model,
+        batches,
+        config,
+        statistics=statistics,
+        max_examples=len(examples),
+        memory_budget=resources.memory_budget,
+        checkpoint=resources.checkpoint,
+    )
     report = dataclasses.replace(report, seconds=seconds | report.seconds)
     about = {
         "data": data.name,
@@ -115,6 +142,7 @@ def create_adapter(
     calibration: Calibration,
     output: Path,
     *,
+    resources: Resources = Resources(),
     save_statistics_to: Path | None = None,
     overwrite: bool = False,
 ) -> InitializationReport:
@@ -122,9 +150,11 @@ def create_adapter(
 
     Raises:
         FileExistsError: An output is there and ``overwrite`` is false; found out before any work.
+        ValueError: The model, a batch or the statistics don't fit into memory; found out before the model is loaded.
     """
     check_outputs(output, save_statistics_to, overwrite=overwrite)
     rows = data.rows()
+    check_fits(model, data, shape, config, calibration, resources)
     loaded = model.load(output)
     peft_model, report, about = initialize_from_rows(
         loaded,
@@ -133,6 +163,7 @@ def create_adapter(
         shape,
         config,
         calibration,
+        resources=resources,
         save_statistics_to=save_statistics_to,
         overwrite=overwrite,
     )
@@ -147,6 +178,29 @@ def create_adapter(
             overwrite=overwrite,
         )
     return report
+
+
+def check_fits(
+    model: ModelSource,
+    data: DataSource,
+    shape: AdapterShape,
+    config: LoraDAConfig,
+    calibration: Calibration,
+    resources: Resources,
+) -> None:
+    """Refuse what can't fit into memory, before the model is loaded; warn where that can't be told.
+
+    Raises:
+        ValueError: It does not fit; the message says which option would make it fit.
+    """
+    workload = workload_of(model, data, calibration)
+    try:
+        plan = plan_initialization(model, shape, config, workload, this_machine(model.device), resources.memory_budget)
+    except (RuntimeError, TypeError, NotImplementedError) as error:  # a model that can't run without its weights
+        warnings.warn(f"how much memory this takes can't be told beforehand ({error})", stacklevel=2)
+        return
+    if plan.problem is not None:
+        raise ValueError(f"this does not fit: {plan.problem}")
 
 
 def resolve_adapter(
@@ -223,19 +277,3 @@ def _load_embeddings(model: Any, folder: Path) -> None:
         with safe_open(file, framework="pt") as tensors:
             if name in tensors.keys():  # noqa: SIM118 (not a mapping)
                 embeddings.weight = torch.nn.Parameter(tensors.get_tensor(name), requires_grad=False)
-
-
-def model_config(name: str, model: ModelSource) -> Any:
-    """The configuration of a model, without its weights.
-
-    Raises:
-        FileNotFoundError: There is no such model.
-    """
-    options: dict[str, Any] = {"trust_remote_code": model.trust_remote_code, "revision": model.revision}
-    path = Path(name)
-    try:
-        if path.suffix.lower() == ".gguf":
-            return AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
-        return AutoConfig.from_pretrained(name, **options)
-    except (OSError, ValueError) as error:
-        raise FileNotFoundError(f"no model configuration in {name!r}: {error}") from error

@@ -15,10 +15,10 @@ from transformers import set_seed
 
 from lora_da.adapter.directory import save_adapter
 from lora_da.config import LoraDAConfig
-from lora_da.experiments.initialization import Calibration, initialize_from_rows
+from lora_da.experiments.initialization import initialize_from_rows
 from lora_da.experiments.models import LoadedModel
 from lora_da.experiments.rows import fingerprint
-from lora_da.experiments.sources import AdapterShape, DataSource, ModelSource, calibration_indices
+from lora_da.experiments.sources import AdapterShape, Calibration, DataSource, ModelSource, calibration_indices
 from lora_da.experiments.training import CHECKPOINTS, HISTORY_FILE, TrainingRecord, TrainingSettings, fine_tune
 from lora_da.files import write_text
 from lora_da.report import REPORT_FILE, versions

@@ -12,6 +12,7 @@ import datasets
 from peft import LoraConfig
 from torch import Tensor
 from torch.utils.data import DataLoader
+from transformers import AutoConfig
 
 from lora_da.experiments.data import Columns, collator, resolve_columns, tokenize
 from lora_da.experiments.models import LoadedModel, load_model
@@ -51,6 +52,22 @@ class ModelSource:
             trust_remote_code=self.trust_remote_code,
             gguf_output=self.converted_folder(beside),
         )
+
+
+def model_config(name: str, model: ModelSource) -> Any:
+    """The configuration of a model, without its weights.
+
+    Raises:
+        FileNotFoundError: There is no such model.
+    """
+    options: dict[str, Any] = {"trust_remote_code": model.trust_remote_code, "revision": model.revision}
+    path = Path(name)
+    try:
+        if path.suffix.lower() == ".gguf":
+            return AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+        return AutoConfig.from_pretrained(name, **options)
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(f"no model configuration in {name!r}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -103,6 +120,15 @@ class AdapterShape:
             target_modules=names[0] if names == ["all-linear"] else names,
             task_type=task_type,
         )
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How the statistics are sampled: how many examples, in batches of which size, drawn with which seed."""
+
+    examples: int = 256
+    batch_size: int = 8
+    seed: int = 0
 
 
 def calibration_indices(count: int, examples: int, seed: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from lora_da.statistics.accumulate import Accumulator, Place
 from lora_da.statistics.batches import batch_size, dataset_length, labels_of, model_inputs, take_examples
 from lora_da.statistics.config import CollectionConfig
 from lora_da.statistics.hooks import Recorder
@@ -35,6 +36,10 @@ def collect(
     progress: bool = True,
     repeats: int = 0,
     entry: nn.Module | None = None,
+    place: Place = "device",
+    compensated: bool = False,
+    description: str = "statistics",
+    after_batch: Callable[[Callable[[], Statistics]], None] | None = None,
 ) -> Statistics:
     """Collect the sums of the given layers over the first examples of a loader.
 
@@ -53,60 +58,80 @@ def collect(
         repeats: How often the last batch is run once more without counting, to keep step with other processes.
         entry: What is called with the inputs: a module around the model that gathers sharded weights; by default the
             model.
+        place: Where the sums are kept, see :class:`lora_da.statistics.accumulate.Accumulator`.
+        compensated: Whether they carry along what rounding takes off them.
+        description: What the progress bar says.
+        after_batch: Called after each batch with a function that gives the statistics so far.
+
+    Returns:
+        The sums of the layers that the loss depends on.
 
     Raises:
         ValueError: There is no example, one without a label, a loss or sum that is not finite, or a batch that can't be
             used; the message says which.
     """
     scale = _FLOAT16_LOSS_SCALE if any(p.dtype == torch.float16 for p in model.parameters()) else 1.0
-    recorder = Recorder(layers, config, loss_scale=scale)
-    population = dataset_length(dataloader)
-    total = min(max_examples, population or max_examples)
-    devices = {name: device_of(layer) for name, layer in layers.items()}
-    for name, device in devices.items():
-        if device.type == "meta":
+    accumulator = Accumulator(place, compensated=compensated)
+    recorder = Recorder(layers, config, scale, accumulator)
+    for name, layer in layers.items():
+        if device_of(layer).type == "meta":
             raise ValueError(
                 f"layer {name} is on the meta device: the model was made without weights, or device_map has offloaded "
                 "them to the disk or the CPU, which is not supported; load it onto devices that hold it"
             )
-    first_device = next(iter(devices.values()))
+    device = device_of(model)
+    population = dataset_length(dataloader)
     examples, loss_sum = 0, 0.0
+
+    def so_far() -> Statistics:
+        accumulator.wait()
+        reached = [name for name in layers if name in recorder.tokens]
+        return Statistics(
+            gradient_sums={name: recorder.gradient_sums[name] for name in reached},
+            output_sums={name: recorder.output_sums[name] for name in reached},
+            input_sums=recorder.input_sums,
+            input_groups={name: recorder.input_groups[name] for name in reached},
+            tokens={name: recorder.tokens[name] for name in reached},
+            examples=examples,
+            loss_sum=loss_sum,
+            config=config,
+            model=identity,
+            population_size=population,
+            batch_dependent=_couples_examples(model, example_loss),
+        )
+
     with (
         random_state_kept(dataloader),
         quiet(model),
         recorder.attached(),
         _differentiable_embeddings(model),
-        tqdm(total=total, desc="statistics", unit="example", disable=not progress) as bar,
+        tqdm(
+            total=min(max_examples, population or max_examples),
+            desc=description,
+            unit="example",
+            disable=not progress,
+        ) as bar,
     ):
         for batch in take_examples(dataloader, max_examples):
             try:
-                losses = _one_batch(model, entry or model, batch, first_device, config, recorder, example_loss, scale)
+                losses = _one_batch(model, entry or model, batch, device, config, recorder, example_loss, scale)
             except ValueError as error:
                 raise ValueError(f"in the batch that starts at example {examples}: {error}") from error
             loss_sum += float(losses.sum())
             examples += len(losses)
             bar.update(batch_size(batch))
+            if after_batch is not None:
+                after_batch(so_far)
         for _ in range(repeats):
             spare = Recorder(layers, config, loss_scale=scale)
             with spare.attached():
-                _one_batch(model, entry or model, batch, first_device, config, spare, example_loss, scale)
+                _one_batch(model, entry or model, batch, device, config, spare, example_loss, scale)
     if examples == 0:
         raise ValueError("the data loader gave no batch: there is nothing to estimate from")
+    statistics = so_far()
+    accumulator.finish()
     _check_sums(recorder)
-    reached = [name for name in layers if name in recorder.tokens]
-    return Statistics(
-        gradient_sums={name: recorder.gradient_sums[name] for name in reached},
-        output_sums={name: recorder.output_sums[name] for name in reached},
-        input_sums=recorder.input_sums,
-        input_groups={name: recorder.input_groups[name] for name in reached},
-        tokens={name: recorder.tokens[name] for name in reached},
-        examples=examples,
-        loss_sum=loss_sum,
-        config=config,
-        model=identity,
-        population_size=population,
-        batch_dependent=_couples_examples(model, example_loss),
-    )
+    return statistics
 
 
 def calibration_loss(
@@ -179,7 +204,8 @@ def _one_batch(
                 f"the loss of example(s) {(~finite).nonzero().flatten().tolist()} is not finite. Look at these "
                 "examples, or use bfloat16 or float32 if the model is in float16."
             )
-        (losses.sum() * scale).backward()
+        if losses.requires_grad:  # not so where none of the layers was reached
+            (losses.sum() * scale).backward()
     return losses.detach()
 
 
@@ -249,12 +275,12 @@ def _differentiable_embeddings(model: Any) -> Iterator[None]:
 
 
 def _check_sums(recorder: Recorder) -> None:
-    if not recorder.tokens:
-        raise ValueError("no layer received a gradient: the loss does not depend on any of the layers")
     for name, group in recorder.input_groups.items():
         if name in recorder.tokens and recorder.tokens[name] != recorder.input_tokens[group]:
             raise ValueError(f"layers {name} and {group} share their input, but not the tokens with a gradient")
     sums = recorder.gradient_sums | {f"the input of {group}": value for group, value in recorder.input_sums.items()}
+    if not sums:
+        return
     finite = torch.stack([torch.isfinite(value.sum()).cpu() for value in sums.values()])
     if not bool(finite.all()):
         bad = [name for name, good in zip(sums, finite.tolist(), strict=True) if not good]

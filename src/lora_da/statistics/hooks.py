@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lora_da.statistics.accumulate import Accumulator
 from lora_da.statistics.config import CollectionConfig
 from lora_da.statistics.positions import Rows
 
@@ -57,11 +58,18 @@ class Recorder:
         tokens: Counted tokens by layer; ``input_tokens`` the same by group.
     """
 
-    def __init__(self, layers: Mapping[str, nn.Module], config: CollectionConfig, loss_scale: float = 1.0) -> None:
+    def __init__(
+        self,
+        layers: Mapping[str, nn.Module],
+        config: CollectionConfig,
+        loss_scale: float = 1.0,
+        accumulator: Accumulator | None = None,
+    ) -> None:
         """Prepare for the given layers, by name; every gradient is divided by ``loss_scale``."""
         self._layers = layers
         self._config = config
         self._loss_scale = loss_scale
+        self._accumulator = accumulator or Accumulator()
         self._rows_of: RowsOf | None = None
         self._inputs: dict[int, _SharedInput] = {}
         self.gradient_sums: dict[str, Tensor] = {}
@@ -131,7 +139,7 @@ class Recorder:
         attended_a, attended_g = _select(a, rows.attended).to(dtype), _select(g, rows.attended).to(dtype)
         if self._loss_scale != 1.0:
             attended_g = attended_g / self._loss_scale
-        _accumulate(self.gradient_sums, name, attended_g.mT @ attended_a)
+        self._accumulator.add(self.gradient_sums, name, attended_g.mT @ attended_a)
 
         if rows.counted is None:
             counted_a, counted_g = attended_a, attended_g
@@ -139,11 +147,11 @@ class Recorder:
             counted_a, counted_g = _select(a, rows.counted).to(dtype), _select(g, rows.counted).to(dtype)
             counted_g = counted_g / self._loss_scale
         full = self._config.output_factor == "full"
-        _accumulate(self.output_sums, name, counted_g.mT @ counted_g if full else counted_g.square().sum(0))
+        self._accumulator.add(self.output_sums, name, counted_g.mT @ counted_g if full else counted_g.square().sum(0))
         self.tokens[name] = self.tokens.get(name, 0) + len(counted_g)
         if shared.summed_by in (None, name):
             shared.summed_by = name
-            _accumulate(self.input_sums, shared.group, counted_a.mT @ counted_a)
+            self._accumulator.add(self.input_sums, shared.group, counted_a.mT @ counted_a)
             self.input_tokens[shared.group] = self.input_tokens.get(shared.group, 0) + len(counted_a)
 
 
@@ -161,10 +169,3 @@ def _exact_products(device: torch.device) -> Iterator[None]:
 
 def _select(rows: Tensor, index: Tensor | None) -> Tensor:
     return rows if index is None else rows.index_select(0, index.to(rows.device))
-
-
-def _accumulate(sums: dict[str, Tensor], name: str, addend: Tensor) -> None:
-    if name in sums:
-        sums[name] += addend
-    else:
-        sums[name] = addend

@@ -33,6 +33,15 @@ class LayerStatistics:
     tokens: int
     examples: int
 
+    def to(self, device: torch.device | None) -> LayerStatistics:
+        """The same on another device; None leaves it where it is."""
+        return dataclasses.replace(
+            self,
+            gradient_sum=self.gradient_sum.to(device),
+            input_sum=self.input_sum.to(device),
+            output_sum=self.output_sum.to(device),
+        )
+
 
 @dataclass(frozen=True)
 class ModelIdentity:

@@ -1,0 +1,43 @@
+"""``lora-da merge-statistics``."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lora_da.cli import options
+
+
+def merge_statistics(
+    files: Annotated[list[Path], typer.Argument(help="Files of `lora-da init --save-statistics`, at least two.")],
+    output: options.Output,
+    population_size: Annotated[
+        int | None,
+        typer.Option(help="How many examples fine-tuning will see; some presets need it to solve from the result."),
+    ] = None,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Add up the statistics of separate jobs, each of which read other examples of the same data.
+
+    `lora-da init MODEL --statistics FILE` makes an adapter from the sum.
+    """
+    from lora_da.statistics.storage import load_statistics, save_statistics
+
+    if len(files) < 2:
+        raise typer.BadParameter("give at least two files")
+    if len({file.resolve() for file in files}) < len(files):
+        raise typer.BadParameter("a file is given twice: its examples would count twice")
+    if output.exists() and not overwrite:
+        raise FileExistsError(f"{output} exists already; choose another path, or give --overwrite to replace it")
+    total = load_statistics(files[0])
+    for file in files[1:]:
+        try:
+            total = total + load_statistics(file)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from error
+    total = dataclasses.replace(total, population_size=population_size)
+    save_statistics(total, output, overwrite=overwrite)
+    print(f"{len(total.layers)} layers, {total.examples:,} examples; written: {output}")

@@ -1,0 +1,92 @@
+"""``lora-da plan``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lora_da.cli import options
+from lora_da.cli.show import show_table
+
+if TYPE_CHECKING:
+    from lora_da.experiments.estimate import Plan
+
+
+def plan(
+    model: options.Model,
+    examples: options.Examples = 256,
+    tokens: Annotated[int, typer.Option(help="Tokens of an example; all are taken to be as long.")] = 512,
+    batch_size: options.BatchSize = 8,
+    target_modules: options.TargetModules = "all-linear",
+    preset: options.Preset = "default",
+    dtype: options.Dtype = "auto",
+    memory_budget: options.MemoryBudget = "auto",
+    device_memory: Annotated[
+        str | None, typer.Option(help="Plan for a GPU with so much memory, such as 24GiB, and not for this machine.")
+    ] = None,
+    host_memory: Annotated[
+        str | None, typer.Option(help="The memory beside that GPU; the default is what is free here.")
+    ] = None,
+    device: options.Device = None,
+    revision: options.Revision = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+) -> None:
+    """Say what initialising MODEL will take: memory, passes over the data, time. Only its configuration is read.
+
+    `lora-da init --dry-run` says the same for the examples that you have.
+    """
+    from lora_da.experiments.estimate import Machine, Workload, plan_initialization, this_machine
+    from lora_da.experiments.initialization import preset_config
+    from lora_da.experiments.sources import AdapterShape, ModelSource
+    from lora_da.memory import parse_size
+
+    machine = this_machine(device)
+    if device_memory is not None:
+        machine = Machine("cuda", parse_size(device_memory), parse_size(host_memory or machine.host_bytes))
+    elif host_memory is not None:
+        raise typer.BadParameter("--host-memory goes with --device-memory")
+    show_plan(
+        plan_initialization(
+            ModelSource(model, dtype, device, revision, trust_remote_code),
+            AdapterShape(target_modules=target_modules),
+            preset_config(preset, seed=0),
+            Workload(examples, examples * tokens, tokens, batch_size),
+            machine,
+            memory_budget,
+        ),
+        timed=device_memory is None,
+    )
+
+
+def show_plan(plan: Plan, *, timed: bool) -> None:
+    """Print a plan.
+
+    Args:
+        plan: The plan.
+        timed: Whether to say how long it takes on this machine, which is measured for a moment.
+    """
+    from lora_da.statistics.plan import gibibytes
+
+    layers = [(kind, str(count), str(d_in), str(d_out)) for kind, (count, d_in, d_out) in plan.layers.items()]
+    show_table(("layers", "count", "d_in", "d_out"), layers)
+    work, where = plan.workload, "host" if plan.machine.device == "cpu" else "device"
+    facts = [
+        ("calibration examples", f"{work.examples:,}" + (f" of {work.rows:,} rows" if work.rows else "")),
+        ("their tokens (longest example)", f"{work.tokens:,} ({work.longest:,})"),
+        ("parameters of the base model", f"{plan.parameters:,}"),
+        (f"free memory of the {where}", gibibytes(plan.machine.device_bytes)),
+        ("memory: model", gibibytes(plan.model_bytes)),
+        (f"memory: activations of {min(work.batch_size, work.examples)} examples", gibibytes(plan.activation_bytes)),
+        ("memory: sums of all layers", gibibytes(plan.statistics_bytes)),
+        ("memory: the solver", gibibytes(plan.solver_bytes)),
+    ]
+    if plan.memory is not None:
+        facts += [("statistics", str(plan.memory)), (f"memory: {where}, together", gibibytes(plan.peak_bytes))]
+    operations = f"{plan.collect_operations / 1e12:,.1f} · 10¹² for the statistics"
+    facts.append(("operations", f"{operations}, {plan.solve_operations / 1e12:,.1f} · 10¹² in float64 to solve"))
+    if timed:
+        facts.append(("time on this machine, roughly", f"{plan.seconds():,.0f} s and the loading of the model"))
+    show_table(("plan", ""), facts)
+    if plan.problem:
+        print(f"This does not fit: {plan.problem}.")

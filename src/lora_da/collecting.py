@@ -1,0 +1,224 @@
+"""All layers of a model: from batches to their statistics, within a memory budget, by one process or several."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from torch.distributed.tensor import DTensor
+
+from lora_da.adapter.layers import adapters_disabled, base_model_of, identity_of
+from lora_da.distributed.examples import repeats_needed
+from lora_da.distributed.processes import Processes
+from lora_da.distributed.reduction import reduced
+from lora_da.memory import MemoryBudget, memory_limits
+from lora_da.statistics.accumulate import COMPENSATED_ABOVE
+from lora_da.statistics.batches import batch_size
+from lora_da.statistics.checkpoint import Checkpoint, left_to_read, load_partial
+from lora_da.statistics.collect import calibration_loss, collect, device_of
+from lora_da.statistics.config import CollectionConfig
+from lora_da.statistics.losses import ExampleLoss
+from lora_da.statistics.plan import MemoryLimits, MemoryPlan, plan_memory
+from lora_da.statistics.shared_inputs import shared_inputs
+from lora_da.statistics.storage import save_statistics
+from lora_da.statistics.sums import Statistics
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is collected from.
+
+    Attributes:
+        model: As the user gave it, out of DistributedDataParallel.
+        layers: The layers to serve, by their names in the base model.
+        shapes: Their (d_out, d_in).
+        batches: Those that this process reads.
+        processes: The job, if it is one of several processes.
+        example_loss: See :func:`lora_da.collect_statistics`.
+        progress: Whether to show progress bars.
+    """
+
+    model: nn.Module
+    layers: Mapping[str, nn.Module]
+    shapes: Mapping[str, tuple[int, int]]
+    batches: Sequence[Mapping[str, Any]]
+    processes: Processes | None
+    example_loss: ExampleLoss | None
+    progress: bool
+
+    @property
+    def base(self) -> nn.Module:
+        """The model inside PEFT's and the compiler's wrappers."""
+        return base_model_of(self.model)
+
+    @property
+    def sharded(self) -> bool:
+        """Whether the processes share the weights, so that each of their runs is one of all."""
+        return any(isinstance(parameter, DTensor) for parameter in self.base.parameters())
+
+    @property
+    def entry(self) -> nn.Module:
+        """What is called: sharded weights are gathered by the outermost module alone."""
+        return self.model if self.sharded else self.base
+
+    @property
+    def compensated(self) -> bool:
+        """Whether there are so many batches that the sums need to carry their rounding errors along."""
+        return len(self.batches) > COMPENSATED_ABOVE
+
+
+def plan_collection(source: Source, config: CollectionConfig, budget: MemoryBudget) -> MemoryPlan:
+    """How the statistics are collected within a budget; the same in all processes.
+
+    Raises:
+        ValueError: Not even the layers of one input fit, or the budget is no size.
+    """
+    of_layer = {name: device_of(layer) for name, layer in source.layers.items()}
+    numbers = {device: str(number) for number, device in enumerate(dict.fromkeys(of_layer.values()))}
+    local = 1 if source.processes is None else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    limits, compensated = memory_limits(numbers, budget, processes=local), source.compensated
+    if source.processes is not None:
+        everyone = source.processes.gathered((limits, compensated), "planning the collection")
+        limits, compensated = _least([own for own, _ in everyone]), any(own for _, own in everyone)
+    devices = {name: numbers[device] for name, device in of_layer.items()}
+    if sum(limits.devices.values()) == 0:
+        raise ValueError("no memory is free for the statistics")
+    try:  # as if no layers shared their input: what is needed at most
+        alone = {name: name for name in source.layers}
+        plan = plan_memory(source.shapes, alone, devices, limits, config, compensated=compensated)
+        if len(plan.passes) == 1 and plan.place == "device":
+            return plan
+    except ValueError:
+        pass
+    return plan_memory(source.shapes, _input_groups(source), devices, limits, config, compensated=compensated)
+
+
+def _least(limits: Sequence[MemoryLimits]) -> MemoryLimits:
+    hosts = [own.host for own in limits if own.host is not None]
+    devices = {name: min(own.devices[name] for own in limits) for name in limits[0].devices}
+    return MemoryLimits(devices, min(hosts) if hosts else None)
+
+
+def _input_groups(source: Source) -> dict[str, str]:
+    """Which layers share their input, as one process's first example shows it."""
+    groups = None
+    if source.batches:
+        with adapters_disabled(source.base):
+            batch = {key: value[:1] if getattr(value, "ndim", 0) else value for key, value in source.batches[0].items()}
+            groups = shared_inputs(source.base, source.layers, batch, device_of(source.base), source.entry)
+    if source.processes is not None:
+        groups = next(filter(None, source.processes.gathered(groups, "planning the collection")), None)
+    if groups is None:
+        raise ValueError("there is no example: there is nothing to estimate from")
+    return groups
+
+
+def collected(
+    source: Source, config: CollectionConfig, plan: MemoryPlan, checkpoint: Checkpoint | None = None
+) -> Iterator[tuple[Sequence[str], Statistics]]:
+    """Each pass of a plan: its layers, and their statistics over the batches of all processes.
+
+    Args:
+        source: What is collected from.
+        config: What is collected.
+        plan: From :func:`plan_collection`.
+        checkpoint: Where unfinished statistics are kept.
+
+    Raises:
+        ValueError: An example can't be used, or no layer receives a gradient.
+        ProcessError: Another process failed.
+    """
+    reached = False
+    for number, names in enumerate(plan.passes, 1):
+        title = "statistics" if len(plan.passes) == 1 else f"statistics, pass {number} of {len(plan.passes)}"
+        part = dataclasses.replace(source, layers={name: source.layers[name] for name in names})
+        statistics = _one_pass(part, config, plan, checkpoint, title)
+        reached = reached or bool(statistics.tokens)
+        yield names, statistics
+        del statistics  # before the next pass needs the memory
+    if not reached:
+        raise ValueError("no layer received a gradient: the loss does not depend on any of the layers")
+
+
+def _one_pass(
+    source: Source, config: CollectionConfig, plan: MemoryPlan, checkpoint: Checkpoint | None, title: str
+) -> Statistics:
+    processes, identity, file = source.processes, identity_of(source.base), None
+    if checkpoint is not None:
+        place = (processes.rank, processes.size) if processes else (0, 1)
+        file = checkpoint.file(source.batches, list(source.layers), config, identity.signature.tolist(), place)
+    with _in_all(processes):
+        done = load_partial(file) if file else None
+    left, repeats = left_to_read(source.batches, done), 0
+    if processes is not None and source.sharded:
+        if min(processes.gathered(len(left), "sharing out the examples")) == 0:
+            done, left = None, source.batches  # the processes need each other to the end: all start anew
+        repeats = repeats_needed(len(left), processes)
+    own = done
+    with _in_all(processes):
+        if left:
+            with adapters_disabled(source.base):
+                found = collect(
+                    source.base,
+                    source.layers,
+                    left,
+                    config,
+                    max_examples=sum(map(batch_size, left)),
+                    identity=identity,
+                    example_loss=source.example_loss,
+                    progress=source.progress,
+                    repeats=repeats,
+                    entry=source.entry,
+                    place=plan.place,
+                    compensated=source.compensated,
+                    description=title,
+                    after_batch=checkpoint.saving(file, done) if checkpoint and file else None,
+                )
+            own = found if done is None else done + found
+            if file is not None:
+                save_statistics(own, file, overwrite=True)  # a later pass may be interrupted too
+    if processes is not None:
+        return reduced(own, processes)
+    if own is None:
+        raise ValueError("the data loader gave no batch: there is nothing to estimate from")
+    return own
+
+
+@contextmanager
+def _in_all(processes: Processes | None) -> Iterator[None]:
+    """Let an error of one process end all of them."""
+    error = None
+    try:
+        yield
+    except Exception as raised:  # raised again, in every process
+        if processes is None:
+            raise
+        error = raised
+    if processes is not None:
+        processes.together(error, "collecting statistics")
+
+
+def mean_loss(source: Source, config: CollectionConfig) -> float:
+    """The mean loss of the examples of all processes in nats, with adapters as they are."""
+    repeats = 0
+    if source.processes is not None and source.sharded:
+        repeats = repeats_needed(len(source.batches), source.processes)
+    total, count = calibration_loss(
+        source.base,
+        source.batches,
+        config,
+        device_of(source.base),
+        source.example_loss,
+        progress=source.progress,
+        repeats=repeats,
+        entry=source.entry,
+    )
+    if source.processes is not None:
+        parts = source.processes.gathered((total, count), "measuring the loss")
+        total, count = sum(part[0] for part in parts), sum(part[1] for part in parts)
+    return total / count

@@ -1,0 +1,94 @@
+"""Memory budgets and interruptions change nothing of the result, on a trained model."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor
+
+from lora_da import CollectionConfig, InitializationReport, LoraDAConfig, collect_statistics, initialize_lora_da_weights
+from lora_da.adapter.layers import adapted_layers
+from lora_da.statistics.checkpoint import Checkpoint
+from models import batches_of, causal_examples, tiny_llama, trained_llama, with_lora
+from reference import distance
+
+# In float64, since other orders of summation lead to other roundings.
+CONFIG = LoraDAConfig(population_size=1000, collection=CollectionConfig(accumulation_dtype="float64"))
+BATCHES = batches_of(causal_examples(10), 3)
+
+
+def initialized(model: Any, batches: Any = BATCHES, **options: Any) -> tuple[dict[str, Tensor], InitializationReport]:
+    """The adapter's products s B A, and the report."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        report = initialize_lora_da_weights(model, batches, CONFIG, progress=False, **options)
+    layers = adapted_layers(model, "default")[0]
+    return {name: (layer.scaling * layer.B @ layer.A).detach() for name, layer in layers.items()}, report
+
+
+def trained() -> Any:
+    return get_peft_model(trained_llama(), LoraConfig(r=4, target_modules="all-linear"))
+
+
+@pytest.mark.parametrize(("budget", "passes"), [("1400KB", 3), ("600KB", 8)])
+def test_passes_do_not_change_the_result(budget: str, passes: int) -> None:
+    wanted, whole = initialized(trained())
+    found, report = initialized(trained(), memory_budget=budget)
+    assert [note for note in report.notices if f"{passes} passes over the data" in note], report.notices
+    assert not [note for note in whole.notices if "passes" in note]
+    assert report.layers.keys() == whole.layers.keys()
+    assert max(distance(found[name], wanted[name]) for name in wanted) <= 1e-6
+    assert report.loss_before == pytest.approx(whole.loss_before, rel=1e-12)
+    assert report.loss_after == pytest.approx(whole.loss_after, rel=1e-6)
+    assert report.examples == whole.examples == 10
+
+
+def test_a_budget_that_is_too_small_is_refused_before_any_work() -> None:
+    model = with_lora(tiny_llama())
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    with pytest.raises(ValueError, match="raise the memory budget, or leave the layer out of target_modules"):
+        initialized(model, memory_budget="1KB")
+    assert all(torch.equal(parameter, before[name]) for name, parameter in model.named_parameters())
+
+
+def test_statistics_to_be_kept_must_fit_as_a_whole() -> None:
+    with pytest.raises(ValueError, match="let initialize_lora_da_weights collect and solve them in 2 passes"):
+        collect_statistics(tiny_llama(), BATCHES, memory_budget="20KB", progress=False)
+    with pytest.raises(ValueError, match='a size such as "24GiB"'):
+        collect_statistics(tiny_llama(), BATCHES, memory_budget="lots", progress=False)
+
+
+@pytest.mark.parametrize("budget", ["auto", "1400KB"])
+def test_an_interrupted_collection_goes_on(budget: str, tmp_path: Path) -> None:
+    wanted, _ = initialized(trained())
+    model = trained()
+    inner = model.get_base_model()
+    forward, calls = inner.forward, 0
+
+    @functools.wraps(forward)
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == stop_at:
+            raise KeyboardInterrupt
+        return forward(*args, **kwargs)
+
+    inner.forward = interrupted
+    checkpoint = Checkpoint(tmp_path, every=1)
+    stop_at = 3
+    with pytest.raises(KeyboardInterrupt):
+        initialized(model, checkpoint=checkpoint, memory_budget=budget, measure_loss=False)
+    calls, stop_at = 0, -1
+    found, report = initialized(model, checkpoint=checkpoint, memory_budget=budget, measure_loss=False)
+    assert max(distance(found[name], wanted[name]) for name in wanted) <= 1e-6
+    assert report.examples == 10
+    # With a budget that is exceeded, one more call finds out which layers share their input.
+    passes, before_the_first = (1, 0) if budget == "auto" else (3, 1)
+    done = 2 - before_the_first
+    assert calls == before_the_first + passes * len(BATCHES) - done
