@@ -1,18 +1,24 @@
-"""The examples in the documents run."""
+"""The examples in the documents run, and what they say of settings is so."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from folders import sums_file, tiny_model_folder
+from lora_da.experiments.comparison import experiment as descriptions
 from lora_da.experiments.comparison.compare import RUNS, compare
 from lora_da.experiments.comparison.experiment import experiment_from
+from lora_da.experiments.comparison.plain import IN_WORDS
 from lora_da.experiments.comparison.record import load_records
 from lora_da.experiments.methods import registry
+from lora_da.experiments.tasks.choice import Choice
+from lora_da.experiments.tasks.registry import make_task
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -52,3 +58,66 @@ def test_adding_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     parameters = {record.run.method: record.metrics["trainable_parameters"] for record in records}
     assert parameters["orthogonal-a"] == parameters["lora"]
     assert parameters["orthogonal-a+frozen-a"] < parameters["lora"]
+
+
+def table_below(header: str) -> list[list[str]]:
+    """The cells of the table in comparing.md that has a header."""
+    lines = (DOCS / "comparing.md").read_text(encoding="utf-8").splitlines()
+    start = lines.index(header) + 2
+    end = next(index for index in range(start, len(lines)) if not lines[index].startswith("|"))
+    return [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines[start:end]]
+
+
+def documented(kind: Any) -> dict[str, tuple[str, Any]]:
+    """Type, in words, and default of a dataclass's fields that are no tables of their own, as documents have them."""
+    found: dict[str, tuple[str, Any]] = {}
+    for field in dataclasses.fields(kind):
+        default: Any = "–"
+        if field.default is not dataclasses.MISSING:
+            default = "none" if field.default is None else field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        if "Choice" in str(field.type) or field.type == "Protocol":
+            continue
+        words = IN_WORDS["str" if field.type == "TaskKind" else str(field.type)]
+        plain = list(default) if isinstance(default, tuple) else default
+        found[field.name] = words.removeprefix("a "), plain
+    return found
+
+
+def cells_of(kind: str, default: str) -> tuple[str, Any]:
+    return kind, default if default in ("–", "none") else tomllib.loads(f"value = {default}")["value"]
+
+
+def test_all_keys_of_a_description_are_documented_with_their_defaults() -> None:
+    parts = {
+        "": descriptions.Experiment,
+        "model.": descriptions.ModelChoice,
+        "task.": descriptions.TaskChoice,
+        "protocol.": descriptions.Protocol,
+        "calibration.": descriptions.CalibrationChoice,
+        "forgetting.": descriptions.ForgettingChoice,
+    }
+    expected = {f"{prefix}{name}": facts for prefix, kind in parts.items() for name, facts in documented(kind).items()}
+    rows = table_below("| key | type | default | meaning |")
+    assert {key: cells_of(kind, default) for key, kind, default, _ in rows} == expected
+    assert len(rows) == len(expected)
+
+
+def test_all_options_of_tasks_are_documented_with_their_defaults() -> None:
+    rows = table_below("| kind | key | type | default | meaning |")
+    expected = {
+        (kind, name): facts
+        for kind in ("generation", "choice", "classification")
+        for name, facts in documented(type(make_task(kind, {}))).items()
+    }
+    assert {(task, key): cells_of(kind, default) for task, key, kind, default, _ in rows} == expected
+    assert len(rows) == len(expected)
+
+
+def test_the_example_of_candidates_in_a_column() -> None:
+    (text,) = re.findall(r"```toml\n(.*?)```", (DOCS / "comparing.md").read_text(encoding="utf-8"), re.DOTALL)
+    task = tomllib.loads(text)["task"]
+    assert make_task(task["kind"], task["options"]) == Choice(
+        prompt="prompt", completion="completion", label="completion", choices="candidates"
+    )

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from scipy import stats
 
 from command import call
 from folders import sums_file, tiny_model_folder
 from lora_da.experiments import evaluating
+from lora_da.experiments.evaluation import ItemLosses
 from lora_da.experiments.models import load_model
 from lora_da.experiments.rows import fingerprint, load_rows
 from lora_da.experiments.tasks.generation import Generation
@@ -74,6 +78,8 @@ def test_generation(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     options = ["--task", "generation", "--data", data, "--limit", 6, "--batch-size", 2, "--dtype", "bfloat16"]
     printed = call("evaluate", model, *map(str, options), "--output", tmp_path / "out" / "sums.json")
     assert "0.5000" in printed
+    (loss,) = (line for line in printed.splitlines() if line.strip().startswith("loss"))
+    assert re.search(r"\d\.\d{3} to \d+\.\d{3}$", loss.strip())
     assert "written:" in printed
     content, lines = _written(tmp_path / "out" / "sums.json")
     figures = content["figures"]
@@ -83,6 +89,7 @@ def test_generation(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     assert figures["intervals"]["accuracy"] == pytest.approx([0.5 - half, 0.5 + half], abs=1e-6)
     assert figures["perplexity"] == pytest.approx(math.exp(figures["loss"]))
+    assert figures["intervals"]["perplexity"] == pytest.approx([math.exp(x) for x in figures["intervals"]["loss"]])
     assert content["data"]["fingerprint"] == fingerprint(load_rows(str(data)).select(range(6)))
     settings = content["settings"]
     assert (settings["dtype"], settings["batch_size"], settings["limit"]) == ("bfloat16", 2, 6)
@@ -104,6 +111,28 @@ def test_the_batch_size_changes_no_score(model: str, tmp_path: Path, batch_size:
     assert second["figures"]["loss"] == pytest.approx(first["figures"]["loss"], rel=1e-5)
     assert second["figures"]["accuracy"] == first["figures"]["accuracy"]
     assert [line["predicted"] for line in other_lines] == [line["predicted"] for line in lines]
+
+
+def test_the_interval_of_a_loss() -> None:
+    generator = np.random.default_rng(0)
+    labels = generator.integers(5, 60, size=400)
+    losses = labels * (1 + 0.4 * generator.normal(size=400)) + generator.normal(size=400)
+    interval = evaluating._loss_interval(ItemLosses(losses.tolist(), labels.tolist()))
+    drawn = generator.integers(0, 400, size=(20000, 400))
+    means = losses[drawn].sum(1) / labels[drawn].sum(1)  # a bootstrap of the ratio of sums
+    assert interval == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.003)
+    assert np.diff(interval)[0] > 0.05
+    same = evaluating._loss_interval(ItemLosses([2.0, 5.0, 5.0], [2, 2, 2]))
+    assert same == pytest.approx(stats.ttest_1samp([1.0, 2.5, 2.5], 0).confidence_interval(0.95))
+    assert evaluating._loss_interval(ItemLosses([2.0], [2])) is None
+    assert evaluating._loss_interval(ItemLosses([2.0, math.inf], [2, 2])) is None
+
+
+def test_no_column_of_intervals_where_there_are_none(model: str, tmp_path: Path) -> None:
+    data = sums_file(tmp_path / "sums.jsonl", count=3)
+    common = ["evaluate", model, "--task", "text", "--data", data, "--text-column", "prompt"]
+    assert "95 % interval" in call(*common, "--output", tmp_path / "some.json")
+    assert "95 % interval" not in call(*common, "--limit", "1", "--output", tmp_path / "one.json")
 
 
 def test_an_adapter_changes_the_loss(model: str, tmp_path: Path) -> None:

@@ -82,6 +82,27 @@ def test_under_fsdp_and_ddp(root: Path, tmp_path: Path, mode: str) -> None:
     assert_same(found[0], alone(root))
 
 
+@pytest.mark.parametrize("mode", ["parts", "sharded parts"])
+def test_several_passes(root: Path, tmp_path: Path, mode: str) -> None:
+    done = job(tmp_path / "job", 2, mode=mode)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = load_file(tmp_path / "job" / "0.safetensors")
+    assert found["passes"]
+    assert not alone(root)["passes"]
+    assert_same(found, alone(root))
+
+
+def test_a_killed_job_goes_on_from_its_checkpoint(root: Path, tmp_path: Path) -> None:
+    killed = job(tmp_path / "killed", 3, mode="interrupted")
+    assert killed.returncode != 0
+    assert not list((tmp_path / "killed").iterdir())
+    partial = [load_statistics(file).examples for file in (tmp_path / "partial").iterdir()]
+    assert partial.count(2) >= 1  # one batch of the process that was killed
+    done = job(tmp_path / "resumed", 3, mode="resumed")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert_same(load_file(tmp_path / "resumed" / "0.safetensors"), alone(root))
+
+
 def test_a_loader_that_is_divided_is_not_divided_again(tmp_path: Path) -> None:
     done = job(tmp_path / "job", 2, mode="divided")
     assert done.returncode == 0, done.stderr[-3000:]

@@ -5,6 +5,7 @@ Called as ``torchrun worker.py OUTPUT MODE EXAMPLES BATCH_SIZE``.
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
@@ -25,6 +26,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from lora_da import CollectionConfig, LoraDAConfig, collect_statistics, initialize_lora_da_weights
+from lora_da.statistics.checkpoint import Checkpoint
 from models import trained_llama
 
 VOCABULARY = 512
@@ -66,11 +68,19 @@ def main() -> None:
     torch.manual_seed(rank)  # PEFT's random A differs between the processes; what LoRA-DA writes must not
     base = trained_llama()
     model = get_peft_model(base, LoraConfig(r=4, target_modules="all-linear"))
-    if mode == "sharded":
+    if mode.startswith("sharded"):
         for layer in model.base_model.model.model.layers:
             fully_shard(layer)
         fully_shard(model)
         assert any(isinstance(parameter, DTensor) for parameter in model.parameters())
+    options: dict[str, Any] = {}
+    if mode.endswith("parts"):
+        options["memory_budget"] = "600KB"
+    if mode in ("interrupted", "resumed"):
+        options["checkpoint"] = Checkpoint(output.parent / "partial", every=1)
+    if mode == "interrupted" and rank == 1:
+        calls = itertools.count(1)
+        base.register_forward_pre_hook(lambda *_: os.kill(os.getpid(), signal.SIGKILL) if next(calls) == 2 else None)
     wrapped: Any = DistributedDataParallel(model) if mode == "wrapped" else model
     data = examples(count)
     sampler = DistributedSampler(data, shuffle=False, drop_last=True) if mode == "divided" else None  # type: ignore[arg-type, var-annotated]
@@ -78,8 +88,9 @@ def main() -> None:
     if mode in ("killed", "failing"):
         loader = Loader(loader, mode)
     config = LoraDAConfig(population_size=1000, collection=CollectionConfig(accumulation_dtype="float64"))
-    report = initialize_lora_da_weights(wrapped, loader, config, max_examples=count, progress=False)
+    report = initialize_lora_da_weights(wrapped, loader, config, max_examples=count, progress=False, **options)
     found = {"loss_before": torch.tensor(report.loss_before), "loss_after": torch.tensor(report.loss_after)}
+    found["passes"] = torch.tensor(any("passes over the data" in notice for notice in report.notices))
     found["examples"] = torch.tensor(report.examples)
     for name, parameter in model.named_parameters():
         if "lora_" in name:

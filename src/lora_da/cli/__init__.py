@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from typing import Any
@@ -19,7 +20,16 @@ def main() -> None:
     except Exception as error:
         if "--debug" in sys.argv:
             raise
-        sys.exit(f"lora-da: {error}")
+        sys.exit(1 if _is_echo(error) else f"lora-da: {error}")
+
+
+def _is_echo(error: Exception) -> bool:
+    """Whether this is another process's error, which the first process of the job tells as well."""
+    if os.environ.get("RANK", "0") == "0":
+        return False
+    from lora_da.distributed.processes import ProcessError
+
+    return isinstance(error, ProcessError)
 
 
 def _short_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:

@@ -78,7 +78,7 @@ def evaluate(
     if (data is None) != (task is None):
         raise typer.BadParameter("--data and --task go together")
     given: dict[str, Any] = {
-        "question" if task == "choice" else "prompt": prompt_column,
+        "prompt": prompt_column,
         "completion": completion_column,
         "text": text_column,
         "pair": pair_column,
@@ -115,7 +115,8 @@ def _show(content: dict[str, Any]) -> None:
     ]
     for task, found in content.get("lm_eval", {}).get("results", {}).items():
         rows += [(f"{task}: {name}", f"{value:.4f}", "") for name, value in found.items() if isinstance(value, float)]
-    show_table(("", "", "95 % interval"), rows)
+    columns = 3 if any(interval for *_, interval in rows) else 2
+    show_table(("", "", "95 % interval")[:columns], [row[:columns] for row in rows])
 
 
 def _range(interval: tuple[float, float] | None) -> str:

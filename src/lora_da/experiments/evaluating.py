@@ -13,6 +13,7 @@ from typing import Any
 
 from peft import PeftConfig, PeftModel
 from scipy.stats import binomtest
+from scipy.stats import t as student
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
@@ -189,15 +190,34 @@ def _figures(task: Task, losses: ItemLosses, answers: Sequence[Answer]) -> dict[
     """The loss, its perplexity, and the scores, each with an interval of 95 %."""
     figures: dict[str, Any] = {"loss": losses.mean, "examples": len(losses.losses), "labels": sum(losses.labels)}
     if task.head == "language model":
-        figures["perplexity"] = math.exp(losses.mean) if not losses.mean > 700 else math.inf
+        figures["perplexity"] = _exponential(losses.mean)
     if answers:
         figures |= {
             "answers": len(answers),
             "correct": sum(answer.correct for answer in answers),
             **task.scores(answers),
         }
-        figures["intervals"] = _intervals(task, answers)
+    of_loss = _loss_interval(losses)
+    intervals = {} if of_loss is None else {"loss": of_loss}
+    if of_loss is not None and task.head == "language model":
+        intervals["perplexity"] = _exponential(of_loss[0]), _exponential(of_loss[1])
+    figures["intervals"] = intervals | (_intervals(task, answers) if answers else {})
     return figures
+
+
+def _exponential(value: float) -> float:
+    return math.exp(value) if not value > 700 else math.inf
+
+
+def _loss_interval(losses: ItemLosses) -> tuple[float, float] | None:
+    """Student's interval over the examples for the loss per label, which is a ratio of two sums and is linearised."""
+    count, total, mean = len(losses.losses), sum(losses.labels), losses.mean
+    if count < 2 or not math.isfinite(mean):
+        return None
+    residuals = (loss - mean * labels for loss, labels in zip(losses.losses, losses.labels, strict=True))
+    error = math.sqrt(math.fsum(residual**2 for residual in residuals) * count / (count - 1)) / total
+    half = float(student.ppf((1 + _CONFIDENCE) / 2, count - 1)) * error
+    return mean - half, mean + half
 
 
 def _intervals(task: Task, answers: Sequence[Answer]) -> dict[str, tuple[float, float]]:

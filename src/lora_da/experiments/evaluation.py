@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 from transformers import GenerationConfig
 
 from lora_da.adapter.layers import base_model_of
+from lora_da.experiments.progress import bar
 from lora_da.statistics.batches import labels_of, model_inputs
 from lora_da.statistics.losses import example_losses, label_alignment, predicting_positions
 
@@ -86,7 +86,7 @@ def generate(model: Any, tokenizer: Any, prompts: Sequence[str], *, max_new_toke
     with (
         evaluation_mode(model),
         torch.no_grad(),
-        tqdm(total=len(prompts), desc="Generating", unit="prompt") as progress,
+        bar(total=len(prompts), desc="Generating", unit="prompt") as progress,
     ):
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]

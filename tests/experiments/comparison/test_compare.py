@@ -21,7 +21,7 @@ from torch import nn
 
 from folders import sums_file, tiny_model_folder
 from lora_da.experiments.comparison import compare as module
-from lora_da.experiments.comparison.compare import RUNS, compare, missing_runs
+from lora_da.experiments.comparison.compare import RUNS, check_experiment, compare, estimated_seconds, missing_runs
 from lora_da.experiments.comparison.experiment import experiment_from
 from lora_da.experiments.comparison.record import Run, RunRecord, load_records
 from lora_da.experiments.methods import registry
@@ -239,6 +239,27 @@ def test_the_grid_grows_for_all_methods_and_the_init_is_charged(root: Path, tmp_
     charged = [record for record in records if record.run.stage == "compute"]
     assert {record.run.charged_for for record in charged} == {"lora-da"}
     assert all(record.run.steps > 4 and record.run.method == "lora" for record in charged)
+
+
+def test_mistakes_that_a_trial_finds_are_told_as_they_are(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = experiment_from(description(root, target_modules="no_such_layer"))
+    with pytest.raises(ValueError, match=r"^Target modules .*no_such_layer"):
+        estimated_seconds(experiment, [], missing_runs(experiment, []), tmp_path)
+
+    def broken(*_: Any, **__: Any) -> RunRecord:
+        raise KeyError("paper")
+
+    monkeypatch.setattr(module, "execute", broken)
+    with pytest.raises(RuntimeError, match=r"^a trial run of two steps failed: KeyError: 'paper'"):
+        estimated_seconds(experiment, [], missing_runs(experiment, []), tmp_path)
+
+
+def test_unrelated_text_that_is_not_there_is_found_before_any_run(root: Path, tmp_path: Path) -> None:
+    experiment = experiment_from(description(root, forgetting={"data": "none.txt"}))
+    with pytest.raises(FileNotFoundError, match=r"none\.txt"):
+        check_experiment(experiment, tmp_path)
 
 
 def run_and_kill(command: list[str], seconds: float) -> bool:

@@ -82,13 +82,98 @@ def test_an_optimum_at_the_edge_is_flagged(tmp_path: Path) -> None:
 
 def test_runs_that_were_not_made_alike_are_told(tmp_path: Path) -> None:
     records = simulated(description())
-    assert "not all" not in report(tmp_path, records)
+    assert not re.search("not all (made|trained)", report(tmp_path, records))
     records[0].about["versions"] = records[0].about["versions"] | {"code": "0123456789ab"}
     first, second = [record for record in records if record.run.seed == 0][:2]
     first.about["order"], second.about["order"] = "one", "another"
     text = report(tmp_path, records)
     assert "The runs were not all made with the same software: see the provenance." in text
     assert "Runs with the same seed were not all trained on the same batches" in text
+
+
+def headline(folder: Path, records: list[RunRecord], **changes: Any) -> str:
+    """All that is said above the first section."""
+    return report(folder, records, **changes).split("\n## ")[0]
+
+
+def test_the_headline_names_learning_rates_at_the_edge(tmp_path: Path) -> None:
+    assert "edge" not in headline(tmp_path, simulated(description(), {"lora-da": 0.05}))
+    inside, outside = (simulated(description(), {"lora-da": 0.05}, best_rate=rate) for rate in (1e-3, 1e-2))
+    records = [found for found in inside if found.run.method != "pissa"]
+    records += [found for found in outside if found.run.method == "pissa"]
+    (line,) = [line for line in headline(tmp_path, records).splitlines() if "lora-da is better than every" in line]
+    assert "But the selected learning rate lies at the edge of the grid for pissa (upper)" in line
+
+
+def test_the_headline_names_few_seeds(tmp_path: Path) -> None:
+    assert "fresh seed" not in headline(tmp_path, simulated(description(), {"lora-da": 0.3}))
+    records = [found for found in simulated(description(), {"lora-da": 0.3}) if found.run.seed != 102]
+    (line,) = [line for line in headline(tmp_path, records).splitlines() if "lora-da is better than every" in line]
+    assert "But all this rests on 2 fresh seeds" in line
+
+
+def longer_lora(records: list[RunRecord], gain: float) -> list[RunRecord]:
+    """LoRA with the time of LoRA-DA's initialisation, which takes something off its loss per label."""
+    found = []
+    for final in records:
+        if (final.run.method, final.run.stage) == ("lora", "final"):
+            loss = [x - gain * count for x, count in zip(final.items.loss, final.items.labels, strict=True)]
+            run = replace(final.run, stage="compute", steps=25, selected_step=25, charged_for="lora-da")
+            found.append(replace(final, run=run, items=replace(final.items, loss=loss)))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("gain", "expected"),
+    [
+        (0.0, "Better than lora also at equal compute, where lora gets the time of the initialisation as more steps: "),
+        (0.05, "NOT shown to be better than lora at equal compute, where lora gets the time"),
+        (0.2, "Shown to be worse than lora at equal compute, where lora gets the time"),
+    ],
+)
+def test_the_headline_says_what_remains_at_equal_compute(tmp_path: Path, gain: float, expected: str) -> None:
+    records = simulated(description(), {"lora-da": 0.05})
+    (line,) = [
+        line
+        for line in headline(tmp_path, records + longer_lora(records, gain), charge_init=True).splitlines()
+        if "lora-da is better than every other method." in line
+    ]
+    assert expected in line
+    assert ("Better than lora also" in line) == (gain == 0.0)
+    assert "Not compared" not in line
+
+
+def test_the_headline_says_where_compute_was_not_made_equal(tmp_path: Path) -> None:
+    records = simulated(description(), {"lora-da": 0.05})
+    assert "Not compared with lora at equal compute: lora-da." in headline(tmp_path, records)
+    for found in records:
+        found.metrics["init_seconds"] = 0.09  # of 10 seconds of training
+    text = headline(tmp_path, records)
+    assert "compute is equal as it is, the initialisation being under 1% of the training: lora-da." in text
+    assert "Not compared" not in text
+
+
+def test_differences_of_all_pairs_once_with_lora_second(tmp_path: Path) -> None:
+    methods = ["pissa", "lora-da", "lora"]
+    records = simulated(description(methods=methods), {"lora-da": 0.05, "lora": 0.01})
+    text = report(tmp_path, records, methods=methods)
+    table = text.split("### Differences of test loss")[1].split("\n#")[0]
+    pairs = re.findall(r"^\| (\S+) − (\S+) \|", table, re.MULTILINE)
+    assert pairs == [("pissa", "lora"), ("lora-da", "lora"), ("lora-da", "pissa")]
+    assert re.search(r"lora-da − pissa \| \*\*-0\.0", table)
+
+
+def test_the_untouched_base_has_a_row(tmp_path: Path) -> None:
+    records = simulated(description())
+    assert "untouched base (LoRA" not in report(tmp_path, records)
+    for index, found in enumerate(records):
+        if found.run.stage == "final":
+            records[index] = replace(found, curve=[replace(found.curve[0], test_loss=2.34567), *found.curve[1:]])
+    table = report(tmp_path, records).split("### Results on the test split")[1].split("\n\n")[1].splitlines()
+    cells = dict(zip(table[0].split("|"), table[2].split("|"), strict=True))
+    assert cells[" method "] == " untouched base (LoRA at step 0) "
+    assert cells[" test loss "] == " 2.3457 "
+    assert cells[" runs "] == " – "
 
 
 def test_one_seed_shows_nothing(tmp_path: Path) -> None:

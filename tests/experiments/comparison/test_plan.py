@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lora_da.experiments.comparison.experiment import Experiment, experiment_from
-from lora_da.experiments.comparison.plan import measured_steps, planned_runs
+from lora_da.experiments.comparison.plan import later_stages, measured_steps, planned_runs
 from lora_da.experiments.comparison.record import Items, Point, Run, RunRecord
 
 Loss = Callable[[Run, int], float]
@@ -134,3 +134,25 @@ def test_measurements_end_with_the_last_step() -> None:
     assert measured_steps(10, 5) == [2, 4, 6, 8, 10]
     assert measured_steps(7, 3) == [3, 5, 7]
     assert measured_steps(2, 5) == [1, 2]
+
+
+def test_what_is_to_come_is_said_until_nothing_is() -> None:
+    description, loss = experiment(), best_at({"lora": 1e-3, "lora-da": 1e-3})
+    records: list[RunRecord] = []
+    told = []
+    while todo := [run for run in planned_runs(description, records) if run not in {r.run for r in records}]:
+        told.append(later_stages(description, records))
+        records += [carried_out(run, loss) for run in todo]
+    assert [{"learning": "sweep", "final": "final", "equal": "compute"}[word] for word in _words(told[0])] == [
+        "sweep",
+        "final",
+        "compute",
+    ]
+    assert "6 at each rank" in told[0][1]
+    assert _words(told[1]) == ["equal"]
+    assert told[2] == later_stages(description, records) == []
+    assert _words(later_stages(experiment(charge_init=False, protocol={"growth": 0}), [])) == ["final"]
+
+
+def _words(stages: list[str]) -> list[str]:
+    return [next(word for word in ("learning", "final", "equal") if word in stage) for stage in stages]

@@ -46,8 +46,8 @@ def test_numbers_are_those_of_the_records() -> None:
     assert rank.accuracy is not None
     assert rank.accuracy.winner == "lora-da"
     assert rank.loss.items == ITEMS
-    assert rank.loss.best_competitor["lora"] == "lora-da"
-    assert rank.loss.best_competitor["lora-da"] != "lora-da"
+    assert rank.loss.ranking[0] == "lora-da"
+    assert set(rank.loss.ranking) == set(EXPERIMENT.methods)
     assert rank.missing == ()
     assert not rank.low_accuracy
 
@@ -136,7 +136,7 @@ def test_other_items_are_not_compared() -> None:
         items = replace(found.items, loss=found.items.loss[1:], labels=found.items.labels[1:])
         records[records.index(found)] = replace(found, items=items)
     rank = summary_of(records)
-    assert rank.loss.best_competitor == {}
+    assert rank.loss.ranking == ()
     assert "the final runs have different test items, so no method is compared" in rank.missing
 
 
@@ -164,5 +164,14 @@ def test_unfinished_comparisons_are_summed_up(stage: str) -> None:
     records = [found for found in simulated(EXPERIMENT) if found.run.stage == stage]
     rank = summary_of(records)
     assert rank.loss.winner is None
-    assert rank.loss.best_competitor == {}
+    assert rank.loss.ranking == ()
     assert len(rank.missing) >= len(EXPERIMENT.methods)
+
+
+def test_the_untouched_base_is_lora_at_step_0() -> None:
+    records = simulated(EXPERIMENT)
+    assert summary_of(records).base_loss is None
+    for index, found in enumerate(of(records, "lora") + of(records, "pissa")):
+        curve = [replace(found.curve[0], test_loss=1.5 + 0.1 * index), *found.curve[1:]]
+        records[records.index(found)] = replace(found, curve=curve)
+    assert summary_of(records).base_loss == pytest.approx(1.6)  # of 1.5, 1.6 and 1.7: PiSSA's are none of the base

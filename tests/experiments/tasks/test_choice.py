@@ -13,6 +13,7 @@ import torch
 from folders import tiny_model_folder
 from lora_da.experiments.evaluation import item_losses
 from lora_da.experiments.models import LoadedModel, find_smollm2, load_model
+from lora_da.experiments.rows import load_rows
 from lora_da.experiments.tasks.choice import Choice
 
 FORMATS = ["true/false", "answer1/answer2/answer3", "a / b"]
@@ -44,6 +45,14 @@ def _log_probability(loaded: LoadedModel, question: str, completion: str) -> tup
     return sum(logits[place - 1, ids[place]].item() for place in places), len(places)
 
 
+def _sum_after(loaded: LoadedModel, prompt: str, completion: str) -> float:
+    """The same where the completion begins with a space, which is part of it."""
+    ids = [*loaded.tokenizer(prompt + completion)["input_ids"], loaded.tokenizer.eos_token_id]
+    with torch.no_grad():
+        logits = loaded.model(torch.tensor([ids])).logits[0].double().log_softmax(-1)
+    return sum(logits[place - 1, ids[place]].item() for place in range(len(prompt), len(ids)))
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
 def test_scores_are_log_probabilities_of_the_candidates(tiny: LoadedModel, batch_size: int) -> None:
     answers = Choice().answer(tiny.model, tiny.tokenizer, ROWS, batch_size)
@@ -72,10 +81,32 @@ def test_the_right_candidate_scores_what_training_learns(tiny: LoadedModel) -> N
 
 def test_candidates_of_their_own_column(tiny: LoadedModel) -> None:
     rows = datasets.Dataset.from_list([{"q": "Sky?", "text": "It is blue.", "right": "blue", "all": ["green", "blue"]}])
-    task = Choice(question="q", completion="text", label="right", choices="all")
+    task = Choice(prompt="q", completion="text", label="right", choices="all")
     (answer,) = task.answer(tiny.model, tiny.tokenizer, rows, 1)
     expected = [_log_probability(tiny, "Sky?", f"It is {colour}.")[0] for colour in ("green", "blue")]
     assert [entry["score"] for entry in answer.output] == pytest.approx(expected, rel=1e-5)
+
+
+def test_rows_without_a_template(tiny: LoadedModel, tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(
+        '{"prompt": "The sky is", "completion": " blue", "candidates": ["blue", "sky blue", "green"]}\n'
+        '{"prompt": "2 + 2 =", "completion": " 4", "candidates": ["4", "5"]}\n'
+    )
+    rows = load_rows(str(file))
+    task = Choice(prompt="prompt", completion="completion", label="completion", choices="candidates")
+    task.check(rows)
+    (example,) = task.encode(rows.select([0]), tiny.tokenizer)
+    learnt = [token for token, label in zip(example["input_ids"], example["labels"], strict=True) if label >= 0]
+    assert tiny.tokenizer.decode(learnt) == " blue</s>"
+    for answer, row in zip(task.answer(tiny.model, tiny.tokenizer, rows, 2), rows, strict=True):
+        assert [entry["candidate"] for entry in answer.output] == row["candidates"]
+        expected = [_sum_after(tiny, row["prompt"], f" {candidate}") for candidate in row["candidates"]]
+        assert [entry["score"] for entry in answer.output] == pytest.approx(expected, rel=1e-5)
+        assert answer.expected == row["completion"].strip()
+    wrong = rows.map(lambda row: {"completion": " red"})
+    with pytest.raises(ValueError, match="Row 0: the answer 'red' is none of the candidates blue, sky blue, green"):
+        task.check(wrong)
 
 
 def test_candidates_stay_whole_where_training_cuts(tiny: LoadedModel) -> None:
@@ -94,7 +125,7 @@ def test_scores_that_are_no_numbers_predict_nothing(tiny: LoadedModel, tmp_path:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"instruction": "True or false?"}, "Row 1 has no list of two or more candidates in its question after"),
+        ({"instruction": "True or false?"}, "Row 1 has no list of two or more candidates in its prompt after"),
         ({"instruction": "Answer format: true"}, "Row 1 has no list of two or more candidates"),
         ({"instruction": "Answer format: true/"}, "Row 1 has no list of two or more candidates"),
         ({"answer": "maybe"}, "Row 1: the answer 'maybe' is none of the candidates answer1, answer2, answer3"),

@@ -8,6 +8,7 @@ import datasets
 import pytest
 
 from folders import tiny_model_folder
+from lora_da.experiments.evaluation import reference_number
 from lora_da.experiments.models import LoadedModel, load_model
 from lora_da.experiments.tasks import generation
 from lora_da.experiments.tasks.generation import Generation
@@ -66,3 +67,17 @@ def test_errors_name_the_row(tiny: LoadedModel) -> None:
         TASK.answer(tiny.model, tiny.tokenizer, empty, 2)
     with pytest.raises(ValueError, match="no column 'prompt'"):
         Generation().encode(ROWS, tiny.tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "read"),
+    [("1/2", "1/2"), ("2\\pi", "2"), ("\\frac{1}{2}", None), ("3\\sqrt{2}", None), ("x+1", None), ("(1, 2)", None)],
+)
+def test_expressions_are_no_answers(answer: str, read: str | None) -> None:
+    rows = datasets.Dataset.from_list([{"question": "?", "answer": f"So it is.\n#### {answer}"}])
+    if read is None:
+        with pytest.raises(ValueError, match="Row 0: The reference has no number after ####"):
+            TASK.check(rows)
+    else:
+        TASK.check(rows)
+        assert reference_number(rows[0]["answer"]) == read

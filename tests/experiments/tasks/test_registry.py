@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from lora_da.experiments.tasks.classification import Classification
-from lora_da.experiments.tasks.registry import TASKS, make_task
+from lora_da.experiments.tasks.registry import TASKS, make_task, options_from_text
 
 
 @pytest.mark.parametrize("kind", ["generation", "choice", "classification", "text"])
@@ -32,3 +32,24 @@ def test_lists_of_a_settings_file_become_tuples_of_strings() -> None:
 def test_errors_list_what_there_is(kind: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_task(kind, options)
+
+
+def test_options_of_the_command_line() -> None:
+    options = options_from_text("classification", ["text=a=b", "classes=no, yes", "max_length=7", "pair=c,d"])
+    assert options == {"text": "a=b", "classes": ["no", "yes"], "max_length": 7, "pair": "c,d"}
+    assert make_task("classification", options) == Classification(
+        text="a=b", classes=("no", "yes"), max_length=7, pair="c,d"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "message"),
+    [
+        ("choice", "prompt", "'prompt' must be NAME=VALUE, such as prompt=question"),
+        ("choice", "max_length=long", "max_length must be a whole number, not 'long'"),
+        ("summary", "a=b", "the task 'summary' is unknown"),
+    ],
+)
+def test_options_of_the_command_line_that_are_wrong(kind: str, option: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        options_from_text(kind, [option])

@@ -6,16 +6,17 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
 from lora_da.experiments.comparison.description import check_description, keep_description
 from lora_da.experiments.comparison.execute import execute
-from lora_da.experiments.comparison.experiment import Experiment
+from lora_da.experiments.comparison.experiment import Experiment, expanded
 from lora_da.experiments.comparison.plan import planned_runs
+from lora_da.experiments.comparison.progress import Progress
 from lora_da.experiments.comparison.record import Run, RunRecord, load_records
 from lora_da.experiments.comparison.report import write_report
 from lora_da.experiments.comparison.splits import load_splits
 from lora_da.experiments.methods.registry import get_method
+from lora_da.experiments.progress import quiet
+from lora_da.experiments.rows import load_rows
 from lora_da.experiments.tasks.registry import make_task
 
 RUNS = "runs"
@@ -40,14 +41,13 @@ def compare(experiment: Experiment, folder: Path, *, only: Collection[str] = (),
     check_experiment(experiment, folder, only)
     keep_description(experiment, folder)
     attempts: Counter[Run] = Counter()
-    with tqdm(desc="comparison", unit="run") as progress:
+    with Progress() as progress:
         while runs := missing_runs(experiment, load_records(folder / RUNS), only, _given_up(attempts)):
-            progress.total = progress.n + len(runs)
+            progress.expect(len(runs))
             for record in _carried_out(runs, experiment, folder, on_ray=on_ray):
                 record.save(folder / RUNS)
                 attempts[record.run] += 1
-                progress.update()
-                progress.set_postfix_str(_outcome(record))
+                progress.finished(record)
     write_report(load_records(folder / RUNS), experiment, folder)
 
 
@@ -59,13 +59,18 @@ def check_experiment(experiment: Experiment, folder: Path, only: Collection[str]
     if unknown:
         raise ValueError(f"{unknown[0]} is none of the experiment's methods: {', '.join(experiment.methods)}")
     check_description(experiment, folder)
-    task, splits = make_task(experiment.task.kind, experiment.task.options), load_splits(experiment.task)
+    task = make_task(experiment.task.kind, experiment.task.options)
+    with quiet():
+        splits = load_splits(experiment.task)
+        if experiment.forgetting is not None:  # measured in the final runs alone
+            load_rows(expanded(experiment.forgetting.data), "test")
     if experiment.task.accuracy:
         try:
             task.check(splits.test)
         except ValueError as error:
             raise ValueError(
-                f"{experiment.task.test}: {error} Or set accuracy = false in [task], and only losses are compared."
+                f"{experiment.task.test}: {error} Or set task.accuracy = false (--no-accuracy), and only losses are "
+                "compared."
             ) from error
 
 
@@ -91,14 +96,23 @@ def _given_up(attempts: Counter[Run]) -> set[Run]:
 
 
 def estimated_seconds(experiment: Experiment, records: Sequence[RunRecord], runs: Sequence[Run], folder: Path) -> float:
-    """Roughly how long some runs take, from runs that are finished or, before the first, from a trial of two steps."""
+    """Roughly how long some runs take, from runs that are finished or, before the first, from a trial of two steps.
+
+    Raises:
+        ValueError: The trial was refused something that is wrong in the description; so it is with other exceptions
+            that are the user's to mend.
+        RuntimeError: The trial failed in another way.
+    """
     known = [record for record in records if record.status == "success"]
     if not known:
         first = runs[0]
-        trial = execute(Run("sweep", "lora", first.rank, first.learning_rate, first.seed, 2), experiment, folder)
-        if trial.error is not None:
-            raise ValueError(f"a trial run of two steps failed: {trial.error}")
-        known = [trial]
+        trial = Run("sweep", "lora", first.rank, first.learning_rate, first.seed, 2)
+        try:
+            known = [execute(trial, experiment, folder, raising=True)]
+        except (ValueError, OSError, ImportError):
+            raise
+        except Exception as error:
+            raise RuntimeError(f"a trial run of two steps failed: {type(error).__name__}: {error}") from error
     total = 0.0
     for run in runs:
         alike = [record for record in known if record.run.stage == run.stage] or known
@@ -120,9 +134,3 @@ def _carried_out(runs: Sequence[Run], experiment: Experiment, folder: Path, *, o
     else:
         for run in runs:
             yield execute(run, experiment, folder)
-
-
-def _outcome(record: RunRecord) -> str:
-    if record.status == "success":
-        return f"{record.run.name}: validation loss {record.metrics['validation_loss']:.4f}"
-    return f"{record.run.name}: {record.status}" + (f" ({record.error})" if record.error else "")

@@ -14,17 +14,16 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import datasets
 import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from lora_da.experiments.comparison.experiment import Experiment, ForgettingChoice, ModelChoice, expanded
 from lora_da.experiments.comparison.order import training_order
 from lora_da.experiments.comparison.plan import measured_steps
+from lora_da.experiments.comparison.progress import run_bar
 from lora_da.experiments.comparison.record import Items, Point, Run, RunRecord
 from lora_da.experiments.comparison.splits import Splits, load_splits
 from lora_da.experiments.evaluation import item_losses
@@ -32,6 +31,7 @@ from lora_da.experiments.memory import peak_since, reset_peak
 from lora_da.experiments.methods.method import Setup
 from lora_da.experiments.methods.registry import get_method
 from lora_da.experiments.models import LoadedModel, find_minilm, find_smollm2
+from lora_da.experiments.progress import quiet
 from lora_da.experiments.rows import load_rows
 from lora_da.experiments.sources import ModelSource, by_length, calibration_sample
 from lora_da.experiments.tasks.registry import make_task
@@ -45,16 +45,16 @@ _ON_PYPI = {"smollm2": find_smollm2, "minilm": find_minilm}
 _EVALUATION_BATCH = 16
 
 
-def execute(run: Run, experiment: Experiment, folder: Path) -> RunRecord:
+def execute(run: Run, experiment: Experiment, folder: Path, *, raising: bool = False) -> RunRecord:
     """Carry out one run. Its errors end in its record, so that the others go on.
 
     Args:
         run: Which.
         experiment: What it is part of.
         folder: The experiment's folder; answers are kept in ``outputs`` there. The record itself is not written.
+        raising: Raise errors instead, where no others would go on.
     """
     started = time.perf_counter()
-    datasets.disable_progress_bars()  # one for every split of every run says nothing
     about: dict[str, Any] = {
         "experiment": experiment.name,
         "machine": machine(),
@@ -62,8 +62,11 @@ def execute(run: Run, experiment: Experiment, folder: Path) -> RunRecord:
         "model": experiment.model.name,
     }
     try:
-        record = _executed(run, experiment, folder, about)
+        with quiet():
+            record = _executed(run, experiment, folder, about)
     except Exception as error:  # out of memory, a method that refuses a model: a result of this run alone
+        if raising:
+            raise
         record = failed(run, error, about)
     gc.collect()  # the trainer and the model refer to each other, and the next run needs their memory
     record.metrics["wall_seconds"] = time.perf_counter() - started
@@ -172,7 +175,7 @@ class _Watch(TrainerCallback):
         self.seconds = 0.0
         self.resumed = 0.0
         self.peak_bytes: int | None = None
-        self.progress = tqdm(total=run.steps, desc=run.name, unit="step", leave=False)
+        self.progress = run_bar(run)
 
     def measure(self, step: int) -> None:
         validation = item_losses(self.model, self.validation).mean
@@ -242,8 +245,8 @@ def _batches(task: Task, rows: Any, tokenizer: Any) -> list[Mapping[str, Tensor]
     examples = task.encode(rows, tokenizer)
     if len(examples) < len(rows):
         raise ValueError(
-            f"{len(rows) - len(examples)} of {len(rows)} rows to measure on have no label within max_length: raise it "
-            "in [task.options], or take those rows out"
+            f"{len(rows) - len(examples)} of {len(rows)} rows to measure on have no label within max_length: raise "
+            "task.options.max_length, or take those rows out"
         )
     return list(DataLoader(examples, _EVALUATION_BATCH, collate_fn=task.collator(tokenizer)))
 

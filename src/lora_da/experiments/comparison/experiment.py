@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 
-from lora_da.choices import check_choices
+from lora_da.experiments.comparison.plain import from_plain
 from lora_da.experiments.sources import AdapterShape
 
+TaskKind = Literal["generation", "choice", "classification"]
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_DTYPES = ("auto", "float32", "bfloat16", "float16")
+_DEVICES = (None, "cpu", "cuda", "mps")
 _REQUIRED_ROWS = 2
 
 
@@ -37,7 +39,9 @@ class ModelChoice:
     revision: str | None = None
 
     def __post_init__(self) -> None:
-        if self.device not in (None, "cpu", "cuda", "mps"):
+        if self.dtype not in _DTYPES:
+            raise ValueError(f"model.dtype must be {' or '.join(_DTYPES)}, not {self.dtype!r}")
+        if self.device not in _DEVICES:
             raise ValueError(
                 f"model.device {self.device!r}: choose the GPU by CUDA_VISIBLE_DEVICES, and the device as cuda"
             )
@@ -60,7 +64,7 @@ class TaskChoice:
         accuracy: Whether answers are taken (generation is slow), and not only losses.
     """
 
-    kind: Literal["generation", "choice", "classification"]
+    kind: TaskKind
     train: str
     test: str
     options: dict[str, Any] = field(default_factory=dict)
@@ -70,9 +74,10 @@ class TaskChoice:
     accuracy: bool = True
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        if self.kind not in get_args(TaskKind):
+            raise ValueError(f"task.kind must be {' or '.join(map(repr, get_args(TaskKind)))}, not {self.kind!r}")
         if min(self.train_rows, self.test_rows) < 0 or self.validation_rows < _REQUIRED_ROWS:
-            raise ValueError("train_rows and test_rows must be 0 or more, validation_rows at least 2")
+            raise ValueError("task.train_rows and task.test_rows must be 0 or more, task.validation_rows at least 2")
 
 
 @dataclass(frozen=True)
@@ -99,16 +104,23 @@ class Protocol:
 
     def __post_init__(self) -> None:
         rates = self.learning_rates
-        if not rates or any(rate <= 0 for rate in rates) or list(rates) != sorted(set(rates)):
-            raise ValueError("learning_rates must be positive and ascending, each once")
+        for name in ("learning_rates", "seeds", "fresh_seeds"):
+            if not getattr(self, name):
+                raise ValueError(f"protocol.{name} is empty: give one at least")
+        if any(rate <= 0 for rate in rates) or list(rates) != sorted(set(rates)):
+            raise ValueError("protocol.learning_rates must be positive and ascending, each once")
         for name in ("seeds", "fresh_seeds"):
-            seeds = getattr(self, name)
-            if not seeds or len(set(seeds)) != len(seeds):
-                raise ValueError(f"{name} must not be empty, and each seed once")
+            if len(set(getattr(self, name))) != len(getattr(self, name)):
+                raise ValueError(f"protocol.{name} must have each seed once")
         if set(self.seeds) & set(self.fresh_seeds):
-            raise ValueError("fresh_seeds must share none with seeds: selection would flatter what is reported")
+            raise ValueError(
+                "protocol.fresh_seeds must share none with protocol.seeds: selection would flatter what is reported"
+            )
         if min(self.steps, self.batch_size, self.evaluations) < 1 or self.growth < 0:
-            raise ValueError("steps, batch_size and evaluations must be at least 1, growth 0 or more")
+            raise ValueError(
+                "protocol.steps, protocol.batch_size and protocol.evaluations must be at least 1, protocol.growth 0 or "
+                "more"
+            )
 
     def shortcomings(self) -> list[str]:
         """Where the protocol is weaker than it should be; the report says so."""
@@ -126,14 +138,19 @@ class Protocol:
 
 @dataclass(frozen=True)
 class CalibrationChoice:
-    """The calibration sample that all methods that look at data share: one draw per seed, from the training rows."""
+    """The calibration sample that all methods that look at data share: one draw per seed, from the training rows.
+
+    Attributes:
+        examples: How many.
+        batch_size: How many of them at once.
+    """
 
     examples: int = 64
     batch_size: int = 8
 
     def __post_init__(self) -> None:
         if min(self.examples, self.batch_size) < 1:
-            raise ValueError("calibration: examples and batch_size must be at least 1")
+            raise ValueError("calibration.examples and calibration.batch_size must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -149,6 +166,12 @@ class ForgettingChoice:
     data: str
     blocks: int = 32
     length: int = 256
+
+    def __post_init__(self) -> None:
+        if self.blocks < 1 or self.length < 2:
+            raise ValueError(
+                "forgetting.blocks must be at least 1, forgetting.length at least 2: the first token is not predicted"
+            )
 
 
 @dataclass(frozen=True)
@@ -182,7 +205,9 @@ class Experiment:
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"name {self.name!r} must be letters, digits, '.', '_' and '-': it names a folder")
         if not self.ranks or len(set(self.ranks)) != len(self.ranks) or min(self.ranks) < 1:
-            raise ValueError("ranks must be at least 1, and each once")
+            raise ValueError("ranks must be one or more numbers of at least 1, each once")
+        if self.alpha < 1:
+            raise ValueError(f"alpha must be at least 1, not {self.alpha}")
         if "lora" not in self.methods or len(set(self.methods)) != len(self.methods):
             raise ValueError('methods must be named once each, "lora" among them: everything is compared with it')
         if self.forgetting is not None and self.task.kind == "classification":
@@ -217,68 +242,15 @@ def load_experiment(path: Path) -> Experiment:
 
 def experiment_from(content: Any) -> Experiment:
     """An experiment from plain data, such as a parsed file or what :func:`dataclasses.asdict` gives."""
-    made: Experiment = _made(Experiment, content, "")
-    return made
-
-
-_PARTS: dict[str, Any] = {
-    "model": ModelChoice,
-    "task": TaskChoice,
-    "protocol": Protocol,
-    "calibration": CalibrationChoice,
-    "forgetting": ForgettingChoice,
-}
-
-
-def _made(kind: Any, content: Any, where: str) -> Any:
-    """A dataclass from a mapping, every value checked against the type of its field's default or annotation."""
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{where or 'the description'} must be a table of names and values")
-    fields = {entry.name: entry for entry in dataclasses.fields(kind)}
-    unknown = sorted(set(content) - set(fields))
-    if unknown:
-        raise ValueError(f"{where}{unknown[0]} is unknown; there are {', '.join(fields)}")
-    needed = [
-        name
-        for name, entry in fields.items()
-        if entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING and name not in content
-    ]
-    if needed:
-        raise ValueError(f"{where}{needed[0]} is missing")
-    values = {name: _value(fields[name].type, value, f"{where}{name}") for name, value in content.items()}
-    return kind(**values)
-
-
-def _value(annotation: Any, value: Any, where: str) -> Any:
-    part = _PARTS.get(where)
-    if "float" in str(annotation):  # YAML reads 1e-4, without a dot, as text
-        value = [_number(entry) for entry in value] if isinstance(value, (list, tuple)) else _number(value)
-    if part is not None and value is not None:
-        return _made(part, value, f"{where}.")
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    several = isinstance(value, (list, tuple))
-    good = {
-        "str": isinstance(value, str),
-        "str | None": value is None or isinstance(value, str),
-        "int": whole,
-        "bool": isinstance(value, bool),
-        "float": number,
-        "tuple[str, ...]": several and all(isinstance(entry, str) for entry in value),
-        "tuple[int, ...]": several and all(isinstance(entry, int) for entry in value),
-        "tuple[float, ...]": several and all(isinstance(entry, (int, float)) for entry in value),
-        "dict[str, Any]": isinstance(value, Mapping),
+    parts = {
+        "model": ModelChoice,
+        "task": TaskChoice,
+        "protocol": Protocol,
+        "calibration": CalibrationChoice,
+        "forgetting": ForgettingChoice,
     }
-    if not good.get(str(annotation), True):
-        raise ValueError(f"{where} must be of type {annotation}, not {value!r}")
-    return tuple(value) if several else value
-
-
-def _number(value: Any) -> Any:
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
+    made: Experiment = from_plain(Experiment, content, parts)
+    return made
 
 
 def expanded(path: str) -> str:

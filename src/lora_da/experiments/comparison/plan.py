@@ -12,7 +12,8 @@ from lora_da.experiments.comparison.experiment import Experiment, Protocol
 from lora_da.experiments.comparison.record import Run, RunRecord
 from lora_da.experiments.comparison.selection import Selection, select
 
-_CHARGED_FROM = 0.01  # of the training time; less is within the noise of a clock
+CHARGED_FROM = 0.01
+"""Of the training time: a shorter initialisation is within the noise of a clock, and not charged."""
 
 
 def measured_steps(steps: int, evaluations: int) -> list[int]:
@@ -31,6 +32,25 @@ def planned_runs(experiment: Experiment, records: Sequence[RunRecord]) -> list[R
         here = [record for record in records if record.run.rank == rank]
         runs += _runs_at(experiment, rank, here)
     return runs
+
+
+def later_stages(experiment: Experiment, records: Sequence[RunRecord]) -> list[str]:
+    """What will be planned, in words, once all that is planned now is finished; nothing at the end."""
+    done = {record.run for record in records}
+    found: dict[str, None] = {}
+    for rank in experiment.ranks:
+        planned = _runs_at(experiment, rank, [record for record in records if record.run.rank == rank])
+        if done.issuperset(planned):
+            continue
+        stages, protocol = {run.stage for run in planned}, experiment.protocol
+        if "final" not in stages:
+            if protocol.growth:
+                found["more learning rates, if the best of a method is the last of the grid"] = None
+            count = len(experiment.methods) * len(protocol.fresh_seeds)
+            found[f"the final runs ({count} at each rank)"] = None
+        if "compute" not in stages and experiment.charge_init:
+            found[f"LoRA at equal compute, where an init takes {CHARGED_FROM:.0%} of the training or more"] = None
+    return list(found)
 
 
 def _runs_at(experiment: Experiment, rank: int, records: list[RunRecord]) -> list[Run]:
@@ -110,7 +130,7 @@ def _charged(
     step_seconds = _mean([record.metrics["train_seconds"] for record in vanilla]) / protocol.steps
     for method in (name for name in experiment.methods if name != "lora"):
         inits = [record.metrics["init_seconds"] for record in records if record.run.method == method and record.curve]
-        if not inits or _mean(inits) < _CHARGED_FROM * protocol.steps * step_seconds:
+        if not inits or _mean(inits) < CHARGED_FROM * protocol.steps * step_seconds:
             continue
         steps = protocol.steps + math.ceil(_mean(inits) / step_seconds)
         # The same of its measurements as selected, at the place it has in the longer schedule.

@@ -26,6 +26,7 @@ _INTERVALS = (
     "pairs of methods at once (Bonferroni), within one rank and one measure; p-values are corrected in the same way. A "
     "difference is shown where its interval excludes zero. The smallest detectable difference is the true one that "
     "would be found four times in five; 'from seeds' is the seeds' share of the variance, the rest is the items'. "
+    "A difference 'a − b' is the value of a minus that of b: of losses, below zero is in favour of a. "
     "Intervals of single methods are wider than those of differences, since all methods answer the same items. Steps "
     "and seconds to LoRA are those until the validation loss at which LoRA ends."
 )
@@ -114,9 +115,9 @@ def _rank_sections(rank: RankSummary, images: Sequence[Image]) -> list[Section]:
     if rank.accuracy is not None:
         measures.append(("Differences of accuracy, in points", rank.accuracy, True))
     for title, measure, percent in measures:
-        if measure.best_competitor:
+        if len(measure.ranking) > 1:
             about = f"Seeds {', '.join(map(str, measure.seeds))}; {measure.items} items."
-            sections.append(Section(3, title, [about, difference_table(measure, percent=percent)]))
+            sections.append(Section(3, title, [about, difference_table(rank, measure, percent=percent)]))
     sweep: list[Block] = [
         "Mean validation loss over the seeds at each learning rate's best step; selected in bold.",
         learning_rate_table(rank),

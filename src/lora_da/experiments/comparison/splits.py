@@ -61,7 +61,7 @@ def _load_splits(train: str, test: str, train_rows: int, validation_rows: int, t
     if not left:
         raise ValueError(
             f"{train} has {len(order)} rows that occur once and not in the test split, and validation takes "
-            f"{validation_rows}: nothing is left to train on (set validation_rows in [task])"
+            f"{validation_rows}: nothing is left to train on (set task.validation_rows)"
         )
     splits = {
         "train": rows.select(sorted(left[: train_rows or len(left)])),

@@ -31,7 +31,7 @@ class Measure:
         seeds: Those that all compared methods have; the differences rest on them.
         items: The number of test items.
         comparison: The differences and their simultaneous intervals.
-        best_competitor: By compared method, the other one with the best mean.
+        ranking: The compared methods, the one with the best mean first.
         not_compared: The experiment's methods that are not among the compared ones.
         winner: The method shown to be better than every other of the experiment; None if there is none, and while any
             method is not compared.
@@ -40,7 +40,7 @@ class Measure:
     seeds: tuple[int, ...]
     items: int
     comparison: Comparison
-    best_competitor: Mapping[str, str]
+    ranking: tuple[str, ...]
     not_compared: tuple[str, ...]
 
     @property
@@ -85,6 +85,8 @@ class RankSummary:
         low_accuracy: Whether conclusions rest on the loss alone, since tuned vanilla LoRA hardly answers anything.
         charged: At equal compute.
         missing: What is not there, in words.
+        base_loss: The test loss of the untouched base model, which is that of vanilla LoRA at step 0, as its B is
+            zero; of a classifier, with its fresh head. None without final runs.
     """
 
     rank: int
@@ -95,6 +97,7 @@ class RankSummary:
     low_accuracy: bool
     charged: tuple[Charged, ...]
     missing: tuple[str, ...]
+    base_loss: float | None
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,7 @@ def _rank_summary(records: Sequence[RunRecord], experiment: Experiment, rank: in
         low_accuracy=vanilla.accuracy is not None and vanilla.accuracy.mean < _TRUSTED_ACCURACY,
         charged=_charged(stages["compute"], finals, selected),
         missing=tuple(_missing(stages, experiment, selected, finals)),
+        base_loss=_base_loss(finals[VANILLA]),
     )
 
 
@@ -172,18 +176,23 @@ def _measures(finals: Mapping[str, Sequence[RunRecord]]) -> tuple[Measure, Measu
     compared = {method: group for method, group in finals.items() if group and all(usable(record) for record in group)}
     pairs = paired(compared)
     if pairs is None:
-        return Measure((), 0, Comparison({}, False), {}, tuple(finals)), None
+        return Measure((), 0, Comparison({}, False), (), tuple(finals)), None
     left_out = tuple(method for method in finals if method not in compared)
 
     def measure(values: Mapping[str, Array], weights: Array | None, higher_is_better: bool) -> Measure:
         comparison = compare_all(values, weights, higher_is_better=higher_is_better)
         sign = -1 if higher_is_better else 1
-        order = sorted(values, key=lambda method: sign * float(values[method].sum()))
-        competitors = {method: next(other for other in order if other != method) for method in order if len(order) > 1}
-        return Measure(pairs.seeds, len(pairs.labels), comparison, competitors, left_out)
+        ranking = tuple(sorted(values, key=lambda method: sign * float(values[method].sum())))
+        return Measure(pairs.seeds, len(pairs.labels), comparison, ranking, left_out)
 
     accuracy = measure(pairs.correct, None, True) if pairs.correct else None
     return measure(pairs.losses, pairs.labels, False), accuracy
+
+
+def _base_loss(vanilla: Sequence[RunRecord]) -> float | None:
+    starts = [record.curve[0] for record in vanilla if record.curve]
+    losses = [point.test_loss for point in starts if point.step == 0 and point.test_loss is not None]
+    return fmean(losses) if losses else None
 
 
 def _charged(

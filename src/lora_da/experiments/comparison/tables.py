@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -14,7 +15,7 @@ NOTHING = "–"
 
 
 def results_table(rank: RankSummary) -> Table:
-    """One row for each method; columns that no method has a value for are left out."""
+    """A row for the untouched base and one for each method; columns that no method has a value for are left out."""
     # Vanilla LoRA reaches its own loss, so where no method does there is nothing to reach.
     target = any(method.steps_to_lora is not None for method in rank.methods)
 
@@ -41,22 +42,23 @@ def results_table(rank: RankSummary) -> Table:
     cells = [(header, [text(method) for method in rank.methods]) for header, text in columns]
     kept = [(header, values) for header, values in cells if any(value != NOTHING for value in values)]
     names = [method.name for method in rank.methods]
-    return Table(
-        ("method", *(header for header, _ in kept)),
-        [(name, *(values[index] for _, values in kept)) for index, name in enumerate(names)],
-    )
+    rows = [(name, *(values[index] for _, values in kept)) for index, name in enumerate(names)]
+    if rank.base_loss is not None:
+        base = f"{rank.base_loss:.4f}"
+        cells_of_base = (base if header == "test loss" else NOTHING for header, _ in kept)
+        rows.insert(0, ("untouched base (LoRA at step 0)", *cells_of_base))
+    return Table(("method", *(header for header, _ in kept)), rows)
 
 
-def difference_table(measure: Measure, *, percent: bool) -> Table:
-    """Each compared method against vanilla LoRA and against its best competitor."""
-    rows: dict[tuple[str, str], tuple[str, ...]] = {}
-    for method in measure.best_competitor:
-        for other in (VANILLA, measure.best_competitor[method]):
-            pair = method, other
-            if pair in measure.comparison.differences and (other, method) not in rows:  # not the same twice
-                cells = _difference_cells(measure.comparison.differences[pair], percent=percent)
-                rows[pair] = (f"{method} − {other}", *cells)
-    return Table(("difference", "mean", "simultaneous 95 %", "p", "detectable", "from seeds"), list(rows.values()))
+def difference_table(rank: RankSummary, measure: Measure, *, percent: bool) -> Table:
+    """All pairs of compared methods, each once: the later in the experiment's order minus the earlier, LoRA first."""
+    compared = [method.name for method in rank.methods if method.name in measure.ranking]
+    compared.sort(key=lambda name: name != VANILLA)
+    rows = []
+    for other, method in itertools.combinations(compared, 2):
+        cells = _difference_cells(measure.comparison.differences[method, other], percent=percent)
+        rows.append((f"{method} − {other}", *cells))
+    return Table(("difference", "mean", "simultaneous 95 %", "p", "detectable", "from seeds"), rows)
 
 
 def learning_rate_table(rank: RankSummary) -> Table:

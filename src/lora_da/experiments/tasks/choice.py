@@ -12,10 +12,10 @@ from typing import Any
 
 import datasets
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from lora_da.experiments.data import Columns, collator, resolve_columns, tokenize
 from lora_da.experiments.evaluation import item_losses
+from lora_da.experiments.progress import bar
 from lora_da.experiments.tasks.columns import cells, texts
 from lora_da.experiments.tasks.task import Answer, Task
 
@@ -26,21 +26,22 @@ _MARK = "Answer format:"
 class Choice(Task):
     """Multiple choice by likelihood.
 
-    The candidates are a row's own, or, in the format of LLM-Adapters' commonsense sets, those after the question's last
+    The candidates are a row's own, or, in the format of LLM-Adapters' commonsense sets, those after the prompt's last
     ``Answer format:``, as in ``Answer format: true/false``. Each is put where the answer stands in the completion ("the
-    correct answer is true"). The candidate whose completion, its end-of-sequence token included, has the highest
-    log-probability given the question wins: **sums are compared, not means over tokens**. In LLM-Adapters' format all
-    candidates have the same shape; where yours differ in length, sums favour the short ones.
+    correct answer is true"); the completion may also be the answer itself. The candidate whose completion, its
+    end-of-sequence token included, has the highest log-probability given the prompt wins: **sums are compared, not
+    means over tokens**. In LLM-Adapters' format all candidates have the same shape; where yours differ in length, sums
+    favour the short ones.
 
     Attributes:
-        question: The column with the question.
+        prompt: The column with the question.
         completion: The column with the text to learn, in which the answer occurs once.
-        label: The column with the answer, one of the candidates.
+        label: The column with the answer, one of the candidates; that of the completion where it is the answer itself.
         choices: The column with the list of candidates, if there is one.
         max_length: Longer examples lose their end in training and in losses; candidates are scored whole.
     """
 
-    question: str = "instruction"
+    prompt: str = "instruction"
     completion: str = "output"
     label: str = "answer"
     choices: str | None = None
@@ -51,7 +52,7 @@ class Choice(Task):
         return self._tokenized(rows, tokenizer, self.max_length)
 
     def _tokenized(self, rows: datasets.Dataset, tokenizer: Any, max_length: int) -> datasets.Dataset:
-        columns = resolve_columns(rows.column_names, Columns(prompt=self.question, completion=self.completion))
+        columns = resolve_columns(rows.column_names, Columns(prompt=self.prompt, completion=self.completion))
         return tokenize(rows, tokenizer, columns, max_length)
 
     def collator(self, tokenizer: Any) -> Callable[[list[dict[str, Any]]], dict[str, Tensor]]:
@@ -67,11 +68,11 @@ class Choice(Task):
         Raises:
             ValueError: A row has no text, candidates or answer, or not one place for them; the message names it.
         """
-        questions, expected = texts(rows, self.question), texts(rows, self.label)
+        prompts, expected = texts(rows, self.prompt), self._expected(rows)
         candidates = self._candidates(rows)
         completions = self._completions(rows)
         variants = {
-            self.question: [question for question, names in zip(questions, candidates, strict=True) for _ in names],
+            self.prompt: [prompt for prompt, names in zip(prompts, candidates, strict=True) for _ in names],
             self.completion: list(chain.from_iterable(completions)),
         }
         examples = self._tokenized(datasets.Dataset.from_dict(variants), tokenizer, sys.maxsize).to_list()
@@ -85,7 +86,7 @@ class Choice(Task):
         ]
         collate = self.collator(tokenizer)
         losses = item_losses(
-            model, (collate([examples[i] for i in batch]) for batch in tqdm(batches, desc="Scoring candidates"))
+            model, (collate([examples[i] for i in batch]) for batch in bar(batches, desc="Scoring candidates"))
         )
         scored = dict(zip(chain.from_iterable(batches), zip(losses.losses, losses.labels, strict=True), strict=True))
         return [
@@ -99,23 +100,26 @@ class Choice(Task):
 
     def _completions(self, rows: datasets.Dataset) -> list[list[str]]:
         """For each row, its completion with each of its candidates."""
-        items = zip(texts(rows, self.completion), texts(rows, self.label), self._candidates(rows), strict=True)
+        items = zip(texts(rows, self.completion), self._expected(rows), self._candidates(rows), strict=True)
         return [_variants(*item, index) for index, item in enumerate(items)]
+
+    def _expected(self, rows: datasets.Dataset) -> list[str]:
+        # Completions often begin with the space that parts them from the prompt.
+        return [answer.strip() for answer in texts(rows, self.label)]
 
     def _candidates(self, rows: datasets.Dataset) -> list[list[str]]:
         if self.choices is not None:
             found, where = cells(rows, self.choices), f"the column {self.choices!r}"
         else:
             found = [
-                [part.strip() for part in question.rpartition(_MARK)[2].split("/")] if _MARK in question else []
-                for question in texts(rows, self.question)
+                prompt.rpartition(_MARK)[2].split("/") if _MARK in prompt else [] for prompt in texts(rows, self.prompt)
             ]
-            where = f"its question after {_MARK!r} (or name a column of lists of candidates)"
+            where = f"its prompt after {_MARK!r} (or name a column of lists of candidates)"
         for index, names in enumerate(found):
             good = isinstance(names, list) and all(isinstance(name, str) and name.strip() for name in names)
-            if not good or len(set(names)) < 2:
+            if not good or len({name.strip() for name in names}) < 2:
                 raise ValueError(f"Row {index} has no list of two or more candidates in {where}.")
-        return found
+        return [[name.strip() for name in names] for names in found]
 
 
 def _variants(completion: str, answer: str, candidates: list[str], index: int) -> list[str]:

@@ -11,11 +11,11 @@ import datasets
 import torch
 from sklearn.metrics import f1_score, matthews_corrcoef
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from lora_da.adapter.layers import base_model_of
 from lora_da.experiments.data import pad_right, padding_token
 from lora_da.experiments.evaluation import evaluation_mode
+from lora_da.experiments.progress import bar
 from lora_da.experiments.tasks.columns import cells, texts
 from lora_da.experiments.tasks.task import Answer, Task
 from lora_da.statistics.batches import model_inputs
@@ -79,7 +79,7 @@ class Classification(Task):
         order = sorted(range(len(examples)), key=lambda index: -len(examples[index]["input_ids"]))
         outputs: dict[int, list[float]] = {}
         with evaluation_mode(model), torch.no_grad():
-            for start in tqdm(range(0, len(order), batch_size), desc="Classifying"):
+            for start in bar(range(0, len(order), batch_size), desc="Classifying"):
                 chosen = order[start : start + batch_size]
                 batch = model_inputs(base, collate([examples[index] for index in chosen]), device)
                 logits = model(**batch).logits.float()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lora_da.experiments.tasks.choice import Choice
@@ -30,9 +30,7 @@ def make_task(kind: str, options: Mapping[str, Any]) -> Task:
     Raises:
         ValueError: The kind or an option is unknown, or an option has a value that it can't have.
     """
-    if kind not in TASKS:
-        raise ValueError(f"the task {kind!r} is unknown; there are {', '.join(TASKS)}")
-    fields = {field.name: field.type for field in dataclasses.fields(TASKS[kind])}  # type: ignore[arg-type]
+    fields = _fields(kind)
     unknown = sorted(set(options) - set(fields))
     if unknown:
         raise ValueError(f"the task {kind} has no option {unknown[0]!r}; there are {', '.join(fields)}")
@@ -45,3 +43,37 @@ def make_task(kind: str, options: Mapping[str, Any]) -> Task:
         if not isinstance(value, kinds[fields[name]]):
             raise ValueError(f"the option {name} of the task {kind} must be of type {fields[name]}, not {value!r}")
     return TASKS[kind](**values)
+
+
+def options_from_text(kind: str, given: Sequence[str]) -> dict[str, Any]:
+    """Options of a task as the command line has them.
+
+    Args:
+        kind: A name in ``TASKS``.
+        given: Each of them as ``name=value``; a list is separated by commas. Unknown names are left to
+            :func:`make_task`.
+
+    Raises:
+        ValueError: The kind is unknown, an option has no ``=``, or its value is no whole number where one is needed.
+    """
+    fields, options = _fields(kind), dict[str, Any]()
+    for text in given:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise ValueError(f"the option {text!r} must be NAME=VALUE, such as {next(iter(fields))}=question")
+        options[name] = value
+        if fields.get(name) == "int":
+            try:
+                options[name] = int(value)
+            except ValueError as error:
+                raise ValueError(f"the option {name} must be a whole number, not {value!r}") from error
+        elif fields.get(name, "").startswith("tuple"):
+            options[name] = [part.strip() for part in value.split(",")]
+    return options
+
+
+def _fields(kind: str) -> dict[str, str]:
+    """The options of a kind, with their types."""
+    if kind not in TASKS:
+        raise ValueError(f"the task {kind!r} is unknown; there are {', '.join(TASKS)}")
+    return {field.name: str(field.type) for field in dataclasses.fields(TASKS[kind])}  # type: ignore[arg-type]

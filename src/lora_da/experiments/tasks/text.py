@@ -8,9 +8,9 @@ from typing import Any
 
 import datasets
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from lora_da.experiments.data import collator, encode_row
+from lora_da.experiments.progress import bar
 from lora_da.experiments.tasks.columns import cells
 from lora_da.experiments.tasks.task import Answer, Task
 
@@ -41,7 +41,7 @@ class Text(Task):
             ValueError: A cell holds no text (the message names the row), or all are empty.
         """
         blocks = []
-        for index, text in enumerate(tqdm(cells(rows, self.text), desc="Tokenising")):
+        for index, text in enumerate(bar(cells(rows, self.text), desc="Tokenising")):
             ids, _ = encode_row({"text": text}, index, tokenizer)
             cut = (ids[start : start + self.max_length] for start in range(0, len(ids), self.max_length))
             blocks += [block for block in cut if len(block) > 1]
