@@ -196,7 +196,8 @@ def test_preconditioner_is_the_shifted_inverse(variance: float, noise: float, sh
     inverse = torch.linalg.inv(Z + 0.2 * eye)
     wanted = torch.linalg.inv((variance + noise) * inverse + shift * eye)
     operator = Guidance(variance, noise, 1.0, G, factor)
-    assert torch.allclose(operator.preconditioner(shift)(eye), wanted, rtol=1e-9, atol=1e-12)
+    found = operator.preconditioner(shift)(eye)  # made in float32
+    assert float((found - wanted).norm() / wanted.norm()) < 1e-5
 
 
 def test_preconditioner_without_a_positive_part_does_nothing() -> None:

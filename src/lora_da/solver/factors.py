@@ -7,6 +7,7 @@ factorised, in float64. Damping always means the unscaled factor; the scaling is
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -47,6 +48,12 @@ class DampedFactor:
     def times(self, right: Tensor) -> Tensor:
         """F X, without damping, for X of shape (d, k)."""
         return self.matrix @ right
+
+    @cached_property
+    def inverse(self) -> Tensor:
+        """F_λ⁻¹ itself, (d, d), kept for the next layer with the same input."""
+        inverse: Tensor = torch.cholesky_inverse(self.cholesky)
+        return self.scale[:, None] * inverse * self.scale
 
     def inverse_diagonal(self) -> Tensor:
         """The diagonal of F_λ⁻¹, (d,)."""

@@ -25,7 +25,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from lora_da.solver.factors import DampedFactor, factorise
@@ -83,17 +82,25 @@ class Guidance:
         weight, factor = self.variance + self.noise, self.input_factor
         if weight == 0:
             return lambda right: right
-        shifted = factorise(shift * factor.matrix, weight + shift * factor.damping, "absolute")
+        # In float32, which is much faster and good enough here; of order one, so that its range is.
+        unit = weight + shift * factor.damping
+        shifted = factorise(((shift / unit) * factor.matrix).float(), 1.0, "absolute")
 
         def apply(right: Tensor) -> Tensor:
-            solved = shifted.solve(right)  # (w + τ Z_λ)⁻¹ X, and Z_λ times it is what is sought
+            # (w + τ Z_λ)⁻¹ X, and Z_λ times it is what is sought
+            solved = shifted.solve(right.float()).to(right.dtype) / unit
             return factor.times(solved) + factor.damping * solved
 
         return apply
 
     def dense(self) -> Tensor:
         """Ω as a matrix, (d_in, d_in), symmetric."""
-        matrix = self.times(torch.eye(self.delta.shape[1], dtype=self.delta.dtype, device=self.delta.device))
+        matrix = -self.bias * (self.delta.mT @ self.delta)
+        if self.variance or self.noise:
+            inverse = self.input_factor.inverse
+            matrix += self.variance * inverse
+            if self.noise:
+                matrix += self.noise * (inverse @ self.input_factor.times(inverse))
         return (matrix + matrix.mT) / 2
 
 

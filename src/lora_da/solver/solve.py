@@ -20,6 +20,7 @@ from lora_da.solver.factors import (
 from lora_da.solver.guidance import Guidance, displacement, guidance
 from lora_da.statistics.sums import LayerStatistics
 
+_NORM_TOLERANCE = 1e-6  # of a residual: that of the value is its square, over the gap
 _RANK_TOLERANCE = 1e-12  # of the largest eigenvalue of ΔᵀΔ: smaller ones are rounding
 
 
@@ -140,7 +141,7 @@ def solve_layer(
         delta_A=delta_A,
         eigenvalues=pairs.values,
         captured_energy=energies.clamp(max=1.0),
-        delta_norm=_largest_singular_value(delta, config.seed),
+        delta_norm=_largest_singular_value(delta, A, config.seed),
         activation_covariance=A @ input_factor.times(A.mT),
         input_mean_square=float(input_factor.matrix.diagonal().mean()),
         input_damping=input_factor.damping,
@@ -186,10 +187,13 @@ def _lowest_of(operator: Guidance, count: int, seed: int) -> Eigenpairs:
     return dataclasses.replace(pairs, vectors=torch.cat([pairs.vectors[:, ~null], completion], 1))
 
 
-def _largest_singular_value(matrix: Tensor, seed: int) -> float:
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.mT
-    start = _random_columns(wide, wide.shape[0], 9, seed)
-    pairs = lowest_eigenpairs(lambda right: -(wide @ (wide.mT @ right)), start, 1, dense_limit=0)
+def _largest_singular_value(delta: Tensor, A: Tensor, seed: int) -> float:
+    """σ of Δ; the subspace that was found, where Δ is large, is the first guess."""
+    wide, guess = (delta, delta @ A.mT) if delta.shape[0] <= delta.shape[1] else (delta.mT, A.mT)
+    start = torch.cat([guess, _random_columns(wide, wide.shape[0], 9, seed)], 1)
+    pairs = lowest_eigenpairs(
+        lambda right: -(wide @ (wide.mT @ right)), start, 1, dense_limit=0, tolerance=_NORM_TOLERANCE
+    )
     return float(pairs.values[0].abs().sqrt())
 
 
