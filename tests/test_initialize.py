@@ -449,7 +449,7 @@ def test_losses_of_the_report_are_those_of_the_model(tmp_path: Path) -> None:
 def test_the_loss_need_not_be_measured() -> None:
     model = with_lora(tiny_llama())
     calls = []
-    model.base_model.model.lm_head.register_forward_hook(lambda *_: calls.append(1))
+    model.base_model.model.model.layers[0].register_forward_hook(lambda *_: calls.append(1))
     report = _initialize(model, _loader(EXAMPLES), measure_loss=False)
     assert report.loss_after is None
     assert "loss" not in report.seconds

@@ -14,6 +14,7 @@ from lora_da.experiments.outline import ModelOutline, model_outline
 from lora_da.experiments.sources import AdapterShape, Calibration, DataSource, ModelSource, calibration_sample
 from lora_da.memory import SHARE, MemoryBudget, free_bytes, parse_size
 from lora_da.statistics.accumulate import COMPENSATED_ABOVE
+from lora_da.statistics.chunked import CHUNK_ENTRIES
 from lora_da.statistics.plan import MemoryLimits, MemoryPlan, gibibytes, plan_memory
 from lora_da.tables import kind_of
 
@@ -210,8 +211,8 @@ def _problem(outline: ModelOutline, activations: int, batch_size: int, machine: 
 
 
 def _logits_bytes(outline: ModelOutline, tokens: int) -> int:
-    """The logits, their float32 copy where there are labels, its log-softmax, and the gradients of both."""
-    return tokens * outline.vocabulary * (2 * outline.dtype.itemsize + 3 * 4)
+    """The logits made at once, their float32 copy, its log-softmax, and the gradients of both."""
+    return min(tokens * outline.vocabulary, CHUNK_ENTRIES) * (2 * outline.dtype.itemsize + 3 * 4)
 
 
 def _collect_operations(outline: ModelOutline, tokens: int, passes: int) -> float:

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from lora_da.statistics.accumulate import Accumulator, Place
 from lora_da.statistics.batches import batch_size, dataset_length, labels_of, model_inputs, take_examples
+from lora_da.statistics.chunked import HiddenStates, chunked_losses, has_separate_head
 from lora_da.statistics.config import CollectionConfig
 from lora_da.statistics.hooks import Recorder
 from lora_da.statistics.losses import ExampleLoss, example_losses, label_alignment, predicting_positions
@@ -160,8 +161,11 @@ def calibration_loss(
     total, examples = 0.0, 0
     with random_state_kept(), quiet(model), torch.no_grad():
         for batch in tqdm(batches, desc="loss after the init", unit="batch", disable=not progress):
-            output = (entry or model)(**model_inputs(model, batch, device))
-            losses = _losses(model, output, batch, config, example_loss)
+            inputs = model_inputs(model, batch, device)
+            if entry in (None, model) and example_loss is None and has_separate_head(model, {}):
+                losses, _ = chunked_losses(HiddenStates(model, inputs), labels_of(batch), config.loss_reduction)
+            else:
+                losses = _losses(model, (entry or model)(**inputs), batch, config, example_loss)
             total, examples = total + float(losses.sum()), examples + len(losses)
         for _ in range(repeats):
             (entry or model)(**model_inputs(model, batch, device))
@@ -196,15 +200,21 @@ def _one_batch(
         recorder.batch(rows_of),
         torch.enable_grad(),
     ):
-        output = entry(**inputs)
-        losses = _losses(model, output, batch, config, example_loss)
+        gradient = None
+        if entry is model and example_loss is None and has_separate_head(model, recorder.layers):
+            hidden = HiddenStates(model, inputs)
+            losses, gradient = chunked_losses(hidden, labels_of(batch), config.loss_reduction, scale)
+        else:
+            losses = _losses(model, entry(**inputs), batch, config, example_loss)
         finite = torch.isfinite(losses.detach())
         if not bool(finite.all()):
             raise ValueError(
                 f"the loss of example(s) {(~finite).nonzero().flatten().tolist()} is not finite. Look at these "
                 "examples, or use bfloat16 or float32 if the model is in float16."
             )
-        if losses.requires_grad:  # not so where none of the layers was reached
+        if gradient is not None:
+            hidden.states.backward(gradient)
+        elif losses.requires_grad:  # not so where none of the layers was reached
             (losses.sum() * scale).backward()
     return losses.detach()
 

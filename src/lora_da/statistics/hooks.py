@@ -51,6 +51,7 @@ class Recorder:
     """Accumulates the sums of a set of layers while a model runs forward and backward.
 
     Attributes:
+        layers: The layers, by name.
         gradient_sums: Σ g aᵀ by layer, (d_out, d_in).
         output_sums: Σ g gᵀ by layer, (d_out, d_out) or its diagonal (d_out,).
         input_sums: Σ a aᵀ by group of layers that receive the same tensor, (d_in, d_in).
@@ -66,7 +67,7 @@ class Recorder:
         accumulator: Accumulator | None = None,
     ) -> None:
         """Prepare for the given layers, by name; every gradient is divided by ``loss_scale``."""
-        self._layers = layers
+        self.layers = layers
         self._config = config
         self._loss_scale = loss_scale
         self._accumulator = accumulator or Accumulator()
@@ -83,7 +84,7 @@ class Recorder:
     def attached(self) -> Iterator[None]:
         """Hook the layers, and unhook them at the end whatever happens."""
         with ExitStack() as hooks:
-            for name, layer in self._layers.items():
+            for name, layer in self.layers.items():
                 handle = layer.register_forward_hook(self._forward_hook(name), with_kwargs=True)
                 hooks.callback(handle.remove)
             yield

@@ -100,23 +100,49 @@ def example_losses(
         return _losses_per_example(logits, labels)
     if logits.ndim != 3 or labels.shape != logits.shape[:2]:
         raise ValueError(f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)} don't belong together")
-    labels = labels.to(logits.device)
-    if alignment == "shifted":
-        logits, labels = logits[:, :-1], labels[:, 1:]
-    labelled = labels != -100
-    counts = labelled.sum(1)
-    if not bool(counts.all()):
-        empty = (counts == 0).nonzero().flatten().tolist()
+    targets, rows = label_rows(labels.to(logits.device), alignment)
+    return per_example(row_losses(logits[rows], targets), rows, reduction)
+
+
+def label_rows(labels: Tensor, alignment: Literal["shifted", "aligned"]) -> tuple[Tensor, Tensor]:
+    """The labels of a batch, and the positions whose logits predict them.
+
+    Args:
+        labels: (B, L), -100 where there is no label.
+        alignment: From :func:`label_alignment`.
+
+    Returns:
+        The labels, (n,), and where the logits (or hidden states) of all examples that belong to them are, (B, L) bool
+        with n entries that are true.
+
+    Raises:
+        ValueError: An example has no label; the message says which.
+    """
+    rows = predicting_positions(labels, alignment)
+    if not bool(rows.any(1).all()):
+        empty = (~rows.any(1)).nonzero().flatten().tolist()
         raise ValueError(
             f"no label token in example(s) {empty} of the batch: every label is -100"
             + (" or at the first position, which nothing predicts" if alignment == "shifted" else "")
             + ". Remove these examples, or see whether truncation cut their labels off."
         )
-    # Only the rows with a label are made float32: a full (B, L, V) copy would be the largest tensor of all.
-    token_losses = F.cross_entropy(_at_least_float32(logits[labelled]), labels[labelled], reduction="none")
-    owners = labelled.nonzero()[:, 0]
-    losses = token_losses.new_zeros(len(labels)).index_add(0, owners, token_losses)
-    return losses / counts if reduction == "mean" else losses
+    if alignment == "shifted":
+        labels = labels.roll(-1, dims=1)
+    return labels[rows], rows
+
+
+def row_losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """The losses of some positions, (n,), in nats, from their logits (n, V) and labels (n,).
+
+    Only they are made float32: a copy of all logits would be the largest tensor of all.
+    """
+    return F.cross_entropy(_at_least_float32(logits), targets, reduction="none")
+
+
+def per_example(losses: Tensor, rows: Tensor, reduction: Literal["sum", "mean"]) -> Tensor:
+    """Positions' losses (n,), summed or averaged for each example, (B,); ``rows`` as from :func:`label_rows`."""
+    summed = losses.new_zeros(len(rows)).index_add(0, rows.nonzero()[:, 0], losses)
+    return summed / rows.sum(1) if reduction == "mean" else summed
 
 
 def _losses_per_example(logits: Tensor, labels: Tensor) -> Tensor:

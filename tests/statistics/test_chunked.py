@@ -1,0 +1,139 @@
+"""The loss by parts, against the whole model's own logits and autograd's gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import pytest
+import torch
+import transformers
+from torch import Tensor
+
+import lora_da.statistics.chunked as module
+from lora_da import collect_statistics
+from lora_da.adapter.layers import linear_layers
+from lora_da.statistics.chunked import HiddenStates, chunked_losses, has_separate_head
+from lora_da.statistics.losses import example_losses
+from models import (
+    VOCABULARY,
+    batches_of,
+    causal_examples,
+    collate,
+    positionwise,
+    tiny_bert,
+    tiny_gpt2,
+    tiny_llama,
+    tiny_opt,
+    tiny_t5,
+)
+from reference import distance
+
+
+def tiny_gemma2() -> Any:
+    """Its head squeezes the logits."""
+    config = transformers.Gemma2Config(
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        sliding_window=4,
+        final_logit_softcapping=0.5,
+        initializer_range=0.3,
+        pad_token_id=0,
+    )
+    torch.manual_seed(0)
+    return transformers.Gemma2ForCausalLM(config).eval()
+
+
+def tiny_cohere() -> Any:
+    """Its head scales the logits."""
+    config = transformers.CohereConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        logit_scale=3.0,
+        initializer_range=0.3,
+        pad_token_id=0,
+    )
+    torch.manual_seed(0)
+    return transformers.CohereForCausalLM(config).eval()
+
+
+SERVED = [tiny_llama, tiny_gpt2, tiny_opt, tiny_gemma2, tiny_cohere]
+
+
+def whole(model: Any, batch: dict[str, Tensor], reduction: Literal["sum", "mean"]) -> tuple[Tensor, Tensor]:
+    """The losses, and the gradient at the last hidden states."""
+    states: list[Tensor] = []
+    handle = model.get_decoder().register_forward_hook(lambda _m, _a, output: states.append(output[0]))
+    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
+    handle.remove()
+    losses = example_losses(logits, batch["labels"], "shifted", reduction)
+    return losses.detach(), torch.autograd.grad(losses.sum(), states[0])[0]
+
+
+@pytest.mark.parametrize("entries", [1, 3 * VOCABULARY, 2**25])
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("make", SERVED)
+def test_losses_and_gradients_are_those_of_the_whole(
+    make: Callable[[], Any], reduction: Literal["sum", "mean"], entries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CHUNK_ENTRIES", entries)
+    model, batch = make(), collate(causal_examples(4))
+    assert has_separate_head(model, linear_layers(model))
+    wanted_losses, wanted_gradient = whole(model, batch, reduction)
+    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "use_cache": False}
+    losses, gradient = chunked_losses(HiddenStates(model, inputs), batch["labels"], reduction, scale=4.0)
+    torch.testing.assert_close(losses, wanted_losses, rtol=1e-5, atol=1e-6)
+    assert gradient is not None
+    assert distance(gradient, 4.0 * wanted_gradient) < 1e-5
+    with torch.no_grad():
+        losses, gradient = chunked_losses(HiddenStates(model, inputs), batch["labels"], reduction)
+    torch.testing.assert_close(losses, wanted_losses, rtol=1e-5, atol=1e-6)
+    assert gradient is None
+
+
+@pytest.mark.parametrize("make", [tiny_bert, tiny_t5, positionwise])
+def test_other_models_are_not_served(make: Callable[[], Any]) -> None:
+    assert not has_separate_head(make(), {})
+
+
+def test_a_head_that_is_adapted_itself_is_not_taken_apart() -> None:
+    model = tiny_llama()
+    assert has_separate_head(model, {})
+    assert not has_separate_head(model, {"lm_head": model.lm_head})
+
+
+def test_no_more_logits_are_made_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batches = tiny_llama(), batches_of(causal_examples(6), 3)
+    made: list[int] = []
+    model.lm_head.register_forward_hook(lambda _m, _a, output: made.append(output.numel()))
+    monkeypatch.setattr(module, "CHUNK_ENTRIES", 4 * VOCABULARY)
+    collect_statistics(model, batches, progress=False)
+    assert max(made) == 4 * VOCABULARY
+    assert sum(batch["input_ids"].numel() for batch in batches) > 4 * len(batches)
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model = tiny_llama()
+    decoder = model.get_decoder()
+    calls: list[int] = []
+    forward = decoder.forward
+
+    def dispatched(*arguments: Any, **options: Any) -> Any:  # as accelerate's hooks replace it
+        calls.append(1)
+        return forward(*arguments, **options)
+
+    decoder.forward = dispatched
+    hidden = HiddenStates(model, {"input_ids": torch.ones(1, 3, dtype=torch.long)})
+    hidden.logits(hidden.states[0])
+    assert decoder.forward is dispatched
+    assert len(calls) == 1
+    assert not decoder._forward_hooks
