@@ -25,6 +25,7 @@ def test_kind_of_drops_the_numbers_of_blocks() -> None:
     assert kind_of("model.layers.3.mlp.up_proj") == "mlp.up_proj"
     assert kind_of("transformer.h.11.attn.c_attn") == "attn.c_attn"
     assert kind_of("model.layers.0.experts.7.w1") == "w1"
+    assert kind_of("model.layers.0.mlp.experts.gate_up_proj.7") == "mlp.experts.gate_up_proj"
     assert kind_of("classifier") == "classifier"
 
 

@@ -39,6 +39,7 @@ from lora_da.solving import check_statistics
 from lora_da.statistics.batches import dataset_length
 from lora_da.statistics.checkpoint import Checkpoint
 from lora_da.statistics.config import CollectionConfig
+from lora_da.statistics.hooks import Layer
 from lora_da.statistics.losses import ExampleLoss
 from lora_da.statistics.plan import gibibytes
 from lora_da.statistics.sums import Statistics
@@ -85,11 +86,12 @@ def collect_statistics(
     """
     model = unwrapped(model)
     base = base_model_of(model)
+    layers: dict[str, Layer]
     if base is getattr(model, "_orig_mod", model) and not hasattr(model, "peft_config"):
-        layers = linear_layers(base)
-        if not layers:
+        linear = linear_layers(base)
+        if not linear:
             raise ValueError(f"{type(base).__name__} has no linear layer")
-        shapes = {name: shape_of(layer) for name, layer in layers.items()}
+        layers, shapes = dict(linear), {name: shape_of(layer) for name, layer in linear.items()}
     else:
         adapted = adapted_layers(model, adapter_name)[0]
         layers, shapes = (
@@ -110,7 +112,7 @@ def collect_statistics(
 
 def _source(
     model: nn.Module,
-    layers: Mapping[str, nn.Module],
+    layers: Mapping[str, Layer],
     shapes: Mapping[str, tuple[int, int]],
     dataloader: Batches,
     max_examples: int,

@@ -13,8 +13,8 @@ HEADER = ("layers", "count", "rank", "tokens/d_in", "energy captured", "negative
 
 
 def kind_of(layer: str) -> str:
-    """A layer's name without the numbers of blocks: ``model.layers.3.mlp.up_proj`` becomes ``mlp.up_proj``."""
-    return re.split(r"(?:^|\.)\d+\.", layer)[-1]
+    """A layer's name without the numbers of blocks and experts: ``layers.3.mlp.up_proj`` becomes ``mlp.up_proj``."""
+    return re.split(r"(?:^|\.)\d+\.", re.sub(r"\.\d+$", "", layer))[-1]
 
 
 def by_kind(layers: Mapping[str, LayerReport]) -> dict[str, list[LayerReport]]:

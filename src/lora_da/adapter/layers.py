@@ -11,12 +11,15 @@ from typing import Any
 import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
+from peft.tuners.lora.layer import ParamWrapper
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from lora_da.statistics.experts import ParameterLayer
+from lora_da.statistics.hooks import Layer
 from lora_da.statistics.sums import ModelIdentity
 
 # Inits that write part of W into A and B and leave the rest in the base layer: the base is no longer the model.
@@ -28,15 +31,15 @@ class AdaptedLayer:
     """One linear layer with a LoRA adapter.
 
     Attributes:
-        base: The frozen layer that PEFT wraps.
-        A: lora_A's weight, (rank, d_in).
-        B: lora_B's weight, (d_out, rank).
+        base: The frozen layer that PEFT wraps, or a part of its parameter.
+        A: lora_A's weight, (rank, d_in), or a view of a part of it.
+        B: lora_B's weight, (d_out, rank), or a view of a part of it.
         scaling: s, which PEFT multiplies B A with.
     """
 
-    base: nn.Module
-    A: nn.Parameter
-    B: nn.Parameter
+    base: Layer
+    A: Tensor
+    B: Tensor
     scaling: float
 
     @property
@@ -104,13 +107,35 @@ def adapted_layers(model: nn.Module, adapter_name: str) -> tuple[dict[str, Adapt
                 "the adapter without low_cpu_mem_usage or init_empty_weights, and with a device_map that offloads "
                 "nothing to the disk or the CPU"
             )
-        if A.shape[0] > A.shape[1]:
-            raise ValueError(f"layer {name} has rank {A.shape[0]}, above its input width {A.shape[1]}: lower its rank")
-        served[name] = AdaptedLayer(layer.get_base_layer(), A, B, layer.scaling[adapter_name])
+        if layer.r[adapter_name] > A.shape[1]:
+            raise ValueError(
+                f"layer {name} has rank {layer.r[adapter_name]}, above its input width {A.shape[1]}: lower its rank"
+            )
+        if isinstance(layer, ParamWrapper):
+            served |= _parameter_layers(name, layer, A, B, adapter_name)
+        else:
+            served[name] = AdaptedLayer(layer.get_base_layer(), A, B, layer.scaling[adapter_name])
     if not served:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
         raise ValueError(f"no layer of the adapter can be initialised by LoRA-DA ({reasons})")
     return served, refused
+
+
+def _parameter_layers(
+    name: str, layer: ParamWrapper, A: nn.Parameter, B: nn.Parameter, adapter_name: str
+) -> dict[str, AdaptedLayer]:
+    """The matrices of an adapted parameter: of a stack of experts each has its own A and B, as PEFT lays them out."""
+    name = f"{name.replace('.base_layer', '')}.{layer.parameter_name}"  # wrappers of two parameters are nested
+    module, scaling, count = layer.get_base_layer(), layer.scaling[adapter_name], layer.num_experts
+    if layer.get_param().ndim == 2:
+        return {name: AdaptedLayer(ParameterLayer(module, layer.parameter_name), A, B, scaling)}
+    own_A, own_B = A.detach().view(count, -1, A.shape[1]), B.detach().view(B.shape[0], -1, count)
+    return {
+        f"{name}.{index}": AdaptedLayer(
+            ParameterLayer(module, layer.parameter_name, index), own_A[index], own_B[:, :, index], scaling
+        )
+        for index in range(count)
+    }
 
 
 def _weight(part: nn.Module) -> nn.Parameter:
@@ -135,9 +160,11 @@ def _cannot_serve(layer: LoraLayer, adapter_name: str) -> str | None:
         variant = type(layer.lora_variant[adapter_name]).__name__
         return f"uses a variant of LoRA ({variant}, such as DoRA) whose step from W is not s·B·A"
     linear = adapter_name in layer.lora_A and isinstance(layer.lora_A[adapter_name], nn.Linear)
-    # MultiheadAttention never calls the layer that it adapts, and ParamWrapper adapts a parameter, not a layer.
-    if not linear or type(layer).__name__ in ("MultiheadAttention", "ParamWrapper"):
+    # MultiheadAttention never calls the layer that it adapts.
+    if not linear or type(layer).__name__ == "MultiheadAttention":
         return f"is no linear layer ({type(layer.get_base_layer()).__name__})"
+    if isinstance(layer, ParamWrapper) and isinstance(layer.get_param(), DTensor):
+        return "is a parameter that is sharded, of which no part can be told apart"
     return None
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from lora_da.statistics.hooks import Layer
 from lora_da.statistics.losses import label_alignment, label_rows, per_example, row_losses
 
 CHUNK_ENTRIES = 2**25
@@ -57,7 +58,7 @@ class HiddenStates:
         return logits[0]
 
 
-def has_separate_head(model: Any, layers: Mapping[str, nn.Module]) -> bool:
+def has_separate_head(model: Any, layers: Mapping[str, Layer]) -> bool:
     """Whether a model is a causal language model whose head can run by itself, and is none of the given layers."""
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     if head is None or any(module is head for module in layers.values()):

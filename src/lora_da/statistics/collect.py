@@ -15,7 +15,8 @@ from lora_da.statistics.accumulate import Accumulator, Place
 from lora_da.statistics.batches import batch_size, dataset_length, labels_of, model_inputs, take_examples
 from lora_da.statistics.chunked import HiddenStates, chunked_losses, has_separate_head
 from lora_da.statistics.config import CollectionConfig
-from lora_da.statistics.hooks import Recorder
+from lora_da.statistics.experts import ParameterLayer
+from lora_da.statistics.hooks import Layer, Recorder
 from lora_da.statistics.losses import ExampleLoss, example_losses, label_alignment, predicting_positions
 from lora_da.statistics.positions import Positions, Rows, decoder_positions
 from lora_da.statistics.quiet import quiet, random_state_kept
@@ -27,7 +28,7 @@ _FLOAT16_LOSS_SCALE = 1024.0
 
 def collect(
     model: nn.Module,
-    layers: Mapping[str, nn.Module],
+    layers: Mapping[str, Layer],
     dataloader: Iterable[Mapping[str, Any]],
     config: CollectionConfig,
     *,
@@ -172,8 +173,10 @@ def calibration_loss(
     return total, examples
 
 
-def device_of(layer: nn.Module) -> torch.device:
+def device_of(layer: Layer) -> torch.device:
     """Where a layer's parameters are, or its buffers (some quantised layers have no parameter)."""
+    if isinstance(layer, ParameterLayer):
+        layer = layer.module
     return next(chain(layer.parameters(), layer.buffers())).device
 
 

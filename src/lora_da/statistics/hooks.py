@@ -17,9 +17,11 @@ from torch import Tensor, nn
 
 from lora_da.statistics.accumulate import Accumulator
 from lora_da.statistics.config import CollectionConfig
+from lora_da.statistics.experts import ParameterLayer, watched
 from lora_da.statistics.positions import Rows
 
 RowsOf = Callable[[str, Tensor], Rows]
+Layer = nn.Module | ParameterLayer
 
 
 class _SharedInput:
@@ -61,7 +63,7 @@ class Recorder:
 
     def __init__(
         self,
-        layers: Mapping[str, nn.Module],
+        layers: Mapping[str, Layer],
         config: CollectionConfig,
         loss_scale: float = 1.0,
         accumulator: Accumulator | None = None,
@@ -83,10 +85,16 @@ class Recorder:
     @contextmanager
     def attached(self) -> Iterator[None]:
         """Hook the layers, and unhook them at the end whatever happens."""
+        parts: dict[nn.Module, dict[tuple[str, int | None], str]] = {}
         with ExitStack() as hooks:
             for name, layer in self.layers.items():
-                handle = layer.register_forward_hook(self._forward_hook(name), with_kwargs=True)
-                hooks.callback(handle.remove)
+                if isinstance(layer, ParameterLayer):
+                    parts.setdefault(layer.module, {})[layer.parameter, layer.index] = name
+                else:
+                    handle = layer.register_forward_hook(self._forward_hook(name), with_kwargs=True)
+                    hooks.callback(handle.remove)
+            for module, names in parts.items():
+                hooks.enter_context(watched(module, names, self._recording, self._tapped))
             yield
 
     @contextmanager
@@ -102,23 +110,30 @@ class Recorder:
 
     def _forward_hook(self, name: str) -> Callable[[nn.Module, Any, Any, Tensor], Tensor | None]:
         def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor | None:
-            if self._rows_of is None or not torch.is_grad_enabled():
-                return None  # somebody else's call, or the first of a checkpointed segment's two
             layer_input: Tensor = args[0] if args else next(iter(kwargs.values()))
-            shared = self._share(name, layer_input)
-            rows = self._rows_of(name, layer_input)
-            if not output.requires_grad:
-                # The first layer of a frozen model: the backward pass need not go any deeper than here.
-                output = output.detach().requires_grad_(True)
-
-            def receive(layer_input: Tensor, gradient: Tensor) -> None:
-                with _exact_products(layer_input.device):
-                    self._add(name, shared, rows, layer_input, gradient)
-
-            tapped: Tensor = _Tap.apply(output, layer_input.detach(), receive)  # type: ignore[no-untyped-call]
-            return tapped
+            rows = self._recording(name, layer_input)
+            return None if rows is None else self._tapped(name, layer_input, output, rows)
 
         return hook
+
+    def _recording(self, name: str, layer_input: Tensor) -> Rows | None:
+        """The rows of an input that count; None in others' calls, and in the first of a checkpointed segment's two."""
+        if self._rows_of is None or not torch.is_grad_enabled():
+            return None
+        return self._rows_of(name, layer_input)
+
+    def _tapped(self, name: str, layer_input: Tensor, output: Tensor, rows: Rows) -> Tensor:
+        shared = self._share(name, layer_input)
+        if not output.requires_grad:
+            # The first layer of a frozen model: the backward pass need not go any deeper than here.
+            output = output.detach().requires_grad_(True)
+
+        def receive(layer_input: Tensor, gradient: Tensor) -> None:
+            with _exact_products(layer_input.device):
+                self._add(name, shared, rows, layer_input, gradient)
+
+        tapped: Tensor = _Tap.apply(output, layer_input.detach(), receive)  # type: ignore[no-untyped-call]
+        return tapped
 
     def _share(self, name: str, layer_input: Tensor) -> _SharedInput:
         """The record of this very tensor, and so the group of the layer."""

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from lora_da.statistics.batches import model_inputs
+from lora_da.statistics.experts import ParameterLayer
+from lora_da.statistics.hooks import Layer
 from lora_da.statistics.quiet import quiet, random_state_kept
 
 
 def shared_inputs(
     model: nn.Module,
-    layers: Mapping[str, nn.Module],
+    layers: Mapping[str, Layer],
     batch: Mapping[str, Any],
     device: torch.device,
     entry: nn.Module | None = None,
@@ -40,6 +42,8 @@ def shared_inputs(
 
     with random_state_kept(), quiet(model), torch.no_grad(), ExitStack() as hooks:
         for name, layer in layers.items():
+            if isinstance(layer, ParameterLayer):
+                continue  # every expert has tokens of its own
             handle = layer.register_forward_pre_hook(
                 lambda _layer, args, kwargs, name=name: remember(
                     name, args[0] if args else next(iter(kwargs.values()))

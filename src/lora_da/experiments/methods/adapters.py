@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lora_da.adapter.layers import AdaptedLayer, adapted_layers
 from lora_da.experiments.methods.method import Setup
+from lora_da.statistics.experts import ParameterLayer
 
 ADAPTER = "default"
 
@@ -68,8 +69,10 @@ def base_weight(layer: AdaptedLayer) -> Tensor:
     """W of a layer, (d_out, d_in), float32.
 
     Raises:
-        ValueError: The base is quantised.
+        ValueError: The base is quantised, or a part of a parameter.
     """
+    if isinstance(layer.base, ParameterLayer):
+        raise ValueError("this method serves linear layers alone: leave target_parameters out")
     weight = layer.base.weight
     assert isinstance(weight, Tensor)
     if not weight.is_floating_point():
@@ -82,5 +85,6 @@ def take_from_base(layers: Iterable[AdaptedLayer]) -> None:
     """Subtract s·B A from the base weights, so that the model computes what it did; in bfloat16 but for rounding."""
     for layer in layers:
         rest = base_weight(layer) - layer.scaling * (layer.B.float() @ layer.A.float())
+        assert isinstance(layer.base, torch.nn.Module)
         assert isinstance(layer.base.weight, Tensor)
         layer.base.weight.copy_(rest.mT if is_transposed(layer) else rest)

@@ -1,0 +1,159 @@
+"""Stacked experts against the same experts as linear layers of their own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lora_da import CollectionConfig
+from lora_da.statistics.experts import ParameterLayer
+from lora_da.statistics.hooks import Layer, Recorder
+from lora_da.statistics.positions import Rows
+
+EXPERTS, D, HIDDEN, TOKENS = 4, 5, 6, 9
+CONFIG = CollectionConfig(output_factor="full", accumulation_dtype="float64")
+# Two experts a token; nobody chooses expert 3.
+CHOICES = torch.tensor([[0, 1], [1, 2], [0, 2], [1, 0], [2, 1], [0, 1], [0, 2], [2, 0], [1, 2]])
+
+
+class Stacked(nn.Module):
+    """As transformers has them: (E, d_out, d_in), or (E, d_in, d_out) if transposed."""
+
+    def __init__(self, transposed: bool = False) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        up, down = (
+            torch.randn(EXPERTS, HIDDEN, D, generator=generator),
+            torch.randn(EXPERTS, D, HIDDEN, generator=generator),
+        )
+        self.transposed = transposed
+        self.up = nn.Parameter((up.mT if transposed else up).double().contiguous(), requires_grad=False)
+        self.down = nn.Parameter((down.mT if transposed else down).double().contiguous(), requires_grad=False)
+
+    def product(self, x: Tensor, weight: Tensor) -> Tensor:
+        return x @ weight if self.transposed else nn.functional.linear(x, weight)
+
+    def forward(self, hidden_states: Tensor, choices: Tensor) -> Tensor:
+        result = torch.zeros_like(hidden_states)
+        for expert in range(EXPERTS):
+            tokens = torch.where((choices == expert).any(1))[0]
+            if len(tokens):
+                hidden = torch.tanh(self.product(hidden_states[tokens], self.up[torch.tensor(expert)]))
+                result = result.index_add(0, tokens, self.product(hidden, self.down[torch.tensor(expert)]))
+        return result
+
+
+class Separate(nn.Module):
+    """The same with a linear layer for each."""
+
+    def __init__(self, stacked: Stacked) -> None:
+        super().__init__()
+        for name in ("up", "down"):
+            weights = getattr(stacked, name).mT if stacked.transposed else getattr(stacked, name)
+            for expert in range(EXPERTS):
+                layer = nn.Linear(weights.shape[2], weights.shape[1], bias=False).double().requires_grad_(False)
+                with torch.no_grad():
+                    layer.weight.copy_(weights[expert])
+                self.add_module(f"{name}{expert}", layer)
+
+    def forward(self, hidden_states: Tensor, choices: Tensor) -> Tensor:
+        result = torch.zeros_like(hidden_states)
+        for expert in range(EXPERTS):
+            tokens = torch.where((choices == expert).any(1))[0]
+            if len(tokens):
+                hidden = torch.tanh(getattr(self, f"up{expert}")(hidden_states[tokens]))
+                result = result.index_add(0, tokens, getattr(self, f"down{expert}")(hidden))
+        return result
+
+
+def record(
+    model: nn.Module, layers: dict[str, Layer], rows: Rows, choices: Tensor, states: Tensor | None = None
+) -> Recorder:
+    recorder = Recorder(layers, CONFIG)
+    states = inputs() if states is None else states
+    with recorder.attached(), recorder.batch(lambda _layer, _input: rows):
+        output = model(states.requires_grad_(True), choices)
+        (output * torch.arange(D)).sin().sum().backward()
+    return recorder
+
+
+def inputs() -> Tensor:
+    return torch.randn(TOKENS, D, generator=torch.Generator().manual_seed(1)).double()
+
+
+def parameters(model: nn.Module) -> dict[str, Layer]:
+    return {f"{name}{index}": ParameterLayer(model, name, index) for name in ("up", "down") for index in range(EXPERTS)}
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("padding", [0, 3])
+def test_stacked_experts_have_the_sums_of_separate_ones(transposed: bool, padding: int) -> None:
+    stacked = Stacked(transposed)
+    separate = Separate(stacked)
+    attended = torch.arange(TOKENS - padding)
+    found = record(stacked, parameters(stacked), Rows(attended if padding else None, None), CHOICES)
+    layers: dict[str, Layer] = dict(separate.named_children())
+    # Without padding at all: experts don't mix tokens.
+    wanted = record(separate, layers, Rows(None, None), CHOICES[: len(attended)], inputs()[: len(attended)])
+    assert found.tokens == wanted.tokens
+    assert "up3" not in found.tokens
+    for kind in ("gradient_sums", "output_sums", "input_sums"):
+        mine, others = getattr(found, kind), getattr(wanted, kind)
+        assert mine.keys() == others.keys()
+        for name, value in others.items():
+            torch.testing.assert_close(mine[name], value, rtol=1e-10, atol=1e-12)
+
+
+def test_other_rows_are_counted_where_only_some_predict() -> None:
+    stacked = Stacked()
+    counted = torch.tensor([0, 4, 5])
+    found = record(stacked, parameters(stacked), Rows(None, counted), CHOICES)
+    assert found.tokens == {
+        f"{name}{expert}": int((CHOICES[counted] == expert).sum()) for name in ("up", "down") for expert in range(3)
+    }
+    everything = record(stacked, parameters(stacked), Rows(None, None), CHOICES)
+    assert torch.equal(found.gradient_sums["up0"], everything.gradient_sums["up0"])
+
+
+def test_a_single_matrix_is_served_like_a_layer() -> None:
+    class Router(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.eye(D).double(), requires_grad=False)
+
+        def forward(self, x: Tensor, _choices: Any) -> Tensor:
+            return nn.functional.linear(x, self.weight)
+
+    router, layer = Router(), nn.Linear(D, D, bias=False).double().requires_grad_(False)
+    with torch.no_grad():
+        layer.weight.copy_(router.weight)
+    found = record(router, {"router": ParameterLayer(router, "weight")}, Rows(None, None), CHOICES)
+
+    class Plain(nn.Module):
+        def forward(self, x: Tensor, _choices: Any) -> Tensor:
+            return layer(x)
+
+    wanted = record(Plain(), {"router": layer}, Rows(None, None), CHOICES)
+    for kind in ("gradient_sums", "output_sums", "input_sums"):
+        assert torch.equal(getattr(found, kind)["router"], getattr(wanted, kind)["router"])
+
+
+def test_the_module_is_left_as_it_was() -> None:
+    stacked = Stacked()
+    record(stacked, parameters(stacked), Rows(None, None), CHOICES)
+    assert "forward" not in vars(stacked)
+    with torch.no_grad():
+        stacked(inputs(), CHOICES)
+
+
+def test_experts_whose_tokens_are_hidden_are_refused() -> None:
+    class Mixing(Stacked):
+        def forward(self, hidden_states: Tensor, choices: Tensor) -> Tensor:
+            return self.product(hidden_states * 1.0, self.up[torch.tensor(0)])[:, :D]
+
+    stacked = Mixing()
+    with pytest.raises(ValueError, match="can't be told which tokens expert up0 receives"):
+        record(stacked, parameters(stacked), Rows(None, None), CHOICES)
