@@ -25,26 +25,26 @@ def test_what_is_no_size(text: int | str) -> None:
         parse_size(text)
 
 
-def test_auto_is_half_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_is_most_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lora_da.memory, "free_bytes", lambda device: 1000 if device.type == "cpu" else 600)
-    assert memory_limits({CPU: "0"}, "auto").devices == {"0": 500}
+    assert memory_limits({CPU: "0"}, "auto").devices == {"0": 700}
     assert memory_limits({CPU: "0"}, "auto").host is None
     on_gpu = memory_limits({GPU: "0"}, "auto")
-    assert (on_gpu.devices, on_gpu.host) == ({"0": 300}, 500)
+    assert (on_gpu.devices, on_gpu.host) == ({"0": 420}, 700)
 
 
 def test_a_size_limits_the_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lora_da.memory, "free_bytes", lambda device: 1000)
     assert memory_limits({CPU: "0"}, "1GiB").devices == {"0": 2**30}
     on_gpu = memory_limits({GPU: "0"}, 100)
-    assert (on_gpu.devices, on_gpu.host) == ({"0": 100}, 500)
+    assert (on_gpu.devices, on_gpu.host) == ({"0": 100}, 700)
 
 
 def test_processes_of_one_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lora_da.memory, "free_bytes", lambda device: 1000)
-    assert memory_limits({CPU: "0"}, "auto", processes=4).devices == {"0": 125}
+    assert memory_limits({CPU: "0"}, "auto", processes=4).devices == {"0": 175}
     on_gpu = memory_limits({GPU: "0"}, "auto", processes=4)  # each has a GPU of its own
-    assert (on_gpu.devices, on_gpu.host) == ({"0": 500}, 125)
+    assert (on_gpu.devices, on_gpu.host) == ({"0": 700}, 175)
 
 
 def test_free_memory_of_the_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import torch
 from lora_da import CollectionConfig, LoraDAConfig, Statistics, solve_layer
 from lora_da import solving as module
 from lora_da.solver.factors import SolverError
-from lora_da.solving import solve_layers
+from lora_da.solver.solve import solver_bytes
+from lora_da.solving import solve_layers, solving_device
 
 CONFIG = LoraDAConfig(population_size=1000)
 
@@ -66,3 +67,12 @@ def test_an_unusable_layer_is_an_error_that_names_it() -> None:
     sums.gradient_sums["o"][0, 0] = float("nan")
     with pytest.raises(SolverError, match="layer o: the gradient is not finite"):
         solve_layers(sums, {"q": 2, "o": 2}, CONFIG, progress=False)
+
+
+def test_layers_too_large_for_a_gpu_are_solved_by_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu, cpu = torch.device("cuda", 0), torch.device("cpu")
+    monkeypatch.setattr(module, "free_bytes", lambda _device: solver_bytes(30, 20))
+    assert solving_device((30, 20), gpu) == gpu
+    assert solving_device((31, 20), gpu) == cpu
+    assert solving_device((31, 20), None) is None
+    assert solving_device((31, 20), cpu) == cpu

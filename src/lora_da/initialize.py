@@ -73,7 +73,7 @@ def collect_statistics(
         example_loss: A function of (model output, batch) that returns each example's loss in nats, (B,), for models
             whose loss is not known: language models and classifiers of transformers need none.
         memory_budget: What the sums may take on the model's device: a number of bytes, a size such as "24GiB", or
-            "auto", half of what is free. Beside GPUs they go to the host's memory if they don't fit.
+            "auto", 0.7 of what is free. Beside GPUs they go to the host's memory if they don't fit.
         checkpoint: Where to save unfinished statistics every so many batches; the next call goes on from there.
         progress: Whether to show a progress bar.
 

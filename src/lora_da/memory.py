@@ -11,7 +11,7 @@ import torch
 
 from lora_da.statistics.plan import MemoryLimits
 
-SHARE = 0.5  # of what is free, for "auto": the rest is for activations and the solver
+SHARE = 0.7  # of what is free, for "auto": the rest is for activations and the solver
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12} | {
     "KIB": 2**10,
     "MIB": 2**20,
@@ -22,7 +22,7 @@ _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
 
 MemoryBudget = int | str
-"""A number of bytes, a size such as "24GiB", or "auto": half of what is free."""
+"""A number of bytes, a size such as "24GiB", or "auto": 0.7 of what is free."""
 
 
 def memory_limits(devices: Mapping[torch.device, str], budget: MemoryBudget, *, processes: int = 1) -> MemoryLimits:
@@ -30,8 +30,8 @@ def memory_limits(devices: Mapping[torch.device, str], budget: MemoryBudget, *, 
 
     Args:
         devices: Those that hold layers, and their names in the limits.
-        budget: A size is what the sums may take on each of the devices; beside GPUs, half of the host's free memory
-            may be used whatever the size.
+        budget: A size is what the sums may take on each of the devices; beside GPUs, 0.7 of the host's free
+            memory may be used whatever the size.
         processes: How many share the host's memory.
 
     Raises:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from tqdm.auto import tqdm
 
 from lora_da.adapter.layers import AdaptedLayer
 from lora_da.config import LoraDAConfig
+from lora_da.memory import free_bytes
 from lora_da.solver.factors import DampedFactor, SolverError
-from lora_da.solver.solve import LayerInit, factorise_input, solve_layer
+from lora_da.solver.solve import LayerInit, factorise_input, solve_layer, solver_bytes
 from lora_da.statistics.sums import ModelIdentity, Statistics
 
 
@@ -28,7 +29,7 @@ def solve_layers(
         statistics: Their sums.
         ranks: The rank of each layer, by name.
         config: The settings.
-        device: Where they are solved; by default where the sums are.
+        device: Where they are solved, as far as they fit there; by default where the sums are.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -46,7 +47,8 @@ def solve_layers(
     order = {name: index for index, name in enumerate(statistics.layers)}
     todo = sorted(ranks.keys() - unsolved.keys(), key=lambda name: (order.get(groups[name], -1), order[name]))
     for name in tqdm(todo, desc="solve", unit="layer", disable=not progress):
-        layer = statistics[name].to(device)
+        layer = statistics[name]
+        layer = layer.to(solving_device(layer.gradient_sum.shape, device))
         if layer.tokens == 0:
             unsolved[name] = "has no statistics: no counted token reached it"
             continue
@@ -63,6 +65,18 @@ def solve_layers(
         assert init is not None  # its gradient is not zero
         solved[name] = init
     return {name: solved[name] for name in ranks if name in solved}, unsolved
+
+
+def solving_device(shape: Sequence[int], device: torch.device | None) -> torch.device | None:
+    """The device that a layer is solved on: the host where a GPU has too little memory free for it.
+
+    Args:
+        shape: (d_out, d_in).
+        device: The one that is wanted.
+    """
+    if device is not None and device.type == "cuda" and solver_bytes(*shape) > free_bytes(device):
+        return torch.device("cpu")
+    return device
 
 
 def check_collection(statistics: Statistics, config: LoraDAConfig) -> None:

@@ -86,13 +86,14 @@ def test_what_does_not_fit_is_told_with_what_would_help(model: ModelSource) -> N
     assert weights
     assert "the model's weights take" in weights
     assert "--dtype bfloat16" in weights
-    room = fitting.model_bytes + int(0.8 * fitting.activation_bytes)
-    batch = planned(model, Machine("cpu", room, 0)).problem
+    held = fitting.model_bytes + fitting.statistics_bytes
+    tight = Machine("cpu", held + int(0.8 * fitting.activation_bytes), 0)
+    batch = planned(model, tight, "1GiB").problem
     assert batch
-    assert "give --batch-size 3" in batch
-    assert not planned(model, Machine("cpu", room + fitting.statistics_bytes, 0), "1GiB", batch_size=3).problem
-    room = fitting.model_bytes + int(0.2 * fitting.activation_bytes)
-    assert "a smaller --max-length" in (planned(model, Machine("cpu", room, 0)).problem or "")
+    assert "give --batch-size 3 or a smaller --memory-budget" in batch
+    assert not planned(model, tight, "1GiB", batch_size=3).problem
+    tighter = Machine("cpu", held + int(0.2 * fitting.activation_bytes), 0)
+    assert "a smaller --max-length" in (planned(model, tighter, "1GiB").problem or "")
 
 
 def test_many_batches_need_room_for_their_carries(model: ModelSource) -> None:

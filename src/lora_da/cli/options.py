@@ -45,7 +45,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs th
 MemoryBudget = Annotated[
     str,
     typer.Option(
-        help="What the statistics may take of the device's memory, such as 8GiB; auto is half of what is free. What "
+        help="What the statistics may take of the device's memory, such as 8GiB; auto is 0.7 of what is free. What "
         "does not fit goes to the host's memory or is collected in several passes, with the same result."
     ),
 ]

@@ -13,10 +13,13 @@ from lora_da.config import LoraDAConfig
 from lora_da.experiments.outline import ModelOutline, model_outline
 from lora_da.experiments.sources import AdapterShape, Calibration, DataSource, ModelSource, calibration_sample
 from lora_da.memory import SHARE, MemoryBudget, free_bytes, parse_size
+from lora_da.solver.solve import solver_bytes
 from lora_da.statistics.accumulate import COMPENSATED_ABOVE
 from lora_da.statistics.chunked import CHUNK_ENTRIES
 from lora_da.statistics.plan import MemoryLimits, MemoryPlan, gibibytes, plan_memory
 from lora_da.tables import kind_of
+
+_SURE = 0.85  # of the estimated activations: the estimate is up to that much too high
 
 
 @dataclass(frozen=True)
@@ -146,9 +149,7 @@ def plan_initialization(
     outline = model_outline(model, shape, batch_size, workload.longest)
     logits = _logits_bytes(outline, batch_size * workload.longest)
     activations = outline.activation_bytes + logits
-    widest = max(d_in for _, d_in in outline.shapes.values())
-    tallest = max(d_out for d_out, _ in outline.shapes.values())
-    solver = 8 * (4 * widest**2 + 3 * widest * tallest)  # float64: a factor and its inverse, Δ and its products
+    solver = max(solver_bytes(*shape) for shape in outline.shapes.values())
 
     compensated = -(-workload.examples // workload.batch_size) > COMPENSATED_ABOVE
     alone, problem, memory = dict.fromkeys(outline.shapes, "0"), None, None
@@ -178,7 +179,7 @@ def plan_initialization(
         activation_bytes=activations,
         solver_bytes=solver,
         memory=memory,
-        problem=_problem(outline, activations, batch_size, machine) or problem,
+        problem=_problem(outline, activations, batch_size, machine, memory) or problem,
         collect_operations=_collect_operations(outline, workload.tokens, len(memory.passes) if memory else 1),
         solve_operations=sum(2.0 * d_in**2 * (d_in + d_out) for d_out, d_in in outline.shapes.values()),
     )
@@ -191,21 +192,26 @@ def _limits(machine: Machine, model_bytes: int, budget: MemoryBudget) -> MemoryL
     return MemoryLimits({"0": size}, None if machine.device == "cpu" else int(SHARE * machine.host_bytes))
 
 
-def _problem(outline: ModelOutline, activations: int, batch_size: int, machine: Machine) -> str | None:
+def _problem(
+    outline: ModelOutline, activations: int, batch_size: int, machine: Machine, memory: MemoryPlan | None
+) -> str | None:
     """What does not fit for certain, and which option would make it fit."""
     room, where = machine.device_bytes, "the host" if machine.device == "cpu" else "the device"
     if outline.model_bytes > room:
         lower = "" if outline.dtype.itemsize <= 2 else "--dtype bfloat16 halves them; "
         return (
             f"the model's weights take {gibibytes(outline.model_bytes)}, and {where} has {gibibytes(room)} free: "
-            f"{lower}a 4-bit or 8-bit base takes less, and FSDP shares them out (see docs/scaling.md)"
+            f"{lower}a 4-bit or 8-bit base takes less, and FSDP shares them out (see docs/cost.md)"
         )
-    if outline.model_bytes + activations > room:
-        fits = int(batch_size * (room - outline.model_bytes) / activations)
-        option = f"--batch-size {fits}" if fits else "a smaller --max-length"
+    sums = max(memory.bytes) if memory is not None and memory.place == "device" else 0
+    if outline.model_bytes + sums + _SURE * activations > room:
+        fits = int(batch_size * (room - outline.model_bytes - sums) / activations)
+        option = f"--batch-size {fits}" if fits > 0 else "a smaller --max-length"
+        beside = f" and {gibibytes(sums)} of sums" if sums else ""
         return (
             f"one batch's activations take {gibibytes(activations)} beside the model's "
-            f"{gibibytes(outline.model_bytes)}, and {where} has {gibibytes(room)} free: give {option}"
+            f"{gibibytes(outline.model_bytes)}{beside}, and {where} has {gibibytes(room)} free: give {option}"
+            + (" or a smaller --memory-budget" if sums else "")
         )
     return None
 

@@ -19,6 +19,7 @@ from lora_da.statistics.accumulate import Accumulator
 from lora_da.statistics.config import CollectionConfig
 from lora_da.statistics.experts import ParameterLayer, watched
 from lora_da.statistics.positions import Rows
+from lora_da.statistics.products import gram, product
 
 RowsOf = Callable[[str, Tensor], Rows]
 Layer = nn.Module | ParameterLayer
@@ -149,25 +150,21 @@ class Recorder:
         return shared
 
     def _add(self, name: str, shared: _SharedInput, rows: Rows, layer_input: Tensor, gradient: Tensor) -> None:
-        dtype = self._config.torch_dtype
-        a = layer_input.flatten(0, -2)
-        g = gradient.flatten(0, -2)
-        attended_a, attended_g = _select(a, rows.attended).to(dtype), _select(g, rows.attended).to(dtype)
-        if self._loss_scale != 1.0:
-            attended_g = attended_g / self._loss_scale
-        self._accumulator.add(self.gradient_sums, name, attended_g.mT @ attended_a)
+        dtype, scale = self._config.torch_dtype, self._loss_scale
+        a, g = layer_input.flatten(0, -2), gradient.flatten(0, -2)
+        attended_a, attended_g = _select(a, rows.attended), _select(g, rows.attended)
+        self._accumulator.add(self.gradient_sums, name, product(attended_g, attended_a, dtype).div_(scale))
 
-        if rows.counted is None:
-            counted_a, counted_g = attended_a, attended_g
-        else:
-            counted_a, counted_g = _select(a, rows.counted).to(dtype), _select(g, rows.counted).to(dtype)
-            counted_g = counted_g / self._loss_scale
+        counted_a, counted_g = attended_a, attended_g
+        if rows.counted is not None:
+            counted_a, counted_g = _select(a, rows.counted), _select(g, rows.counted)
         full = self._config.output_factor == "full"
-        self._accumulator.add(self.output_sums, name, counted_g.mT @ counted_g if full else counted_g.square().sum(0))
+        output = gram(counted_g, dtype) if full else counted_g.to(dtype).square().sum(0)
+        self._accumulator.add(self.output_sums, name, output.div_(scale**2))
         self.tokens[name] = self.tokens.get(name, 0) + len(counted_g)
         if shared.summed_by in (None, name):
             shared.summed_by = name
-            self._accumulator.add(self.input_sums, shared.group, counted_a.mT @ counted_a)
+            self._accumulator.add(self.input_sums, shared.group, gram(counted_a, dtype))
             self.input_tokens[shared.group] = self.input_tokens.get(shared.group, 0) + len(counted_a)
 
 

@@ -1,0 +1,163 @@
+"""What initialising published model sizes takes, on paper: the figures of docs/cost.md.
+
+    python benchmarks/plans.py --results results/plans
+
+Each model is its published configuration, without weights; the plans are those of ``lora-da plan`` for a GPU with the
+memory given, 256 examples of 200 tokens, bfloat16. Where the weights are shared out over several GPUs (FSDP), each
+holds its part of them, one block gathered, and the sums of its own examples. Nothing is run and no time is measured:
+operations are counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+import tempfile
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from transformers import LlamaConfig, PretrainedConfig
+
+from lora_da import LoraDAConfig
+from lora_da.experiments.estimate import Machine, Plan, Workload, plan_initialization
+from lora_da.experiments.sources import AdapterShape, ModelSource
+from lora_da.files import write_text
+from lora_da.report import versions
+from lora_da.statistics.plan import gibibytes
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model on GPUs.
+
+    Attributes:
+        title: Its name.
+        config: Its published configuration.
+        gpus: How many GPUs share the weights.
+        gpu_gib: Free memory of each.
+        host_gib: Free memory of the host, for each GPU.
+        batch_size: Examples a batch on each GPU.
+    """
+
+    title: str
+    config: PretrainedConfig
+    gpus: int
+    gpu_gib: int
+    host_gib: int
+    batch_size: int = 8
+
+
+def llama(hidden: int, intermediate: int, blocks: int, heads: int, groups: int, vocabulary: int) -> LlamaConfig:
+    """A Llama of the given sizes."""
+    return LlamaConfig(
+        hidden_size=hidden,
+        intermediate_size=intermediate,
+        num_hidden_layers=blocks,
+        num_attention_heads=heads,
+        num_key_value_heads=groups,
+        vocab_size=vocabulary,
+        dtype="bfloat16",
+        architectures=["LlamaForCausalLM"],
+    )
+
+
+LLAMA_2_7B = llama(4096, 11008, 32, 32, 32, 32000)
+CASES = (
+    Case("Llama-2-7B", LLAMA_2_7B, 1, 24, 64, 4),
+    Case("Llama-2-7B", LLAMA_2_7B, 1, 80, 128),
+    Case("Llama-2-7B", LLAMA_2_7B, 1, 141, 128),
+    Case("Llama-3.1-8B", llama(4096, 14336, 32, 32, 8, 128256), 1, 80, 128),
+    Case("Llama-2-13B", llama(5120, 13824, 40, 40, 40, 32000), 1, 80, 128),
+    Case("Llama-2-70B", llama(8192, 28672, 80, 64, 8, 32000), 8, 80, 128, 4),
+    Case("Llama-3.1-405B", llama(16384, 53248, 126, 128, 8, 128256), 32, 80, 128, 1),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, help="folder to write plans.json and plans.md to")
+    parser.add_argument("--only", help="cases whose title has this in it")
+    arguments = parser.parse_args()
+    rows = [planned(case) for case in CASES if not arguments.only or arguments.only in case.title]
+    print(table(rows))
+    if arguments.results:
+        about = {
+            "command": shlex.join(["python", *sys.argv]),
+            "date": date.today().isoformat(),
+            "versions": versions(),
+            "plans": rows,
+        }
+        write_text(arguments.results / "plans.json", json.dumps(about, indent=1) + "\n", overwrite=True)
+        write_text(arguments.results / "plans.md", table(rows), overwrite=True)
+
+
+def planned(case: Case) -> dict[str, Any]:
+    """The plan of one case, in numbers."""
+    workload = Workload(examples=256, tokens=256 * 200, longest=200, batch_size=case.batch_size)
+    with tempfile.TemporaryDirectory() as folder:
+        case.config.save_pretrained(folder)
+        source = ModelSource(folder, "bfloat16")
+        probe = plan_initialization(source, AdapterShape(), LoraDAConfig(), workload, Machine("cuda", 2**60, 2**60))
+        # What FSDP leaves on each GPU: its part of the weights, and one block gathered for computing.
+        blocks = int(getattr(case.config, "num_hidden_layers", 1))
+        sharded = case.gpus > 1
+        own = probe.model_bytes // case.gpus + (probe.model_bytes // blocks if sharded else 0)
+        free = case.gpu_gib * GIB + probe.model_bytes - own  # the plan takes all of the model off again
+        machine = Machine("cuda", free, case.host_gib * GIB)
+        plan = plan_initialization(source, AdapterShape(), LoraDAConfig(), workload, machine)
+    return {
+        "model": case.title,
+        "gpus": case.gpus,
+        "gpu_gib": case.gpu_gib,
+        "host_gib": case.host_gib,
+        "batch_size": case.batch_size,
+        "weights_bytes_per_gpu": own,
+        "sums_bytes": plan.statistics_bytes,
+        "activation_bytes": plan.activation_bytes,
+        "solver_bytes": plan.solver_bytes,
+        "place": plan.memory.place if plan.memory else None,
+        "passes": len(plan.memory.passes) if plan.memory else None,
+        "problem": plan.problem,
+        "collect_operations": plan.collect_operations,
+        "solve_operations": plan.solve_operations,
+        "largest_layer": largest(plan),
+    }
+
+
+def largest(plan: Plan) -> dict[str, Any]:
+    """The kind of layer with the most to hold: its sums by themselves, in bytes."""
+    kind, (_, d_in, d_out) = max(plan.layers.items(), key=lambda item: item[1][1] * (item[1][1] + item[1][2]))
+    return {"kind": kind, "d_in": d_in, "d_out": d_out, "bytes": 4 * (d_in * d_in + d_out * d_in + d_out)}
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The plans as Markdown."""
+    lines = [
+        "| model | GPUs | weights, each | a batch | all sums | kept | passes | operations | to solve (float64) |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        kept = {"device": "on the GPU", "host": "in host memory", None: "nowhere"}[row["place"]]
+        cells = [
+            row["model"],
+            f"{row['gpus']} × {row['gpu_gib']} GB" if row["gpus"] > 1 else f"{row['gpu_gib']} GB",
+            gibibytes(row["weights_bytes_per_gpu"]),
+            f"{gibibytes(row['activation_bytes'])} ({row['batch_size']} examples)",
+            gibibytes(row["sums_bytes"]),
+            kept,
+            str(row["passes"] or "–"),
+            f"{row['collect_operations'] / 1e15:,.1f} · 10¹⁵",
+            f"{row['solve_operations'] / 1e15:,.2f} · 10¹⁵",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

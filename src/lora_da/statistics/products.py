@@ -1,0 +1,51 @@
+"""Products of many tokens' vectors, summed exactly enough and computed only once where they are symmetric."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_HALVES = (torch.bfloat16, torch.float16)
+
+
+def product(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
+    """Σ l rᵀ over tokens.
+
+    On a GPU, bfloat16 and float16 vectors are multiplied as they are and added up in float32: such products are exact,
+    and no float32 copy is made.
+
+    Args:
+        left: (T, m).
+        right: (T, n).
+        dtype: Of the sums.
+
+    Returns:
+        (m, n).
+    """
+    if left.is_cuda and dtype == torch.float32 and left.dtype == right.dtype and left.dtype in _HALVES:
+        return torch.mm(left.mT, right, out_dtype=torch.float32)
+    return left.to(dtype).mT @ right.to(dtype)
+
+
+def gram(vectors: Tensor, dtype: torch.dtype, block: int | None = None) -> Tensor:
+    """Σ v vᵀ over tokens; the blocks above the diagonal are copied from below.
+
+    Args:
+        vectors: (T, n).
+        dtype: Of the sums.
+        block: The width of a block, by default one that keeps the device busy.
+
+    Returns:
+        (n, n), symmetric to the last bit but within the blocks on the diagonal.
+    """
+    block = block or (2048 if vectors.is_cuda else 256)
+    width = vectors.shape[1]
+    if not vectors.is_cuda:
+        vectors = vectors.to(dtype)  # once, not for every block
+    result = torch.empty(width, width, dtype=dtype, device=vectors.device)
+    for start in range(0, width, block):
+        end = min(start + block, width)
+        part = product(vectors[:, start:end], vectors[:, :end], dtype)
+        result[start:end, :end] = part
+        result[:start, start:end] = part[:, :start].mT
+    return result
