@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -20,7 +21,8 @@ from lora_da.experiments.methods import registry
 from lora_da.experiments.tasks.choice import Choice
 from lora_da.experiments.tasks.registry import make_task
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 
 
 def test_adding_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,3 +123,12 @@ def test_the_example_of_candidates_in_a_column() -> None:
     assert make_task(task["kind"], task["options"]) == Choice(
         prompt="prompt", completion="completion", label="completion", choices="candidates"
     )
+
+
+def test_the_plans_in_the_docs_are_the_recorded_ones() -> None:
+    recorded = (ROOT / "results" / "plans" / "plans.md").read_text(encoding="utf-8")
+    assert recorded in (ROOT / "docs" / "cost.md").read_text(encoding="utf-8")
+    plans = json.loads((ROOT / "results" / "plans" / "plans.json").read_text(encoding="utf-8"))["plans"]
+    first = plans[0]
+    assert f"{first['sums_bytes'] / 2**30:.2f} GiB" in recorded
+    assert all(plan["problem"] is None for plan in plans)
