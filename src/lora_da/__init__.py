@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from lora_da.initialize import collect_statistics, initialize_lora_da_weights
     from lora_da.report import InitializationReport, load_report
     from lora_da.solver.solve import LayerInit, solve_layer
+    from lora_da.statistics.checkpoint import Checkpoint
     from lora_da.statistics.config import CollectionConfig
     from lora_da.statistics.storage import load_statistics, save_statistics
     from lora_da.statistics.sums import LayerStatistics, Statistics
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Checkpoint",
     "CollectionConfig",
     "InitializationReport",
     "LayerInit",
@@ -35,6 +37,7 @@ _HOMES = {
     "initialize": ("collect_statistics", "initialize_lora_da_weights"),
     "report": ("InitializationReport", "load_report"),
     "solver.solve": ("LayerInit", "solve_layer"),
+    "statistics.checkpoint": ("Checkpoint",),
     "statistics.config": ("CollectionConfig",),
     "statistics.storage": ("load_statistics", "save_statistics"),
     "statistics.sums": ("LayerStatistics", "Statistics"),

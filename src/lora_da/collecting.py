@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
-from torch.distributed.tensor import DTensor
 
 from lora_da.adapter.layers import adapters_disabled, base_model_of, identity_of
+from lora_da.adapter.sharding import has_shards
 from lora_da.distributed.examples import repeats_needed
 from lora_da.distributed.processes import Processes
 from lora_da.distributed.reduction import reduced
@@ -60,7 +60,7 @@ class Source:
     @property
     def sharded(self) -> bool:
         """Whether the processes share the weights, so that each of their runs is one of all."""
-        return any(isinstance(parameter, DTensor) for parameter in self.base.parameters())
+        return has_shards(self.base)
 
     @property
     def entry(self) -> nn.Module:

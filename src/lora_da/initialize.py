@@ -24,6 +24,7 @@ from lora_da.adapter.layers import (
     shape_of,
     unwrapped,
 )
+from lora_da.adapter.sharding import whole
 from lora_da.adapter.write import write_factors
 from lora_da.collecting import Source, collected, mean_loss, plan_collection
 from lora_da.config import LoraDAConfig
@@ -225,7 +226,7 @@ def initialize_lora_da_weights(
         del seconds["statistics"]
     if not inits:
         raise ValueError(f"no layer could be initialised; the first reason: {next(iter(kept_default.values()))}")
-    if any(bool(layers[name].B.any()) for name in inits):
+    if any(bool(whole(layers[name].B).any()) for name in inits):
         notices.append("lora_B was not zero: the adapter had been trained or initialised before, and is overwritten")
     with _timing(seconds, "solve"):
         factors = {

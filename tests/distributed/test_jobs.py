@@ -82,6 +82,29 @@ def test_under_fsdp_and_ddp(root: Path, tmp_path: Path, mode: str) -> None:
     assert_same(found[0], alone(root))
 
 
+@pytest.mark.parametrize("mode", ["partitioned", "partitioned parts"])
+def test_under_deepspeed_zero_3(root: Path, tmp_path: Path, mode: str) -> None:
+    pytest.importorskip("deepspeed")
+    done = job(tmp_path / "job", 2, mode=mode)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = [load_file(tmp_path / "job" / f"{rank}.safetensors") for rank in range(2)]
+    for name, value in found[0].items():
+        assert torch.equal(value, found[1][name]), name
+    wanted = alone(root)
+    assert bool(found[0]["passes"]) == (mode == "partitioned parts")
+    # DeepSpeed gives each layer an alias of its input, so that none share a sum.
+    assert_same({name: value for name, value in found[0].items() if name in wanted}, wanted)
+
+
+def test_zero_3_trains_from_what_was_written(tmp_path: Path) -> None:
+    pytest.importorskip("deepspeed")
+    done = job(tmp_path / "job", 2, mode="partitioned bf16")
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = load_file(tmp_path / "job" / "0.safetensors")
+    assert any(value.any() for name, value in found.items() if "lora_B" in name)
+    assert found["kept"]
+
+
 @pytest.mark.parametrize("mode", ["parts", "sharded parts"])
 def test_several_passes(root: Path, tmp_path: Path, mode: str) -> None:
     done = job(tmp_path / "job", 2, mode=mode)

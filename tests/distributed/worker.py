@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from lora_da import CollectionConfig, LoraDAConfig, collect_statistics, initialize_lora_da_weights
+from lora_da.adapter.sharding import whole
 from lora_da.statistics.checkpoint import Checkpoint
 from models import trained_llama
 
@@ -61,12 +62,26 @@ class Loader:
             yield batch
 
 
+def partitioned(model: Any, bf16: bool) -> Any:
+    """The model in a DeepSpeed engine that parts every parameter (ZeRO-3)."""
+    import deepspeed
+
+    settings = {
+        "train_micro_batch_size_per_gpu": 1,
+        "bf16": {"enabled": bf16},
+        "optimizer": {"type": "AdamW", "params": {"lr": 0.0, "torch_adam": True}},
+        "zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0},
+    }
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return deepspeed.initialize(model=model, model_parameters=parameters, config=settings)[0]
+
+
 def main() -> None:
     output, mode, count, size = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     dist.init_process_group("gloo", timeout=timedelta(seconds=60))
     rank = dist.get_rank()
     torch.manual_seed(rank)  # PEFT's random A differs between the processes; what LoRA-DA writes must not
-    base = trained_llama()
+    base = trained_llama().to(torch.bfloat16 if "bf16" in mode else torch.float32)
     model = get_peft_model(base, LoraConfig(r=4, target_modules="all-linear"))
     if mode.startswith("sharded"):
         for layer in model.base_model.model.model.layers:
@@ -82,6 +97,8 @@ def main() -> None:
         calls = itertools.count(1)
         base.register_forward_pre_hook(lambda *_: os.kill(os.getpid(), signal.SIGKILL) if next(calls) == 2 else None)
     wrapped: Any = DistributedDataParallel(model) if mode == "wrapped" else model
+    if mode.startswith("partitioned"):
+        wrapped = partitioned(model, "bf16" in mode)
     data = examples(count)
     sampler = DistributedSampler(data, shuffle=False, drop_last=True) if mode == "divided" else None  # type: ignore[arg-type, var-annotated]
     loader: Any = DataLoader(data, batch_size=size, sampler=sampler)  # type: ignore[arg-type]
@@ -94,8 +111,13 @@ def main() -> None:
     found["examples"] = torch.tensor(report.examples)
     for name, parameter in model.named_parameters():
         if "lora_" in name:
-            whole = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
-            found[name] = whole.detach().clone().contiguous()
+            found[name] = whole(parameter).contiguous()
+    if "bf16" in mode:  # a step of length zero, after which the weights come from the optimiser's own copy
+        batch = {name: value[None] for name, value in data[rank].items()}
+        wrapped.backward(wrapped(**batch).loss)
+        wrapped.step()
+        kept = [torch.equal(whole(p), found[name]) for name, p in model.named_parameters() if name in found]
+        found["kept"] = torch.tensor(all(kept))
     statistics = collect_statistics(wrapped, loader, config.collection, max_examples=count, progress=False)
     found |= {f"gradient/{name}": value for name, value in statistics.gradient_sums.items()}
     found |= {f"input/{name}": value for name, value in statistics.input_sums.items()}

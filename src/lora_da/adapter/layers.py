@@ -15,9 +15,9 @@ from peft.tuners.lora.layer import ParamWrapper
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from lora_da.adapter.sharding import is_sharded, whole, whole_shape
 from lora_da.statistics.experts import ParameterLayer
 from lora_da.statistics.hooks import Layer
 from lora_da.statistics.sums import ModelIdentity
@@ -45,17 +45,18 @@ class AdaptedLayer:
     @property
     def rank(self) -> int:
         """LoRA's r."""
-        return self.A.shape[0]
+        return whole_shape(self.A)[0]
 
     @property
     def shape(self) -> tuple[int, int]:
         """(d_out, d_in) of the base layer."""
-        return self.B.shape[0], self.A.shape[1]
+        return whole_shape(self.B)[0], whole_shape(self.A)[1]
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model in a DistributedDataParallel wrapper, whose exchange of gradients has nothing to do here."""
-    return model.module if isinstance(model, DistributedDataParallel) else model
+    """The model in a wrapper for training by several processes, whose exchange of gradients has nothing to do here."""
+    wrapped = isinstance(model, DistributedDataParallel) or type(model).__name__ == "DeepSpeedEngine"
+    return model.module if wrapped else model  # type: ignore[return-value]
 
 
 def base_model_of(model: nn.Module) -> nn.Module:
@@ -107,10 +108,9 @@ def adapted_layers(model: nn.Module, adapter_name: str) -> tuple[dict[str, Adapt
                 "the adapter without low_cpu_mem_usage or init_empty_weights, and with a device_map that offloads "
                 "nothing to the disk or the CPU"
             )
-        if layer.r[adapter_name] > A.shape[1]:
-            raise ValueError(
-                f"layer {name} has rank {layer.r[adapter_name]}, above its input width {A.shape[1]}: lower its rank"
-            )
+        rank, d_in = layer.r[adapter_name], whole_shape(A)[1]
+        if rank > d_in:
+            raise ValueError(f"layer {name} has rank {rank}, above its input width {d_in}: lower its rank")
         if isinstance(layer, ParamWrapper):
             served |= _parameter_layers(name, layer, A, B, adapter_name)
         else:
@@ -163,7 +163,7 @@ def _cannot_serve(layer: LoraLayer, adapter_name: str) -> str | None:
     # MultiheadAttention never calls the layer that it adapts.
     if not linear or type(layer).__name__ == "MultiheadAttention":
         return f"is no linear layer ({type(layer.get_base_layer()).__name__})"
-    if isinstance(layer, ParamWrapper) and isinstance(layer.get_param(), DTensor):
+    if isinstance(layer, ParamWrapper) and is_sharded(layer.get_param()):
         return "is a parameter that is sharded, of which no part can be told apart"
     return None
 
@@ -236,7 +236,7 @@ def identity_of(model: nn.Module) -> ModelIdentity:
         weight = None
     signature = torch.zeros(0)
     if isinstance(weight, Tensor) and weight.is_floating_point() and weight.device.type != "meta":
-        weight = weight.full_tensor() if isinstance(weight, DTensor) else weight  # as the forward pass gathers it
-        entries = weight.detach().flatten()
+        # The forward pass gathers it too.
+        entries = (whole(weight) if is_sharded(weight) else weight.detach()).flatten()
         signature = entries[:: max(1, len(entries) // 256)][:256].float().cpu().contiguous()
     return ModelIdentity(name or None, revision, signature)

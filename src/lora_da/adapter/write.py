@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from lora_da.adapter.layers import AdaptedLayer
+from lora_da.adapter.sharding import whole_shape, write
 
 
 def write_factors(layers: Mapping[str, AdaptedLayer], factors: Mapping[str, tuple[Tensor, Tensor]]) -> None:
@@ -26,19 +26,11 @@ def write_factors(layers: Mapping[str, AdaptedLayer], factors: Mapping[str, tupl
     """
     for name, pair in factors.items():
         for factor, parameter in zip(pair, (layers[name].A, layers[name].B), strict=True):
-            if factor.shape != parameter.shape:
-                raise ValueError(f"layer {name}: {tuple(factor.shape)} can't be written to {tuple(parameter.shape)}")
+            shape = whole_shape(parameter)
+            if factor.shape != shape:
+                raise ValueError(f"layer {name}: {tuple(factor.shape)} can't be written to {tuple(shape)}")
             if not bool(torch.isfinite(factor.to(parameter.dtype)).all()):
                 raise ValueError(f"layer {name}: its starting point exceeds the range of {parameter.dtype}")
-    with torch.no_grad():
-        for name, pair in factors.items():
-            for factor, parameter in zip(pair, (layers[name].A, layers[name].B), strict=True):
-                parameter.copy_(_laid_out(factor, parameter))
-
-
-def _laid_out(factor: Tensor, parameter: Tensor) -> Tensor:
-    """The factor as the parameter is held: as a whole, or in this process's shard of it."""
-    if not isinstance(parameter, DTensor):
-        return factor
-    factor = factor.to(parameter.device, parameter.dtype)
-    return distribute_tensor(factor, parameter.device_mesh, parameter.placements)
+    for name, pair in factors.items():
+        for factor, parameter in zip(pair, (layers[name].A, layers[name].B), strict=True):
+            write(parameter, factor)

@@ -1,0 +1,63 @@
+"""Parameters of which each process holds a part: DTensors (FSDP2) and the partitions of DeepSpeed's ZeRO-3."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+
+def is_sharded(parameter: Tensor) -> bool:
+    """Whether this process holds a part of it alone."""
+    return isinstance(parameter, DTensor) or _is_partitioned(parameter)
+
+
+def whole_shape(parameter: Tensor) -> torch.Size:
+    """Its shape, all parts together."""
+    return torch.Size(getattr(parameter, "ds_shape", parameter.shape))
+
+
+def whole(parameter: Tensor) -> Tensor:
+    """A copy of all of it, gathered from all processes, which all have to call."""
+    if isinstance(parameter, DTensor):
+        gathered: Tensor = parameter.full_tensor().detach()
+        return gathered
+    with _gathered([parameter]):
+        return parameter.detach().clone()
+
+
+def write(parameter: Tensor, value: Tensor) -> None:
+    """Write a value, the same in all processes, into the parts that each of them holds."""
+    if isinstance(parameter, DTensor):
+        value = value.to(parameter.device, parameter.dtype)
+        value = distribute_tensor(value, parameter.device_mesh, parameter.placements)
+    with torch.no_grad(), _gathered([parameter]):
+        parameter.copy_(value)
+    if hasattr(parameter, "_z3_optimizer"):  # which trains a copy of its own in float32
+        importlib.import_module("deepspeed.utils").safe_set_full_fp32_param(
+            parameter, value.to(parameter.device).float()
+        )
+
+
+def has_shards(module: nn.Module) -> bool:
+    """Whether the processes share a module's parameters, so that each of their runs is one of all."""
+    return any(is_sharded(parameter) for parameter in module.parameters())
+
+
+@contextmanager
+def _gathered(parameters: Sequence[Tensor]) -> Iterator[None]:
+    """Hold partitioned parameters as a whole, and part them again with what rank 0 has."""
+    if not any(_is_partitioned(parameter) for parameter in parameters):
+        yield
+        return
+    zero = importlib.import_module("deepspeed").zero  # it is there, since it has parted them
+    with zero.GatheredParameters(list(parameters), modifier_rank=0):
+        yield
+
+
+def _is_partitioned(parameter: Tensor) -> bool:
+    return hasattr(parameter, "ds_id")
