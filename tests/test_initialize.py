@@ -524,55 +524,6 @@ def test_compiled_models(order: str) -> None:
         torch.testing.assert_close(found[name].B @ found[name].A, layer.B @ layer.A, rtol=1e-3, atol=1e-8)
 
 
-def _quantised() -> Any:
-    bitsandbytes = pytest.importorskip("bitsandbytes")
-    model = tiny_llama(hidden_size=64, intermediate_size=64, num_hidden_layers=1)
-    for block in model.model.layers:
-        for part in (block.self_attn, block.mlp):
-            for name, layer in list(part.named_children()):
-                if isinstance(layer, nn.Linear):
-                    quantised = bitsandbytes.nn.Linear4bit(
-                        layer.in_features, layer.out_features, bias=False, quant_type="nf4", compute_dtype=torch.float32
-                    )
-                    quantised.load_state_dict({"weight": layer.weight.detach()})
-                    setattr(part, name, quantised.to("cpu"))
-    try:
-        model(torch.ones(1, 2, dtype=torch.long))
-    except Exception as error:
-        pytest.skip(f"bitsandbytes can't run here: {error}")
-    return model
-
-
-def _dequantised(model: Any) -> Any:
-    import bitsandbytes.functional as quantisation
-
-    plain = tiny_llama(hidden_size=64, intermediate_size=64, num_hidden_layers=1)
-    for name, module in model.named_modules():
-        if type(module).__name__ == "Linear4bit":
-            weight = quantisation.dequantize_4bit(module.weight.data, module.weight.quant_state)
-            plain.get_submodule(name).weight.data.copy_(weight)
-    return plain
-
-
-def test_a_base_quantised_to_four_bits() -> None:
-    base = _quantised()
-    model = with_lora(base)
-    before = _copies(model)
-    report = _initialize(model, _loader(EXAMPLES))
-    assert len(report.layers) == 7
-    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters() if "lora_" not in name)
-    assert base.model.layers[0].mlp.up_proj.base_layer.weight.dtype == torch.uint8
-    assert report.loss_after is not None
-    assert report.loss_before is not None
-    assert report.loss_after < report.loss_before
-    # The statistics are those of the dequantised weights.
-    quantised = collect_statistics(model, _loader(EXAMPLES), progress=False)
-    plain = collect_statistics(_dequantised(model.unload()), _loader(EXAMPLES), progress=False)
-    for name in quantised.layers:
-        assert distance(quantised.gradient_sums[name], plain.gradient_sums[name]) <= 1e-3
-        assert distance(quantised[name].input_sum, plain[name].input_sum) <= 1e-3
-
-
 def test_the_sums_of_two_halves_initialise_like_the_whole() -> None:
     def part(examples: list[Example]) -> Statistics:
         config = CollectionConfig(accumulation_dtype="float64")
