@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from lora_da.statistics.accumulate import Accumulator, Place
+from lora_da.statistics.products import gram
 
 COUNT = 4000
 
@@ -40,6 +41,17 @@ def test_float64_needs_no_compensation() -> None:
     for addend in addends():
         accumulator.add(sums, "sum", addend.double())
     assert error(sums["sum"]) < 1e-14
+
+
+def test_two_million_tokens_lose_no_precision() -> None:
+    generator = torch.Generator().manual_seed(1)
+    sums: dict[str, Tensor] = {}
+    accumulator, exact = Accumulator(compensated=True), torch.zeros(8, 8, dtype=torch.float64)
+    for _ in range(1000):
+        tokens = 0.5 + torch.randn(2000, 8, generator=generator)
+        accumulator.add(sums, "input", gram(tokens, torch.float32))
+        exact += gram(tokens, torch.float64)
+    assert float(((sums["input"].double() - exact) / exact).abs().max()) < 3e-7
 
 
 @pytest.mark.parametrize("place", ["device", "host"])

@@ -13,6 +13,7 @@ from torch import Tensor
 import lora_da.statistics.chunked as module
 from lora_da import collect_statistics
 from lora_da.adapter.layers import linear_layers
+from lora_da.experiments.memory import peak_since, reset_peak
 from lora_da.statistics.chunked import HiddenStates, chunked_losses, has_separate_head
 from lora_da.statistics.losses import example_losses
 from models import (
@@ -137,3 +138,20 @@ def test_the_model_is_left_as_it_was() -> None:
     assert decoder.forward is dispatched
     assert len(calls) == 1
     assert not decoder._forward_hooks
+
+
+@pytest.mark.slow
+def test_long_sequences_and_large_vocabularies_fit() -> None:
+    """The logits of this batch would take 8 GiB in float32, and as much again for each copy."""
+    cpu = torch.device("cpu")
+    model = tiny_llama(vocab_size=262144, num_hidden_layers=1, max_position_embeddings=8192)
+    ids = torch.randint(3, 262144, (1, 8192), generator=torch.Generator().manual_seed(0))
+    reset_peak(cpu)
+    before = peak_since(cpu)
+    if before is None:
+        pytest.skip("this system can't tell a process's peak memory")
+    statistics = collect_statistics(model, [{"input_ids": ids, "labels": ids}], progress=False)
+    after = peak_since(cpu)
+    assert after is not None
+    assert after - before < 2 * 2**30
+    assert statistics.tokens["model.layers.0.mlp.up_proj"] == 8192
