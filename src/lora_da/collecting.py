@@ -22,7 +22,7 @@ from lora_da.statistics.batches import batch_size
 from lora_da.statistics.checkpoint import Checkpoint, left_to_read, load_partial
 from lora_da.statistics.collect import calibration_loss, collect, device_of
 from lora_da.statistics.config import CollectionConfig
-from lora_da.statistics.hooks import Layer
+from lora_da.statistics.experts import Layer
 from lora_da.statistics.losses import ExampleLoss
 from lora_da.statistics.plan import MemoryLimits, MemoryPlan, plan_memory
 from lora_da.statistics.shared_inputs import shared_inputs

@@ -40,7 +40,7 @@ from lora_da.solving import check_statistics
 from lora_da.statistics.batches import dataset_length
 from lora_da.statistics.checkpoint import Checkpoint
 from lora_da.statistics.config import CollectionConfig
-from lora_da.statistics.hooks import Layer
+from lora_da.statistics.experts import Layer
 from lora_da.statistics.losses import ExampleLoss
 from lora_da.statistics.plan import gibibytes
 from lora_da.statistics.sums import Statistics

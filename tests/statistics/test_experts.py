@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from lora_da import CollectionConfig
-from lora_da.statistics.experts import ParameterLayer
-from lora_da.statistics.hooks import Layer, Recorder
+from lora_da.statistics.experts import Layer, ParameterLayer
+from lora_da.statistics.hooks import Recorder
 from lora_da.statistics.positions import Rows
 
 EXPERTS, D, HIDDEN, TOKENS = 4, 5, 6, 9

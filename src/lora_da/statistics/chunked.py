@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from lora_da.statistics.hooks import Layer
+from lora_da.statistics.experts import Layer
 from lora_da.statistics.losses import label_alignment, label_rows, per_example, row_losses
 
 CHUNK_ENTRIES = 2**25

@@ -15,8 +15,8 @@ from lora_da.statistics.accumulate import Accumulator, Place
 from lora_da.statistics.batches import batch_size, dataset_length, labels_of, model_inputs, take_examples
 from lora_da.statistics.chunked import HiddenStates, chunked_losses, has_separate_head
 from lora_da.statistics.config import CollectionConfig
-from lora_da.statistics.experts import ParameterLayer
-from lora_da.statistics.hooks import Layer, Recorder
+from lora_da.statistics.experts import Layer, ParameterLayer
+from lora_da.statistics.hooks import Recorder
 from lora_da.statistics.losses import ExampleLoss, example_losses, label_alignment, predicting_positions
 from lora_da.statistics.positions import Positions, Rows, decoder_positions
 from lora_da.statistics.quiet import quiet, random_state_kept

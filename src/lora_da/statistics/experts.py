@@ -39,6 +39,9 @@ class ParameterLayer:
     index: int | None = None
 
 
+Layer = nn.Module | ParameterLayer
+
+
 @contextmanager
 def watched(
     module: nn.Module,

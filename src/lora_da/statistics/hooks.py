@@ -17,12 +17,11 @@ from torch import Tensor, nn
 
 from lora_da.statistics.accumulate import Accumulator
 from lora_da.statistics.config import CollectionConfig
-from lora_da.statistics.experts import ParameterLayer, watched
+from lora_da.statistics.experts import Layer, ParameterLayer, watched
 from lora_da.statistics.positions import Rows
 from lora_da.statistics.products import gram, product
 
 RowsOf = Callable[[str, Tensor], Rows]
-Layer = nn.Module | ParameterLayer
 
 
 class _SharedInput:

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lora_da.statistics.batches import model_inputs
-from lora_da.statistics.experts import ParameterLayer
-from lora_da.statistics.hooks import Layer
+from lora_da.statistics.experts import Layer, ParameterLayer
 from lora_da.statistics.quiet import quiet, random_state_kept
 
 
