@@ -166,6 +166,8 @@ def initialize_lora_da_weights(
     Raises:
         ValueError: The adapter, the data, the statistics or the settings can't be used; the adapter is then unchanged.
     """
+    if dataloader is None and statistics is None:
+        raise ValueError("give a data loader or statistics: there is nothing to initialise from")
     config = config or LoraDAConfig()
     peft_model = unwrapped(peft_model)
     layers, kept_default = adapted_layers(peft_model, adapter_name)
@@ -173,35 +175,23 @@ def initialize_lora_da_weights(
     device = next(iter(layers.values())).A.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    seconds: dict[str, float] = defaultdict(float)
-    notices: list[str] = []
-    source = None
-    if dataloader is not None and (statistics is None or measure_loss):
-        bases = {name: layer.base for name, layer in layers.items()}
-        source = _source(
-            peft_model,
-            bases,
-            {name: layer.shape for name, layer in layers.items()},
-            dataloader,
-            max_examples,
-            example_loss,
-            progress=progress,
-        )
-
     known = statistics.population_size if statistics else dataset_length(dataloader)
     config = dataclasses.replace(config, population_size=config.population_size or known)
     check_population(config, config.population_size)
-    parts: Iterator[tuple[Iterable[str], Statistics]]
-    if statistics is not None:
-        parts = iter([(layers, statistics)])
-    elif source is not None:
-        with _timing(seconds, "statistics"):
+    seconds: dict[str, float] = defaultdict(float)
+    source, plan = None, None
+    with _timing(seconds, "statistics"):
+        if dataloader is not None and (statistics is None or measure_loss):
+            bases = {name: layer.base for name, layer in layers.items()}
+            shapes = {name: layer.shape for name, layer in layers.items()}
+            source = _source(peft_model, bases, shapes, dataloader, max_examples, example_loss, progress=progress)
+        parts: Iterator[tuple[Iterable[str], Statistics]]
+        if statistics is not None:
+            parts = iter([(layers, statistics)])
+        else:
+            assert source is not None
             plan = plan_collection(source, config.collection, memory_budget)
-        if len(plan.passes) > 1 or plan.place == "host":
-            notices.append(f"the statistics took {plan}, to fit into memory")
-        parts = collected(source, config.collection, plan, checkpoint)
-    else:
-        raise ValueError("give a data loader or statistics: there is nothing to initialise from")
+            parts = collected(source, config.collection, plan, checkpoint)
 
     inits: dict[str, LayerInit] = {}
     tokens: dict[str, int] = {}
@@ -226,6 +216,7 @@ def initialize_lora_da_weights(
         del seconds["statistics"]
     if not inits:
         raise ValueError(f"no layer could be initialised; the first reason: {next(iter(kept_default.values()))}")
+    notices: list[str] = []
     if any(bool(whole(layers[name].B).any()) for name in inits):
         notices.append("lora_B was not zero: the adapter had been trained or initialised before, and is overwritten")
     with _timing(seconds, "solve"):
@@ -253,8 +244,11 @@ def initialize_lora_da_weights(
     notices += notices_of(reports, kept_default, loss_before, loss_after)
     for notice in notices:
         warnings.warn(notice, stacklevel=2)
+    # Without a warning, since they change nothing, or hardly:
+    if plan is not None and (len(plan.passes) > 1 or plan.place == "host"):
+        notices.append(f"the statistics took {plan}, to fit into memory")
     if config.population_size is None and config.variance_weight:
-        notices.append(POPULATION_UNKNOWN)  # no warning, since it hardly matters
+        notices.append(POPULATION_UNKNOWN)
     return InitializationReport(
         layers=reports,
         kept_default=kept_default,

@@ -19,7 +19,7 @@ from lora_da.statistics.experts import Layer, ParameterLayer
 from lora_da.statistics.hooks import Recorder
 from lora_da.statistics.losses import ExampleLoss, example_losses, label_alignment, predicting_positions
 from lora_da.statistics.positions import Positions, Rows, decoder_positions
-from lora_da.statistics.quiet import quiet, random_state_kept
+from lora_da.statistics.quiet import differentiable_embeddings, quiet, random_state_kept
 from lora_da.statistics.sums import ModelIdentity, Statistics
 
 # Gradients of summed losses are of the order of 1e-3 and reach down to 1e-8, where float16 has no numbers left.
@@ -106,7 +106,7 @@ def collect(
         random_state_kept(dataloader),
         quiet(model),
         recorder.attached(),
-        _differentiable_embeddings(model),
+        differentiable_embeddings(model),
         tqdm(
             total=min(max_examples, population or max_examples),
             desc=description,
@@ -264,25 +264,6 @@ def _rows(model: nn.Module, inputs: Mapping[str, Any], examples: int, predicting
 
     try:
         yield rows_of
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def _differentiable_embeddings(model: Any) -> Iterator[None]:
-    """Let the embeddings' output require a gradient, without which reentrant checkpointing has nothing to do."""
-    embeddings = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
-
-    def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and torch.is_grad_enabled() and output.is_floating_point():
-            output.requires_grad_(True)
-
-    if embeddings is None or not any(getattr(m, "gradient_checkpointing", False) for m in model.modules()):
-        yield
-        return
-    handle = embeddings.register_forward_hook(hook)
-    try:
-        yield
     finally:
         handle.remove()
 

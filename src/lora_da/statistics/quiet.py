@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @contextmanager
@@ -90,3 +90,22 @@ def random_state_kept(dataloader: Any = None) -> Iterator[None]:
             torch.cuda.set_rng_state_all(cuda_states)
         for generator, state in generators.values():
             generator.set_state(state)
+
+
+@contextmanager
+def differentiable_embeddings(model: Any) -> Iterator[None]:
+    """Let the embeddings' output require a gradient, without which reentrant checkpointing has nothing to do."""
+    embeddings = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+
+    def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and torch.is_grad_enabled() and output.is_floating_point():
+            output.requires_grad_(True)
+
+    if embeddings is None or not any(getattr(m, "gradient_checkpointing", False) for m in model.modules()):
+        yield
+        return
+    handle = embeddings.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
