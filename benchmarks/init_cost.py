@@ -2,16 +2,23 @@
 
     LORA_DA_DATA=<data folder> python benchmarks/init_cost.py --examples 64 --results results/init-cost
 
-Three things are measured in turn, each in a process of its own after one warm-up batch: the initialisation (collect and
-solve all layers; the optional loss pass after it is
-timed apart), one forward and backward pass with weight gradients on the adapted
-layers (what a gradient-based init costs at least), and one with every parameter frozen. Peak memory is the process's
-largest resident set after the model was loaded. The last line of the output can be read by a script.
+Each thing is measured in a process of its own: the initialisation (collect and solve all layers; the optional loss
+pass after it is timed apart), one forward and backward pass with weight gradients on the adapted layers (what a
+gradient-based init costs at least), one with every parameter frozen, all after one warm-up batch; and with
+``--methods`` what other initialisations do before training. ``--other MODULE:FUNCTION`` times one more: a function of
+(model, batches), with a plain model of transformers. Peak memory is the process's largest resident set after the model
+was loaded. The last line of the output can be read by a script; in it
+
+- ``peak_memory_ratio`` is the initialisation's peak over model, sums and one batch's activations, the adapted layers'
+  inputs among them, as a pass with weight gradients keeps them: that pass's peak, less its gradients, and the sums;
+- ``peak_memory_ratio_frozen`` is the same over the frozen pass, which does not keep the inputs, and the sums;
+- figures of further ranks have the rank behind them: ``solve_share_r64``.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import re
@@ -20,22 +27,29 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import get_peft_model
 
 from lora_da import LoraDAConfig, initialize_lora_da_weights
 from lora_da.adapter.layers import adapted_layers, adapters_disabled, base_model_of
 from lora_da.experiments.data import Columns
+from lora_da.experiments.methods.method import Setup
+from lora_da.experiments.methods.registry import get_method
 from lora_da.experiments.models import convert_gguf, find_smollm2
 from lora_da.experiments.sources import AdapterShape, DataSource, ModelSource, batches_of, calibration_sample
 from lora_da.files import write_text
 from lora_da.report import machine, versions
 from lora_da.statistics.losses import example_losses
+from lora_da.statistics.plan import size_of
+from lora_da.statistics.shared_inputs import shared_inputs
 
 MEASURES = ("init", "full_gradient", "frozen")
+METHODS = ("eva", "corda", "lora-ga-peft")
 
 
 def main() -> None:
@@ -43,11 +57,13 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2", help="smollm2, or a local folder")
     parser.add_argument("--examples", type=int, default=64)
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--rank", type=int, nargs="+", default=[8], help="of the adapter; of several the first is main")
+    parser.add_argument("--methods", nargs="*", default=[], help=f"other initialisations: {', '.join(METHODS)}, …")
+    parser.add_argument("--other", metavar="MODULE:FUNCTION", help="one more, a function of (model, batches)")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--repeats", type=int, default=3, help="how often each is measured; the fastest counts")
     parser.add_argument("--results", type=Path, help="folder to write results.json to")
-    parser.add_argument("--measure", choices=MEASURES, help=argparse.SUPPRESS)
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
         print(json.dumps(measure(arguments)))
@@ -56,21 +72,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         if arguments.model == "smollm2":
             arguments.model = str(convert_gguf(find_smollm2(), Path(folder) / "smollm2"))
-        found = {name: best_of(arguments, name) for name in MEASURES}
-    init, full, frozen = (found[name] for name in MEASURES)
-    figures = {
-        "ratio_full_gradient": init["seconds"] / full["seconds"],
-        "ratio_frozen": init["seconds"] / frozen["seconds"],
-        "ratio_frozen_with_loss": init["seconds_with_loss"] / frozen["seconds"],
-        "solve_share": init["solve_seconds"] / init["seconds"],
-        "memory_ratio_frozen": init["peak_bytes"] / frozen["peak_bytes"],
-        "memory_ratio_full_gradient": init["peak_bytes"] / full["peak_bytes"],
-        # The frozen pass holds the model and one batch's activations; the sums come on top of it.
-        "peak_memory_ratio": init["peak_bytes"] / (frozen["peak_bytes"] + init["statistics_bytes"]),
-    }
-    print(f"{'':15s} {'seconds':>8s} {'peak memory':>12s}")
+        rank, *more = arguments.rank
+        found = {name: best_of(arguments, name, rank) for name in MEASURES}
+        found |= {f"init_r{other}": best_of(arguments, "init", other) for other in more}
+        others = [*arguments.methods, *([arguments.other] if arguments.other else [])]
+        found |= {name: best_of(arguments, name, rank) for name in others}
+    figures = figures_of(found, "init", "")
+    for other in more:
+        figures |= figures_of(found, f"init_r{other}", f"_r{other}")
+    figures |= {f"ratio_{name}": found[name]["seconds"] / found["init"]["seconds"] for name in others}
+    print(f"{'':20s} {'seconds':>8s} {'beside weight gradients':>24s} {'peak memory':>12s}")
     for name, row in found.items():
-        print(f"{name:15s} {row['seconds']:8.1f} {row['peak_bytes'] / 2**30:8.2f} GiB")
+        ratio = row["seconds"] / found["full_gradient"]["seconds"]
+        print(f"{name:20s} {row['seconds']:8.1f} {ratio:24.2f} {row['peak_bytes'] / 2**30:8.2f} GiB")
     if arguments.results:
         about = {
             "command": shlex.join(["python", *sys.argv]),
@@ -86,11 +100,26 @@ def main() -> None:
     print(" ".join(f"{name}={value:.3f}" for name, value in figures.items()))
 
 
-def best_of(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
+def figures_of(found: dict[str, dict[str, Any]], init: str, suffix: str) -> dict[str, float]:
+    """The ratios of one initialisation."""
+    own, full, frozen = found[init], found["full_gradient"], found["frozen"]
+    sums = own["statistics_bytes"]
+    figures = {
+        "ratio_full_gradient": own["seconds"] / full["seconds"],
+        "ratio_frozen": own["seconds"] / frozen["seconds"],
+        "ratio_frozen_with_loss": own["seconds_with_loss"] / frozen["seconds"],
+        "solve_share": own["solve_seconds"] / own["seconds"],
+        "peak_memory_ratio": own["peak_bytes"] / (full["peak_bytes"] - full["gradient_bytes"] + sums),
+        "peak_memory_ratio_frozen": own["peak_bytes"] / (frozen["peak_bytes"] + sums),
+    }
+    return {name + suffix: value for name, value in figures.items()}
+
+
+def best_of(arguments: argparse.Namespace, name: str, rank: int) -> dict[str, Any]:
     """The fastest of some measurements, each in a fresh process."""
     command = [sys.executable, __file__, "--measure", name, "--model", arguments.model, "--dtype", arguments.dtype]
     command += ["--examples", str(arguments.examples), "--batch-size", str(arguments.batch_size)]
-    command += ["--rank", str(arguments.rank)]
+    command += ["--rank", str(rank)]
     rows = []
     for _ in range(arguments.repeats):
         output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
@@ -106,26 +135,37 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     loaded = ModelSource(arguments.model, dtype=arguments.dtype).load(Path(arguments.model))
     examples = source.tokenized(rows, loaded.tokenizer)
     batches = list(batches_of(examples, loaded.tokenizer, arguments.batch_size))
-    model = get_peft_model(loaded.model, AdapterShape(rank=arguments.rank).lora_config())
-    config = LoraDAConfig(population_size=7473)
+    lora = AdapterShape(rank=arguments.rank[0]).lora_config()
+    if arguments.measure not in MEASURES:
+        reset_peak()
+        started = time.perf_counter()
+        if ":" in arguments.measure:
+            module, function = arguments.measure.split(":")
+            getattr(importlib.import_module(module), function)(loaded.model, batches)
+        else:
+            get_method(arguments.measure).initialise(Setup(loaded.model, lora, batches, 7473, seed=0))
+        return {"seconds": time.perf_counter() - started, "peak_bytes": peak()}
 
+    model = get_peft_model(loaded.model, lora)
+    config = LoraDAConfig(population_size=7473)
+    layers = adapted_layers(model, "default")[0]
     if arguments.measure == "init":
         initialize_lora_da_weights(model, batches[:1], config, measure_loss=False, progress=False)
         reset_peak()
         report = initialize_lora_da_weights(model, batches, config, progress=False)
-        weights = [(layer.B.shape[0], layer.A.shape[1]) for layer in adapted_layers(model, "default")[0].values()]
-        # q, k and v share an input, and so do gate and up: four input factors a block of seven linear layers.
-        inputs = {name: shape[1] for name, shape in zip(report.layers, weights, strict=True)}
-        shared = [width for name, width in inputs.items() if not re.search(r"(k|v|up)_proj$", name)]
-        sums = sum(d_out * d_in + d_out for d_out, d_in in weights) + sum(width**2 for width in shared)
-        seconds = report.seconds["statistics"] + report.seconds["solve"]
+        bases = {name: layer.base for name, layer in layers.items()}
+        with adapters_disabled(base_model_of(model)):
+            groups = shared_inputs(base_model_of(model), bases, batches[0], torch.device("cpu"))
+        kinds: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        for name, layer in layers.items():
+            kinds[groups[name]].append(layer.shape)
         return {
-            "seconds": seconds,
+            "seconds": report.seconds["statistics"] + report.seconds["solve"],
             "seconds_with_loss": sum(report.seconds.values()),
             "collect_seconds": report.seconds["statistics"],
             "solve_seconds": report.seconds["solve"],
             "peak_bytes": peak(),
-            "statistics_bytes": 4 * sums,
+            "statistics_bytes": sum(size_of(shapes, config.collection) for shapes in kinds.values()),
         }
 
     base = base_model_of(model)
@@ -136,13 +176,15 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     base.eval()
     with adapters_disabled(base):
         if arguments.measure == "full_gradient":
-            for layer in adapted_layers(model, "default")[0].values():
+            for layer in layers.values():
                 layer.base.weight.requires_grad_(True)
         plain_pass(base, batches[:1])
         reset_peak()
         started = time.perf_counter()
         plain_pass(base, batches)
-        return {"seconds": time.perf_counter() - started, "peak_bytes": peak()}
+        seconds, trained = time.perf_counter() - started, [p for p in base.parameters() if p.requires_grad]
+        gradients = sum(parameter.numel() * parameter.element_size() for parameter in trained)
+        return {"seconds": seconds, "peak_bytes": peak(), "gradient_bytes": gradients}
 
 
 def plain_pass(model: Any, batches: list[Any]) -> None:
