@@ -67,6 +67,12 @@ def tiny_cohere() -> Any:
     return transformers.CohereForCausalLM(config).eval()
 
 
+def hidden_states(model: Any, inputs: dict[str, Any]) -> HiddenStates:
+    hidden = HiddenStates.of(model, inputs)
+    assert hidden is not None
+    return hidden
+
+
 SERVED = [tiny_llama, tiny_gpt2, tiny_opt, tiny_gemma2, tiny_cohere]
 
 
@@ -91,12 +97,12 @@ def test_losses_and_gradients_are_those_of_the_whole(
     assert has_separate_head(model, linear_layers(model))
     wanted_losses, wanted_gradient = whole(model, batch, reduction)
     inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "use_cache": False}
-    losses, gradient = chunked_losses(HiddenStates(model, inputs), batch["labels"], reduction, scale=4.0)
+    losses, gradient = chunked_losses(hidden_states(model, inputs), batch["labels"], reduction, scale=4.0)
     torch.testing.assert_close(losses, wanted_losses, rtol=1e-5, atol=1e-6)
     assert gradient is not None
     assert distance(gradient, 4.0 * wanted_gradient) < 1e-5
     with torch.no_grad():
-        losses, gradient = chunked_losses(HiddenStates(model, inputs), batch["labels"], reduction)
+        losses, gradient = chunked_losses(hidden_states(model, inputs), batch["labels"], reduction)
     torch.testing.assert_close(losses, wanted_losses, rtol=1e-5, atol=1e-6)
     assert gradient is None
 
@@ -122,6 +128,23 @@ def test_no_more_logits_are_made_than_allowed(monkeypatch: pytest.MonkeyPatch) -
     assert sum(batch["input_ids"].numel() for batch in batches) > 4 * len(batches)
 
 
+def test_a_model_that_calls_its_decoder_twice_is_run_as_a_whole() -> None:
+    wanted = collect_statistics(tiny_llama(), batches_of(causal_examples(4)), progress=False)
+    model = tiny_llama()
+    forward = model.forward
+
+    def twice(*arguments: Any, logits_to_keep: Any = 0, **options: Any) -> Any:
+        with torch.no_grad():
+            model.get_decoder()(options["input_ids"])
+        return forward(*arguments, logits_to_keep=logits_to_keep, **options)
+
+    model.forward = twice
+    assert HiddenStates.of(model, {"input_ids": torch.ones(1, 3, dtype=torch.long)}) is None
+    found = collect_statistics(model, batches_of(causal_examples(4)), progress=False)
+    assert found.loss_sum == pytest.approx(wanted.loss_sum)
+    assert max(distance(found.gradient_sums[name], value) for name, value in wanted.gradient_sums.items()) < 1e-5
+
+
 def test_the_model_is_left_as_it_was() -> None:
     model = tiny_llama()
     decoder = model.get_decoder()
@@ -133,7 +156,7 @@ def test_the_model_is_left_as_it_was() -> None:
         return forward(*arguments, **options)
 
     decoder.forward = dispatched
-    hidden = HiddenStates(model, {"input_ids": torch.ones(1, 3, dtype=torch.long)})
+    hidden = hidden_states(model, {"input_ids": torch.ones(1, 3, dtype=torch.long)})
     hidden.logits(hidden.states[0])
     assert decoder.forward is dispatched
     assert len(calls) == 1

@@ -30,30 +30,38 @@ class HiddenStates:
         vocabulary: How many logits the head makes of each.
     """
 
-    def __init__(self, model: Any, inputs: Mapping[str, Any]) -> None:
+    def __init__(self, model: Any, output: Any) -> None:
+        """Keep a model and the output of its decoder; see :meth:`of`."""
+        self._model, self._output = model, output
+        self.states: Tensor = output.last_hidden_state
+        self.vocabulary = int(model.config.get_text_config().vocab_size)
+
+    @classmethod
+    def of(cls, model: Any, inputs: Mapping[str, Any]) -> HiddenStates | None:
         """Run a model, all but its head.
 
         Args:
             model: A model that :func:`has_separate_head`.
             inputs: What it is called with.
+
+        Returns:
+            None if the model does not call its decoder once, as others do: its head can't be run by itself then.
         """
-        self._model, self._decoder = model, model.get_decoder()
         outputs: list[Any] = []
-        handle = self._decoder.register_forward_hook(lambda _module, _args, output: outputs.append(output))
+        handle = model.get_decoder().register_forward_hook(lambda _module, _args, output: outputs.append(output))
         try:
             model(**inputs, logits_to_keep=1)
         finally:
             handle.remove()
-        (self._output,) = outputs
-        self.states: Tensor = self._output.last_hidden_state
-        self.vocabulary = int(model.config.get_text_config().vocab_size)
+        served = len(outputs) == 1 and isinstance(getattr(outputs[0], "last_hidden_state", None), Tensor)
+        return cls(model, outputs[0]) if served else None
 
     def logits(self, states: Tensor) -> Tensor:
         """The head's logits, (n, V), of some states, (n, d)."""
         output = copy.copy(self._output)
         output["last_hidden_state"] = states[None]
         places = torch.zeros(1, len(states), dtype=torch.long, device=states.device)
-        with _answering(self._decoder, output):
+        with _answering(self._model.get_decoder(), output):
             logits: Tensor = self._model(input_ids=places, use_cache=False).logits
         return logits[0]
 

@@ -163,8 +163,11 @@ def calibration_loss(
     with random_state_kept(), quiet(model), torch.no_grad():
         for batch in tqdm(batches, desc="loss after the init", unit="batch", disable=not progress):
             inputs = model_inputs(model, batch, device)
+            hidden = None
             if entry in (None, model) and example_loss is None and has_separate_head(model, {}):
-                losses, _ = chunked_losses(HiddenStates(model, inputs), labels_of(batch), config.loss_reduction)
+                hidden = HiddenStates.of(model, inputs)
+            if hidden is not None:
+                losses, _ = chunked_losses(hidden, labels_of(batch), config.loss_reduction)
             else:
                 losses = _losses(model, (entry or model)(**inputs), batch, config, example_loss)
             total, examples = total + float(losses.sum()), examples + len(losses)
@@ -203,9 +206,10 @@ def _one_batch(
         recorder.batch(rows_of),
         torch.enable_grad(),
     ):
-        gradient = None
+        gradient, hidden = None, None
         if entry is model and example_loss is None and has_separate_head(model, recorder.layers):
-            hidden = HiddenStates(model, inputs)
+            hidden = HiddenStates.of(model, inputs)
+        if hidden is not None:
             losses, gradient = chunked_losses(hidden, labels_of(batch), config.loss_reduction, scale)
         else:
             losses = _losses(model, entry(**inputs), batch, config, example_loss)
@@ -215,7 +219,7 @@ def _one_batch(
                 f"the loss of example(s) {(~finite).nonzero().flatten().tolist()} is not finite. Look at these "
                 "examples, or use bfloat16 or float32 if the model is in float16."
             )
-        if gradient is not None:
+        if hidden is not None and gradient is not None:
             hidden.states.backward(gradient)
         elif losses.requires_grad:  # not so where none of the layers was reached
             (losses.sum() * scale).backward()
