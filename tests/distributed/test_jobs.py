@@ -119,7 +119,7 @@ def test_a_killed_job_goes_on_from_its_checkpoint(root: Path, tmp_path: Path) ->
     killed = job(tmp_path / "killed", 3, mode="interrupted")
     assert killed.returncode != 0
     assert not list((tmp_path / "killed").iterdir())
-    partial = [load_statistics(file).examples for file in (tmp_path / "partial").iterdir()]
+    partial = [load_statistics(file).examples for file in (tmp_path / "partial").glob("*.safetensors")]
     assert partial.count(2) >= 1  # one batch of the process that was killed
     done = job(tmp_path / "resumed", 3, mode="resumed")
     assert done.returncode == 0, done.stderr[-3000:]

@@ -5,11 +5,10 @@ Called as ``torchrun worker.py OUTPUT MODE EXAMPLES BATCH_SIZE``.
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from lora_da import CollectionConfig, LoraDAConfig, collect_statistics, initialize_lora_da_weights
 from lora_da.adapter.sharding import whole
 from lora_da.statistics.checkpoint import Checkpoint
+from lora_da.statistics.sums import Statistics
 from models import trained_llama
 
 VOCABULARY = 512
@@ -62,6 +62,19 @@ class Loader:
             yield batch
 
 
+class KilledAfterSaving(Checkpoint):
+    """A checkpoint whose process dies after the first batch."""
+
+    def saving(self, file: Path, done: Statistics | None) -> Callable[[Callable[[], Statistics]], None]:
+        save = super().saving(file, done)
+
+        def save_and_die(so_far: Callable[[], Statistics]) -> None:
+            save(so_far)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        return save_and_die
+
+
 def partitioned(model: Any, bf16: bool) -> Any:
     """The model in a DeepSpeed engine that parts every parameter (ZeRO-3)."""
     import deepspeed
@@ -92,10 +105,8 @@ def main() -> None:
     if mode.endswith("parts"):
         options["memory_budget"] = "600KB"
     if mode in ("interrupted", "resumed"):
-        options["checkpoint"] = Checkpoint(output.parent / "partial", every=1)
-    if mode == "interrupted" and rank == 1:
-        calls = itertools.count(1)
-        base.register_forward_pre_hook(lambda *_: os.kill(os.getpid(), signal.SIGKILL) if next(calls) == 2 else None)
+        kind = KilledAfterSaving if mode == "interrupted" and rank == 1 else Checkpoint
+        options["checkpoint"] = kind(output.parent / "partial", every=1)
     wrapped: Any = DistributedDataParallel(model) if mode == "wrapped" else model
     if mode.startswith("partitioned"):
         wrapped = partitioned(model, "bf16" in mode)

@@ -200,6 +200,18 @@ def test_preconditioner_is_the_shifted_inverse(variance: float, noise: float, sh
     assert float((found - wanted).norm() / wanted.norm()) < 1e-5
 
 
+def test_preconditioner_for_massive_activations_that_float32_cannot_tell_apart() -> None:
+    G, Z, _, _ = problem(3)
+    massive = torch.zeros(D_IN, dtype=torch.float64)
+    massive[:2] = 1e5  # two channels that always move together
+    Z = Z + torch.outer(massive, massive)
+    eye = torch.eye(D_IN, dtype=torch.float64)
+    factor = factorise(Z, 0.2, "absolute")
+    wanted = torch.linalg.inv(0.6 * factor.inverse + eye)
+    found = Guidance(0.2, 0.4, 1.0, G, factor).preconditioner(1.0)(eye)
+    assert float((found - wanted).norm() / wanted.norm()) < 1e-5
+
+
 def test_preconditioner_without_a_positive_part_does_nothing() -> None:
     G, Z, _, _ = problem(4)
     right = randn(0, D_IN, 3)

@@ -6,7 +6,7 @@ factorised, in float64. Damping always means the unscaled factor; the scaling is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -94,17 +94,18 @@ def factorise(matrix: Tensor, damping: float, mode: DampingMode) -> DampedFactor
         raise SolverError("a Fisher factor is zero: nothing reached the layer")
     absolute = absolute_damping(diagonal, damping, mode)
     raised = 0
-    while (factor := _try_cholesky(matrix, absolute)) is None:
+    while (factor := try_factorise(matrix, absolute)) is None:
         higher = max(10 * absolute, 1e-12 * mean)
         if higher > _LARGEST_RAISED * mean:
             raise SolverError(
                 f"a Fisher factor is not positive definite even with damping {absolute:.1e}: it is no covariance"
             )
         absolute, raised = higher, raised + 1
-    return DampedFactor(matrix, absolute, raised, *factor)
+    return replace(factor, raised=raised)
 
 
-def _try_cholesky(matrix: Tensor, damping: float) -> tuple[Tensor, Tensor] | None:
+def try_factorise(matrix: Tensor, damping: float) -> DampedFactor | None:
+    """Factorise F + λ·I for F of shape (d, d) and an absolute λ, in the precision of F; None if that is too low."""
     diagonal = matrix.diagonal() + damping
     if not bool((diagonal > 0).all()):
         return None
@@ -114,7 +115,7 @@ def _try_cholesky(matrix: Tensor, damping: float) -> tuple[Tensor, Tensor] | Non
     cholesky, status = torch.linalg.cholesky_ex(scaled)
     # A pivot of rounding's size means that the factor exists by luck only: its inverse would be noise.
     enough = float(cholesky.diagonal().min()) ** 2 > len(matrix) * torch.finfo(matrix.dtype).eps
-    return (scale, cholesky) if int(status) == 0 and enough else None
+    return DampedFactor(matrix, damping, 0, scale, cholesky) if int(status) == 0 and enough else None
 
 
 def inverse_of_diagonal(diagonal: Tensor, damping: float, mode: DampingMode) -> tuple[Tensor, float]:

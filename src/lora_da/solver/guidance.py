@@ -27,7 +27,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from lora_da.solver.factors import DampedFactor, factorise
+from lora_da.solver.factors import DampedFactor, factorise, try_factorise
 
 
 def displacement(gradient: Tensor, output_inverse: Tensor, input_factor: DampedFactor, unit: float) -> Tensor:
@@ -82,13 +82,14 @@ class Guidance:
         weight, factor = self.variance + self.noise, self.input_factor
         if weight == 0:
             return lambda right: right
-        # In float32, which is much faster and good enough here; of order one, so that its range is.
         unit = weight + shift * factor.damping
-        shifted = factorise(((shift / unit) * factor.matrix).float(), 1.0, "absolute")
+        matrix = (shift / unit) * factor.matrix  # damped by 1
+        # In float32, which is much faster and good enough here, unless massive activations are too much for it.
+        shifted = try_factorise(matrix.float(), 1.0) or factorise(matrix, 1.0, "absolute")
 
         def apply(right: Tensor) -> Tensor:
             # (w + τ Z_λ)⁻¹ X, and Z_λ times it is what is sought
-            solved = shifted.solve(right.float()).to(right.dtype) / unit
+            solved = shifted.solve(right.to(shifted.scale.dtype)).to(right.dtype) / unit
             return factor.times(solved) + factor.damping * solved
 
         return apply
