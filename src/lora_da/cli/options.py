@@ -35,7 +35,13 @@ Preset = Annotated[
         "configuration computes."
     ),
 ]
-Dtype = Annotated[str, typer.Option(help="Precision of the base model: auto, float32, bfloat16 or float16.")]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        help="Precision of the base model: auto (as saved), float32, bfloat16, float16, or 8bit and 4bit (as in QLoRA; "
+        "they need bitsandbytes)."
+    ),
+]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …; the default is a GPU where there is one.")]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")]
 TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")]

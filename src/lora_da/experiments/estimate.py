@@ -199,9 +199,11 @@ def _problem(
     room, where = machine.device_bytes, "the host" if machine.device == "cpu" else "the device"
     if outline.model_bytes > room:
         lower = "" if outline.dtype.itemsize <= 2 else "--dtype bfloat16 halves them; "
+        if outline.model_bytes > outline.parameters:
+            lower += "--dtype 4bit makes those of linear layers a quarter of bfloat16's; "
         return (
             f"the model's weights take {gibibytes(outline.model_bytes)}, and {where} has {gibibytes(room)} free: "
-            f"{lower}a 4-bit or 8-bit base takes less, and FSDP shares them out (see docs/cost.md)"
+            f"{lower}FSDP shares them out (see docs/cost.md)"
         )
     sums = max(memory.bytes) if memory is not None and memory.place == "device" else 0
     if outline.model_bytes + sums + _SURE * activations > room:

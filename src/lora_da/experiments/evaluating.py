@@ -102,7 +102,7 @@ def evaluate_model(
         "task": None if task_data is None else {"kind": task_data.kind, **dataclasses.asdict(task)},  # type: ignore[call-overload]
         "limit": limit,
         "batch_size": batch_size,
-        "dtype": str(loaded.model.dtype).removeprefix("torch."),
+        "dtype": source.dtype if source.dtype != "auto" else str(loaded.model.dtype).removeprefix("torch."),
         "device": str(loaded.model.device),
     }
     content |= {"versions": versions(_PACKAGES), "machine": machine()}

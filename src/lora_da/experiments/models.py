@@ -13,16 +13,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from lora_da.experiments.data import padding_token
+from lora_da.experiments.precision import check_precision, keep_trainable, loading_options
 from lora_da.files import atomic_path
 
 __all__ = ["LoadedModel", "convert_gguf", "find_minilm", "find_smollm2", "load_model"]
 
-_DTYPES: dict[str, str | torch.dtype] = {
-    "auto": "auto",
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 _KINDS: dict[str, Any] = {
     "language model": AutoModelForCausalLM,
     "classifier": AutoModelForSequenceClassification,
@@ -67,7 +62,7 @@ def load_model(
         name: A local folder, a hub id, or a ``.gguf`` file, which is converted first.
         head: ``language model`` or ``classifier``.
         num_labels: How many classes a classifier tells apart. Where the source has no head, it is drawn at random.
-        dtype: ``auto`` (as saved), ``float32``, ``bfloat16`` or ``float16``.
+        dtype: ``auto`` (as saved), ``float32``, ``bfloat16``, ``float16``, ``8bit`` or ``4bit``.
         device: Where the model goes; ``None`` means the first CUDA device where there is one, else the CPU.
         revision: Branch, tag or commit of a hub model.
         trust_remote_code: Whether code that comes with the model may run.
@@ -81,9 +76,9 @@ def load_model(
             source, or the source is a classifier of another number of classes.
         FileNotFoundError: If the model or its tokenizer is neither on disk nor to be had from the hub.
         FileExistsError: If ``gguf_output`` holds something other than the conversion of this file.
+        ModuleNotFoundError: If ``dtype`` needs bitsandbytes.
     """
-    if dtype not in _DTYPES:
-        raise ValueError(f"dtype {dtype!r} is unknown; use one of {', '.join(_DTYPES)}.")
+    check_precision(dtype)
     if head not in _KINDS:
         raise ValueError(f"head {head!r} is unknown; use one of {', '.join(_KINDS)}.")
     is_gguf = name.lower().endswith(".gguf")
@@ -101,10 +96,11 @@ def load_model(
             f"The folder {path} holds no config.json and so no model; name the folder that `save_pretrained` wrote."
         )
     options = {"revision": revision, "trust_remote_code": trust_remote_code}
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     classes = {} if num_labels is None else {"num_labels": num_labels}
     try:
         model, loading = _KINDS[head].from_pretrained(
-            path, dtype=_DTYPES[dtype], output_loading_info=True, **classes, **options
+            path, output_loading_info=True, **loading_options(dtype, place), **classes, **options
         )
     except RuntimeError as error:
         if num_labels is None or "mismatch" not in str(error):
@@ -127,9 +123,15 @@ def load_model(
         ) from error
     if head == "classifier" and model.config.pad_token_id is None:
         model.config.pad_token_id = padding_token(tokenizer)  # decoders classify at the last token that is no padding
-    model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if not _is_on(model, torch.device(place)):  # quantised models are where they can be; some refuse to be moved
+        model.to(place)
+    keep_trainable(model)
     fresh = tuple(sorted(loading["missing_keys"]))
     return LoadedModel(model, tokenizer, path, getattr(model.config, "_commit_hash", None), fresh)
+
+
+def _is_on(model: Any, device: torch.device) -> bool:
+    return bool(model.device.type == device.type and device.index in (None, model.device.index))
 
 
 def convert_gguf(file: Path, output: Path) -> Path:

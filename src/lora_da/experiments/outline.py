@@ -11,6 +11,7 @@ from peft.tuners.lora import LoraLayer
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModelForCausalLM
 
+from lora_da.experiments.precision import bits, check_precision, compute_dtype, weight_bytes
 from lora_da.experiments.sources import AdapterShape, ModelSource, model_config
 from lora_da.statistics.config import CollectionConfig
 from lora_da.statistics.hooks import Recorder
@@ -27,7 +28,8 @@ class ModelOutline:
         input_groups: For each of them, the first of those that receive the same input.
         parameters: Of the base model.
         vocabulary: Its size.
-        dtype: The precision of its weights.
+        dtype: The precision of its activations, and of its weights unless they are quantised.
+        model_bytes: Memory of its weights.
         activation_bytes: What the backward pass of one batch needs to keep, the logits not included.
     """
 
@@ -36,12 +38,8 @@ class ModelOutline:
     parameters: int
     vocabulary: int
     dtype: torch.dtype
+    model_bytes: int
     activation_bytes: int
-
-    @property
-    def model_bytes(self) -> int:
-        """Memory of the weights."""
-        return self.parameters * self.dtype.itemsize
 
 
 def model_outline(model: ModelSource, shape: AdapterShape, batch_size: int, length: int) -> ModelOutline:
@@ -55,10 +53,12 @@ def model_outline(model: ModelSource, shape: AdapterShape, batch_size: int, leng
 
     Raises:
         FileNotFoundError: There is no such model.
+        ModuleNotFoundError: Its precision needs bitsandbytes.
+        ValueError: Its precision is unknown.
     """
+    check_precision(model.dtype)
     config = model_config(model.name, model)
-    saved = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32  # as GGUF is converted
-    dtype = saved if model.dtype == "auto" else getattr(torch, model.dtype)
+    dtype = compute_dtype(model.dtype, config)
     make = functools.partial(
         AutoModelForCausalLM.from_config, config, dtype=dtype, trust_remote_code=model.trust_remote_code
     )
@@ -95,5 +95,6 @@ def model_outline(model: ModelSource, shape: AdapterShape, batch_size: int, leng
         parameters=sum(parameter.numel() for parameter in base.parameters()),
         vocabulary=getattr(config, "vocab_size", 0),
         dtype=dtype,
+        model_bytes=weight_bytes(base, bits(model.dtype, config)),
         activation_bytes=sum(storage.nbytes() for storage in kept.values()),
     )

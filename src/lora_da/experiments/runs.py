@@ -115,6 +115,7 @@ def train_adapter(
         raise ValueError("the held-out data are the training data: give others with --eval-data, or none")
     plan: dict[str, Any] = {
         "model": source.name,
+        "dtype": source.dtype,
         "settings": dataclasses.asdict(settings),
         "start": start.describe(),
         "data": prints | {"columns": dataclasses.asdict(data.columns), "max_length": data.max_length},

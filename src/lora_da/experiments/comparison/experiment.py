@@ -12,12 +12,12 @@ from typing import Any, Literal, get_args
 import yaml
 
 from lora_da.experiments.comparison.plain import from_plain
+from lora_da.experiments.precision import PRECISIONS
 from lora_da.experiments.sources import AdapterShape
 
 TaskKind = Literal["generation", "choice", "classification"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_DTYPES = ("auto", "float32", "bfloat16", "float16")
 _DEVICES = (None, "cpu", "cuda", "mps")
 _REQUIRED_ROWS = 2
 
@@ -28,7 +28,7 @@ class ModelChoice:
 
     Attributes:
         name: A folder, a hub id or a GGUF file; "smollm2" and "minilm" name the small models on PyPI.
-        dtype: auto, float32, bfloat16 or float16.
+        dtype: auto, float32, bfloat16, float16, 8bit or 4bit.
         device: cpu, cuda …; by default a GPU where there is one.
         revision: Branch, tag or commit of a hub model.
     """
@@ -39,8 +39,8 @@ class ModelChoice:
     revision: str | None = None
 
     def __post_init__(self) -> None:
-        if self.dtype not in _DTYPES:
-            raise ValueError(f"model.dtype must be {' or '.join(_DTYPES)}, not {self.dtype!r}")
+        if self.dtype not in PRECISIONS:
+            raise ValueError(f"model.dtype must be {' or '.join(PRECISIONS)}, not {self.dtype!r}")
         if self.device not in _DEVICES:
             raise ValueError(
                 f"model.device {self.device!r}: choose the GPU by CUDA_VISIBLE_DEVICES, and the device as cuda"
