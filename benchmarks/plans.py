@@ -3,7 +3,7 @@
     python benchmarks/plans.py --results results/plans
 
 Each model is its published configuration, without weights; the plans are those of ``lora-da plan`` for a GPU with the
-memory given, 256 examples of 200 tokens, bfloat16. Where the weights are shared out over several GPUs (FSDP), each
+memory given, 256 examples of 200 tokens. Where the weights are shared out over several GPUs (FSDP), each
 holds its part of them, one block gathered, and the sums of its own examples. Nothing is run and no time is measured:
 operations are counted.
 """
@@ -43,6 +43,7 @@ class Case:
         gpu_gib: Free memory of each.
         host_gib: Free memory of the host, for each GPU.
         batch_size: Examples a batch on each GPU.
+        dtype: Precision of the weights.
     """
 
     title: str
@@ -51,6 +52,7 @@ class Case:
     gpu_gib: int
     host_gib: int
     batch_size: int = 8
+    dtype: str = "bfloat16"
 
 
 def llama(hidden: int, intermediate: int, blocks: int, heads: int, groups: int, vocabulary: int) -> LlamaConfig:
@@ -70,6 +72,7 @@ def llama(hidden: int, intermediate: int, blocks: int, heads: int, groups: int, 
 LLAMA_2_7B = llama(4096, 11008, 32, 32, 32, 32000)
 CASES = (
     Case("Llama-2-7B", LLAMA_2_7B, 1, 24, 64, 4),
+    Case("Llama-2-7B in 4 bits", LLAMA_2_7B, 1, 24, 64, dtype="4bit"),
     Case("Llama-2-7B", LLAMA_2_7B, 1, 80, 128),
     Case("Llama-2-7B", LLAMA_2_7B, 1, 141, 128),
     Case("Llama-3.1-8B", llama(4096, 14336, 32, 32, 8, 128256), 1, 80, 128),
@@ -102,7 +105,7 @@ def planned(case: Case) -> dict[str, Any]:
     workload = Workload(examples=256, tokens=256 * 200, longest=200, batch_size=case.batch_size)
     with tempfile.TemporaryDirectory() as folder:
         case.config.save_pretrained(folder)
-        source = ModelSource(folder, "bfloat16")
+        source = ModelSource(folder, case.dtype)
         probe = plan_initialization(source, AdapterShape(), LoraDAConfig(), workload, Machine("cuda", 2**60, 2**60))
         # What FSDP leaves on each GPU: its part of the weights, and one block gathered for computing.
         blocks = int(getattr(case.config, "num_hidden_layers", 1))
