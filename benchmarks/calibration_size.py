@@ -12,15 +12,16 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import shlex
 import statistics as numbers
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch.utils.data import DataLoader
 
+from agreement import solved, subspace_agreement
 from lora_da import LoraDAConfig, Statistics, collect_statistics, load_statistics, save_statistics
 from lora_da.experiments.comparison.execute import execute, load_base
 from lora_da.experiments.comparison.experiment import Experiment, load_experiment
@@ -30,7 +31,6 @@ from lora_da.experiments.sources import by_length, calibration_indices
 from lora_da.experiments.tasks.registry import make_task
 from lora_da.files import write_text
 from lora_da.report import machine, versions
-from lora_da.solving import solve_layers
 
 CONFIG = Path(__file__).parents[1] / "configs" / "gsm8k-smollm2.toml"
 RANK = 8
@@ -62,22 +62,6 @@ def collected(experiment: Experiment, sizes: list[int], work: Path) -> dict[tupl
             found[size, sample] = before = total
             done = size
     return {key: dataclasses.replace(value, population_size=len(rows)) for key, value in found.items()}
-
-
-def subspaces(statistics: Statistics) -> dict[str, torch.Tensor]:
-    config = dataclasses.replace(LoraDAConfig(), population_size=statistics.population_size)
-    inits, _ = solve_layers(statistics, dict.fromkeys(statistics.layers, RANK), config, progress=False)
-    return {name: init.A for name, init in inits.items()}
-
-
-def agreement(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> dict[str, float]:
-    """Medians over layers."""
-    cosines = [torch.linalg.svdvals(one[name] @ other[name].mT).clamp(max=1) for name in one]
-    return {
-        "overlap": numbers.median(float(values.square().mean()) for values in cosines),
-        "largest_angle": numbers.median(float(values.min().arccos()) for values in cosines),
-        "smallest_angle": numbers.median(float(values.max().arccos()) for values in cosines),
-    }
 
 
 def trained(experiment: Experiment, sizes: list[int], learning_rate: float, work: Path) -> dict[int, list[float]]:
@@ -112,7 +96,7 @@ def main() -> None:
     experiment, sizes = load_experiment(options.config), sorted(options.sizes)
     options.work.mkdir(parents=True, exist_ok=True)
     statistics = collected(experiment, sizes, options.work)
-    found = {key: subspaces(value) for key, value in statistics.items()}
+    found = {key: solved(value, RANK) for key, value in statistics.items()}
     reference = {sample: found[sizes[-1], 1 - sample] for sample in (0, 1)}
     losses = trained(experiment, sizes, options.learning_rate, options.work)
     rows: list[dict[str, Any]] = []
@@ -120,19 +104,19 @@ def main() -> None:
         rows.append(
             {
                 "examples": size,
-                "disjoint_samples": agreement(found[size, 0], found[size, 1]),
-                "with_largest_other_sample": agreement(found[size, 0], reference[0]),
+                "disjoint_samples": subspace_agreement(found[size, 0], found[size, 1]),
+                "with_largest_other_sample": subspace_agreement(found[size, 0], reference[0]),
                 "test_losses": losses[size],
                 "test_loss_mean": numbers.mean(losses[size]),
             }
         )
         print(json.dumps(rows[-1]))
     content = {
-        "command": "python benchmarks/calibration_size.py " + " ".join(sys.argv[1:]),
+        "command": shlex.join(["python", *sys.argv]),
         "model": experiment.model.name,
         "rank": RANK,
         "layers": len(found[sizes[0], 0]),
-        "unrelated_overlap": numbers.median(RANK / A.shape[1] for A in found[sizes[0], 0].values()),
+        "unrelated_overlap": numbers.median(RANK / init.A.shape[1] for init in found[sizes[0], 0].values()),
         "machine": machine(),
         "date": time.strftime("%Y-%m-%d"),
         "versions": versions(),

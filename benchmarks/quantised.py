@@ -1,0 +1,90 @@
+"""Do statistics from a base in 4 or 8 bits (or bfloat16) give the LoRA-DA that the full-precision base gives?
+
+All precisions read the same examples; how far each moves LoRA-DA from float32 is set beside how far float32 moves it
+on other examples, equally many, which is what sampling does anyway. Bases come from the same weights: 4 bits is NF4
+with double quantisation, by bitsandbytes. Printed and written are medians over all linear layers.
+
+    LORA_DA_DATA=... python benchmarks/quantised.py --work build/quantised --results results/quantised
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from agreement import solved, subspace_agreement, sums_agreement, update_agreement
+from lora_da import LoraDAConfig, Statistics, collect_statistics
+from lora_da.experiments.comparison.execute import load_base
+from lora_da.experiments.comparison.experiment import Experiment, load_experiment
+from lora_da.experiments.comparison.splits import load_splits
+from lora_da.experiments.sources import by_length, calibration_indices
+from lora_da.experiments.tasks.registry import make_task
+from lora_da.files import write_text
+from lora_da.report import machine, versions
+
+CONFIG = Path(__file__).parents[1] / "configs" / "gsm8k-smollm2.toml"
+BATCH_SIZE = 8
+
+
+def collected(experiment: Experiment, precision: str, sample: int, examples: int, work: Path) -> Statistics:
+    """Statistics of one of two disjoint samples, by the base in some precision."""
+    task = make_task(experiment.task.kind, experiment.task.options)
+    rows = load_splits(experiment.task).train
+    indices = calibration_indices(len(rows), 2 * examples, seed=0)[sample::2]
+    loaded = load_base(dataclasses.replace(experiment.model, dtype=precision), task, work / "model")
+    encoded = by_length(task.encode(rows.select(indices), loaded.tokenizer))
+    batches = DataLoader(encoded, batch_size=BATCH_SIZE, collate_fn=task.collator(loaded.tokenizer))  # type: ignore[arg-type]
+    found = collect_statistics(loaded.model, batches, LoraDAConfig().collection, max_examples=len(encoded))
+    return dataclasses.replace(found, population_size=len(rows))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, default=CONFIG, help="the experiment whose model and data are used")
+    parser.add_argument("--precisions", nargs="+", default=["bfloat16", "8bit", "4bit"])
+    parser.add_argument("--examples", type=int, default=64)
+    parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--work", type=Path, required=True, help="folder for the converted model")
+    parser.add_argument("--results", type=Path, required=True, help="folder for results.json")
+    options = parser.parse_args()
+    experiment = load_experiment(options.config)
+    options.work.mkdir(parents=True, exist_ok=True)
+    reference = collected(experiment, "float32", 0, options.examples, options.work)
+    init = solved(reference, options.rank)
+    rows: list[dict[str, Any]] = []
+    others = [(precision, 0) for precision in options.precisions] + [("float32", 1)]
+    for precision, sample in others:
+        statistics = collected(experiment, precision, sample, options.examples, options.work)
+        other = solved(statistics, options.rank)
+        row = {"precision": precision, "examples": "the same" if sample == 0 else "others"}
+        row |= {"mean_loss": statistics.loss_sum / statistics.examples} | sums_agreement(reference, statistics)
+        row |= {"subspace": subspace_agreement(init, other), "update": update_agreement(init, other)}
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+    content = {
+        "command": shlex.join(["python", *sys.argv]),
+        "what": "medians over linear layers, against statistics of the float32 base from the same examples",
+        "model": experiment.model.name,
+        "examples": options.examples,
+        "rank": options.rank,
+        "layers": len(init),
+        "mean_loss_float32": reference.loss_sum / reference.examples,
+        "machine": machine(),
+        "date": time.strftime("%Y-%m-%d"),
+        "versions": versions(("lora-da", "torch", "peft", "transformers", "bitsandbytes")),
+        "rows": rows,
+    }
+    options.results.mkdir(parents=True, exist_ok=True)
+    write_text(options.results / "results.json", json.dumps(content, indent=1) + "\n", overwrite=True)
+
+
+if __name__ == "__main__":
+    main()
