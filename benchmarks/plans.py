@@ -20,14 +20,13 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from transformers import LlamaConfig, PretrainedConfig
-
 from lora_da import LoraDAConfig
 from lora_da.experiments.estimate import Machine, Plan, Workload, plan_initialization
 from lora_da.experiments.sources import AdapterShape, ModelSource
 from lora_da.files import write_text
 from lora_da.report import versions
 from lora_da.statistics.plan import gibibytes
+from published import SHAPES
 
 GIB = 2**30
 
@@ -37,8 +36,7 @@ class Case:
     """A model on GPUs.
 
     Attributes:
-        title: Its name.
-        config: Its published configuration.
+        model: Its name, among the published shapes.
         gpus: How many GPUs share the weights.
         gpu_gib: Free memory of each.
         host_gib: Free memory of the host, for each GPU.
@@ -46,8 +44,7 @@ class Case:
         dtype: Precision of the weights.
     """
 
-    title: str
-    config: PretrainedConfig
+    model: str
     gpus: int
     gpu_gib: int
     host_gib: int
@@ -55,39 +52,24 @@ class Case:
     dtype: str = "bfloat16"
 
 
-def llama(hidden: int, intermediate: int, blocks: int, heads: int, groups: int, vocabulary: int) -> LlamaConfig:
-    """A Llama of the given sizes."""
-    return LlamaConfig(
-        hidden_size=hidden,
-        intermediate_size=intermediate,
-        num_hidden_layers=blocks,
-        num_attention_heads=heads,
-        num_key_value_heads=groups,
-        vocab_size=vocabulary,
-        dtype="bfloat16",
-        architectures=["LlamaForCausalLM"],
-    )
-
-
-LLAMA_2_7B = llama(4096, 11008, 32, 32, 32, 32000)
 CASES = (
-    Case("Llama-2-7B", LLAMA_2_7B, 1, 24, 64, 4),
-    Case("Llama-2-7B in 4 bits", LLAMA_2_7B, 1, 24, 64, dtype="4bit"),
-    Case("Llama-2-7B", LLAMA_2_7B, 1, 80, 128),
-    Case("Llama-2-7B", LLAMA_2_7B, 1, 141, 128),
-    Case("Llama-3.1-8B", llama(4096, 14336, 32, 32, 8, 128256), 1, 80, 128),
-    Case("Llama-2-13B", llama(5120, 13824, 40, 40, 40, 32000), 1, 80, 128),
-    Case("Llama-2-70B", llama(8192, 28672, 80, 64, 8, 32000), 8, 80, 128, 4),
-    Case("Llama-3.1-405B", llama(16384, 53248, 126, 128, 8, 128256), 32, 80, 128, 1),
+    Case("Llama-2-7B", 1, 24, 64, 4),
+    Case("Llama-2-7B", 1, 24, 64, dtype="4bit"),
+    Case("Llama-2-7B", 1, 80, 128),
+    Case("Llama-2-7B", 1, 141, 128),
+    Case("Llama-3.1-8B", 1, 80, 128),
+    Case("Llama-2-13B", 1, 80, 128),
+    Case("Llama-2-70B", 8, 80, 128, 4),
+    Case("Llama-3.1-405B", 32, 80, 128, 1),
 )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, help="folder to write plans.json and plans.md to")
-    parser.add_argument("--only", help="cases whose title has this in it")
+    parser.add_argument("--only", help="cases whose model has this in its name")
     arguments = parser.parse_args()
-    rows = [planned(case) for case in CASES if not arguments.only or arguments.only in case.title]
+    rows = [planned(case) for case in CASES if not arguments.only or arguments.only in case.model]
     print(table(rows))
     if arguments.results:
         about = {
@@ -103,19 +85,20 @@ def main() -> None:
 def planned(case: Case) -> dict[str, Any]:
     """The plan of one case, in numbers."""
     workload = Workload(examples=256, tokens=256 * 200, longest=200, batch_size=case.batch_size)
+    config = SHAPES[case.model]
     with tempfile.TemporaryDirectory() as folder:
-        case.config.save_pretrained(folder)
+        config.save_pretrained(folder)
         source = ModelSource(folder, case.dtype)
         probe = plan_initialization(source, AdapterShape(), LoraDAConfig(), workload, Machine("cuda", 2**60, 2**60))
         # What FSDP leaves on each GPU: its part of the weights, and one block gathered for computing.
-        blocks = int(getattr(case.config, "num_hidden_layers", 1))
+        blocks = config.num_hidden_layers
         sharded = case.gpus > 1
         own = probe.model_bytes // case.gpus + (probe.model_bytes // blocks if sharded else 0)
         free = case.gpu_gib * GIB + probe.model_bytes - own  # the plan takes all of the model off again
         machine = Machine("cuda", free, case.host_gib * GIB)
         plan = plan_initialization(source, AdapterShape(), LoraDAConfig(), workload, machine)
     return {
-        "model": case.title,
+        "model": case.model + (" in 4 bits" if case.dtype == "4bit" else ""),
         "gpus": case.gpus,
         "gpu_gib": case.gpu_gib,
         "host_gib": case.host_gib,
