@@ -3,8 +3,8 @@
 Each shape is measured in a process of its own: the initialisation in its default configuration, without the loss pass
 after it, beside a forward and backward pass of the same batches with every parameter frozen, both after a warm-up
 batch; with the fraction of the card's own matrix products and copies (both measured) that collecting achieves. A
-model that does not fit is measured by a slice of its blocks and extrapolated: times and sums of the blocks in
-proportion, the embeddings and the head once.
+model that does not fit is measured by a slice of its blocks, and its times are extrapolated in proportion to the
+blocks: a little too much, since the head is multiplied too.
 
     python benchmarks/gpu_cost.py --results results/gpu-cost
 """
@@ -100,6 +100,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     options = {"measure_loss": False, "progress": False}
     settings = LoraDAConfig(population_size=100_000)
     initialize_lora_da_weights(model, batches[:1], settings, **options)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.zeros_(parameter)  # as lora_B is in a fresh adapter
     peak(device)
     report = initialize_lora_da_weights(model, batches, settings, **options)
     workload = Workload(arguments.examples, ids.numel(), arguments.tokens, arguments.batch_size)
@@ -116,7 +119,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     weights = sum(parameter.numel() * parameter.element_size() for parameter in base.parameters())
     moved = len(batches) * (2 * weights + 2 * plan.statistics_bytes)  # read twice; added to once
     row = {
-        "shape": name,
+        "shape": arguments.measure,
         "blocks": config.num_hidden_layers,
         "of_blocks": blocks,
         "examples": arguments.examples,
@@ -143,9 +146,7 @@ def extrapolated(row: dict[str, Any]) -> dict[str, Any]:
     factor = row["of_blocks"] / row["blocks"]
     if factor == 1:
         return {}
-    return {
-        f"extrapolated_{name}": factor * row[name] for name in ("frozen_seconds", "collect_seconds", "solve_seconds")
-    }
+    return {f"extrapolated_{part}_seconds": factor * row[f"{part}_seconds"] for part in ("frozen", "collect", "solve")}
 
 
 def frozen_pass(model: Any, batches: list[Any]) -> None:

@@ -12,7 +12,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu_cost.py"
 
 def test_whole_shapes_and_slices(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT), "--shapes", "tiny", "tiny:1", "--device", "cpu", "--examples", "8"]
-    command += ["--tokens", "12", "--results", str(tmp_path)]
+    command += ["--tokens", "40", "--results", str(tmp_path)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1].startswith("ratio_frozen_tiny=")
     whole, part = json.loads((tmp_path / "results.json").read_text())["rows"]
