@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PrefixTuningConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lora_da.experiments.evaluation import (
@@ -280,6 +280,15 @@ def test_item_losses_of_an_adapter() -> None:
     assert base != pytest.approx(expected, rel=1e-2)
     with model.disable_adapter():
         assert item_losses(model, batches_of(examples, 3)).losses == pytest.approx(base, rel=1e-5)
+
+
+def test_item_losses_of_a_learnt_prefix() -> None:
+    examples = causal_examples(3)
+    torch.manual_seed(0)
+    model = get_peft_model(tiny_llama(), PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)).eval()
+    expected = [_alone(model, example)[0] for example in examples]
+    assert item_losses(model, batches_of(examples, 1)).losses == pytest.approx(expected, rel=1e-5)
+    assert item_losses(tiny_llama(), batches_of(examples, 1)).losses != pytest.approx(expected, rel=1e-2)
 
 
 def test_losses_that_are_no_numbers_are_returned() -> None:

@@ -16,7 +16,8 @@ from transformers import GenerationConfig
 from lora_da.adapter.layers import base_model_of
 from lora_da.experiments.progress import bar
 from lora_da.statistics.batches import labels_of, model_inputs
-from lora_da.statistics.losses import example_losses, label_alignment, predicting_positions
+from lora_da.statistics.chunked import forward_losses
+from lora_da.statistics.losses import label_alignment, predicting_positions
 
 __all__ = [
     "ItemLosses",
@@ -182,13 +183,14 @@ def item_losses(model: Any, batches: Iterable[Mapping[str, Tensor]]) -> ItemLoss
     base = base_model_of(model)
     alignment = label_alignment(base)
     device = next(model.parameters()).device
+    # LoRA lives in the base's layers; prompts that PEFT learns are put in front by PEFT's own model.
+    called = model if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False) else base
     losses: list[float] = []
     counts: list[int] = []
     with evaluation_mode(model), torch.no_grad():
         for batch in batches:
             labels = labels_of(batch).to(device)
-            logits = model(**model_inputs(base, batch, device)).logits
-            losses += example_losses(logits, labels, alignment, "sum").tolist()
+            losses += forward_losses(called, model_inputs(base, batch, device), labels, "sum").tolist()
             one_each = alignment == "example"
             counts += [1] * len(labels) if one_each else predicting_positions(labels, alignment).sum(1).tolist()
     return ItemLosses(losses, counts)

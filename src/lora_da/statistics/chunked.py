@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lora_da.statistics.experts import Layer
-from lora_da.statistics.losses import label_alignment, label_rows, per_example, row_losses
+from lora_da.statistics.losses import example_losses, label_alignment, label_rows, per_example, row_losses
 
 CHUNK_ENTRIES = 2**25
 """Logits made at once: 128 MiB in float32."""
@@ -115,6 +115,24 @@ def chunked_losses(
         gradient = torch.zeros_like(hidden.states)
         gradient[rows] = torch.cat(gradients)
     return per_example(torch.cat(losses), rows, reduction), gradient
+
+
+def forward_losses(model: Any, inputs: Mapping[str, Any], labels: Tensor, reduction: Literal["sum", "mean"]) -> Tensor:
+    """The loss of each example, (B,), by one forward pass: by parts where the model's head can run by itself.
+
+    Args:
+        model: A model that :func:`label_alignment` knows.
+        inputs: What it is called with.
+        labels: As :func:`example_losses` takes them.
+        reduction: Whether an example's tokens' losses are summed or averaged.
+
+    Raises:
+        ValueError: As :func:`example_losses`.
+    """
+    hidden = HiddenStates.of(model, inputs) if has_separate_head(model, {}) else None
+    if hidden is not None:
+        return chunked_losses(hidden, labels, reduction)[0]
+    return example_losses(model(**inputs).logits, labels, label_alignment(model), reduction)
 
 
 @contextmanager

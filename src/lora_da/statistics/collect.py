@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from lora_da.statistics.accumulate import Accumulator, Place
 from lora_da.statistics.batches import batch_size, dataset_length, labels_of, model_inputs, take_examples
-from lora_da.statistics.chunked import HiddenStates, chunked_losses, has_separate_head
+from lora_da.statistics.chunked import HiddenStates, chunked_losses, forward_losses, has_separate_head
 from lora_da.statistics.config import CollectionConfig
 from lora_da.statistics.experts import Layer, ParameterLayer
 from lora_da.statistics.hooks import Recorder
@@ -163,11 +163,8 @@ def calibration_loss(
     with random_state_kept(), quiet(model), torch.no_grad():
         for batch in tqdm(batches, desc="loss after the init", unit="batch", disable=not progress):
             inputs = model_inputs(model, batch, device)
-            hidden = None
-            if entry in (None, model) and example_loss is None and has_separate_head(model, {}):
-                hidden = HiddenStates.of(model, inputs)
-            if hidden is not None:
-                losses, _ = chunked_losses(hidden, labels_of(batch), config.loss_reduction)
+            if entry in (None, model) and example_loss is None:
+                losses = forward_losses(model, inputs, labels_of(batch), config.loss_reduction)
             else:
                 losses = _losses(model, (entry or model)(**inputs), batch, config, example_loss)
             total, examples = total + float(losses.sum()), examples + len(losses)

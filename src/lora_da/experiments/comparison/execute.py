@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from lora_da.experiments.comparison.experiment import Experiment, ForgettingChoice, ModelChoice, expanded
+from lora_da.experiments.comparison.held_out import BATCH_SIZE, HeldOut
 from lora_da.experiments.comparison.order import training_order
 from lora_da.experiments.comparison.plan import measured_steps
 from lora_da.experiments.comparison.progress import run_bar
@@ -42,7 +43,6 @@ from lora_da.report import machine, source_fingerprint, versions
 
 Batches = Sequence[Mapping[str, Tensor]]
 _ON_PYPI = {"smollm2": find_smollm2, "minilm": find_minilm}
-_EVALUATION_BATCH = 16
 
 
 def execute(run: Run, experiment: Experiment, folder: Path, *, raising: bool = False) -> RunRecord:
@@ -164,9 +164,9 @@ class _Watch(TrainerCallback):
         self.at = set(measured_steps(run.steps, experiment.protocol.evaluations))
         self.take_answers = experiment.task.accuracy
         self.test_rows = splits.test
-        self.validation = _batches(task, splits.validation, loaded.tokenizer)
-        test = _batches(task, splits.test, loaded.tokenizer)  # in a sweep too, only to see that it can be read
-        self.test = [] if run.stage == "sweep" else test
+        self.validation = HeldOut(task, splits.validation, loaded.tokenizer)
+        test = HeldOut(task, splits.test, loaded.tokenizer)  # in a sweep too, only to see that it can be read
+        self.test = None if run.stage == "sweep" else test
         self.measure_forgetting: Callable[[], float | None] = lambda: _forgetting(experiment, model, loaded)
         self.forgetting: float | None = None
         self.curve: list[Point] = []
@@ -178,16 +178,16 @@ class _Watch(TrainerCallback):
         self.progress = run_bar(run)
 
     def measure(self, step: int) -> None:
-        validation = item_losses(self.model, self.validation).mean
+        validation = self.validation.losses(self.model).mean
         diverged = not math.isfinite(validation)
-        test = None if diverged or not self.test else item_losses(self.model, self.test)
+        test = None if diverged or self.test is None else self.test.losses(self.model)
         self.curve.append(
             Point(step, self.seconds, math.inf if diverged else validation, None if test is None else test.mean)
         )
         if test is not None and step == self.run.selected_step:
             self.forgetting = self.measure_forgetting()
             if self.take_answers:
-                self.answers = self.task.answer(self.model, self.tokenizer, self.test_rows, _EVALUATION_BATCH)
+                self.answers = self.task.answer(self.model, self.tokenizer, self.test_rows, BATCH_SIZE)
             self.items = Items(
                 [float(f"{loss:.6g}") for loss in test.losses], test.labels, [answer.correct for answer in self.answers]
             )
@@ -238,17 +238,6 @@ def _arguments(run: Run, batch_size: int, device: torch.device, scratch: str) ->
     if arguments.n_gpu > 1:  # Trainer would give each of them a batch of its own
         arguments._n_gpu = 1
     return arguments
-
-
-def _batches(task: Task, rows: Any, tokenizer: Any) -> list[Mapping[str, Tensor]]:
-    """Padded batches; as losses are kept per item, they stay in the order of the rows."""
-    examples = task.encode(rows, tokenizer)
-    if len(examples) < len(rows):
-        raise ValueError(
-            f"{len(rows) - len(examples)} of {len(rows)} rows to measure on have no label within max_length: raise "
-            "task.options.max_length, or take those rows out"
-        )
-    return list(DataLoader(examples, _EVALUATION_BATCH, collate_fn=task.collator(tokenizer)))
 
 
 def _forgetting(experiment: Experiment, model: Any, loaded: LoadedModel) -> float | None:
