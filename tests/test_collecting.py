@@ -11,9 +11,12 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
+import lora_da.collecting as module
 from lora_da import CollectionConfig, InitializationReport, LoraDAConfig, collect_statistics, initialize_lora_da_weights
 from lora_da.adapter.layers import adapted_layers
 from lora_da.statistics.checkpoint import Checkpoint
+from lora_da.statistics.losses import example_losses
+from lora_da.statistics.plan import MemoryLimits
 from models import batches_of, causal_examples, tiny_llama, trained_llama, with_lora
 from reference import distance
 
@@ -84,7 +87,37 @@ def test_an_interrupted_collection_goes_on(budget: str, tmp_path: Path) -> None:
     found, report = initialized(model, checkpoint=checkpoint, memory_budget=budget, measure_loss=False)
     assert max(distance(found[name], wanted[name]) for name in wanted) <= 1e-6
     assert report.examples == 10
-    # With a budget that is exceeded, one more call finds out which layers share their input.
-    passes, before_the_first = (1, 0) if budget == "auto" else (3, 1)
-    done = 2 - before_the_first
-    assert calls == before_the_first + passes * len(BATCHES) - done
+    # With a budget that was exceeded, the first of the three calls found out which layers share their input.
+    passes, done = (1, 2) if budget == "auto" else (3, 1)
+    assert calls == passes * len(BATCHES) - done
+
+
+def test_a_restart_keeps_the_passes_whatever_is_free_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = Checkpoint(tmp_path, every=1)
+    calls = []
+    for free in (1_400_000, 10**9):
+        monkeypatch.setattr(module, "memory_limits", lambda *_, free=free, **__: MemoryLimits({"0": free}, None))
+        model = trained()
+        model.get_base_model().model.layers[0].register_forward_pre_hook(lambda *_: calls.append(1))
+        initialized(model, checkpoint=checkpoint, measure_loss=False)
+    assert len(calls) == 1 + 3 * len(BATCHES)  # all of them the first one's
+
+
+def test_a_checkpoint_is_not_taken_for_other_weights_or_losses(tmp_path: Path) -> None:
+    def gradients(model: Any, **options: Any) -> Tensor:
+        found = collect_statistics(
+            model, BATCHES, CONFIG.collection, checkpoint=Checkpoint(tmp_path), progress=False, **options
+        )
+        return found.gradient_sums["model.layers.1.mlp.up_proj"]
+
+    def halved(output: Any, batch: Any) -> Tensor:
+        return 0.5 * example_losses(output.logits, batch["labels"], "shifted", "sum")
+
+    plain = gradients(tiny_llama())
+    assert torch.equal(gradients(tiny_llama()), plain)
+    torch.testing.assert_close(gradients(tiny_llama(), example_loss=halved), 0.5 * plain)
+    changed = tiny_llama()
+    with torch.no_grad():
+        changed.model.layers[0].mlp.down_proj.weight.mul_(1.5)
+    assert distance(gradients(changed), plain) > 1e-3
+    assert distance(gradients(tiny_llama().bfloat16()), plain) > 1e-5

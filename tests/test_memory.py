@@ -47,6 +47,15 @@ def test_processes_of_one_machine_share_its_memory(monkeypatch: pytest.MonkeyPat
     assert (on_gpu.devices, on_gpu.host) == ({"0": 700}, 175)
 
 
+def test_the_largest_layer_is_left_room_to_be_solved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lora_da.memory, "free_bytes", lambda device: 1000 if device.type == "cpu" else 600)
+    assert memory_limits({CPU: "0"}, "auto", solver=200).devices == {"0": 700}
+    assert memory_limits({CPU: "0"}, "auto", solver=400).devices == {"0": 600}
+    assert memory_limits({CPU: "0"}, "auto", solver=1200).devices == {"0": 0}
+    assert memory_limits({GPU: "0"}, "auto", solver=600).host == 700  # the GPU solves it
+    assert memory_limits({GPU: "0"}, "auto", solver=601).host == 399
+
+
 def test_free_memory_of_the_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "meminfo").write_text("MemTotal:  90 kB\nMemAvailable:   50 kB\n")
     monkeypatch.setattr(lora_da.memory, "_MEMINFO", tmp_path / "meminfo")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lora_da import LoraDAConfig, collect_statistics, initialize_lora_da_weights
 from lora_da.adapter.layers import adapted_layers
+from lora_da.statistics.checkpoint import fingerprint_of_weights
 from models import batches_of, causal_examples, tiny_llama, with_lora
 from reference import distance
 
@@ -128,6 +129,13 @@ def test_an_adapter_on_a_quantised_base(make: Callable[[], tuple[Any, Dequantise
     assert report.loss_after < report.loss_before
     with model.disable_adapter(), torch.no_grad():
         torch.testing.assert_close(model(input_ids=ids).logits, before)
+
+
+@pytest.mark.parametrize("make", [bitsandbytes_4bit, bitsandbytes_8bit, torchao_8bit, hqq_4bit, quanto_8bit])
+def test_weights_in_few_bits_have_fingerprints(make: Callable[[], tuple[Any, Dequantise]]) -> None:
+    first, same, other = make()[0], make()[0], base()
+    assert fingerprint_of_weights([first.model]) == fingerprint_of_weights([same.model])
+    assert fingerprint_of_weights([first.model]) != fingerprint_of_weights([other.model])
 
 
 def test_statistics_in_full_precision_serve_the_quantised_base() -> None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -17,14 +18,22 @@ from lora_da.distributed.examples import repeats_needed
 from lora_da.distributed.processes import Processes
 from lora_da.distributed.reduction import reduced
 from lora_da.memory import MemoryBudget, memory_limits
+from lora_da.solver.solve import solver_bytes
 from lora_da.statistics.accumulate import COMPENSATED_ABOVE
 from lora_da.statistics.batches import batch_size
-from lora_da.statistics.checkpoint import Checkpoint, left_to_read, load_partial
+from lora_da.statistics.checkpoint import (
+    Checkpoint,
+    fingerprint_of_weights,
+    left_to_read,
+    load_partial,
+    load_plan,
+    save_plan,
+)
 from lora_da.statistics.collect import calibration_loss, collect, device_of
 from lora_da.statistics.config import CollectionConfig
 from lora_da.statistics.experts import Layer
 from lora_da.statistics.losses import ExampleLoss
-from lora_da.statistics.plan import MemoryLimits, MemoryPlan, plan_memory
+from lora_da.statistics.plan import MemoryLimits, MemoryPlan, gibibytes, plan_memory
 from lora_da.statistics.shared_inputs import shared_inputs
 from lora_da.statistics.storage import save_statistics
 from lora_da.statistics.sums import Statistics
@@ -73,22 +82,51 @@ class Source:
         return len(self.batches) > COMPENSATED_ABOVE
 
 
-def plan_collection(source: Source, config: CollectionConfig, budget: MemoryBudget) -> MemoryPlan:
+def plan_collection(
+    source: Source, config: CollectionConfig, budget: MemoryBudget, checkpoint: Checkpoint | None = None
+) -> MemoryPlan:
     """How the statistics are collected within a budget; the same in all processes.
+
+    Args:
+        source: What is collected from.
+        config: What is collected.
+        budget: See :func:`lora_da.collect_statistics`.
+        checkpoint: Where the plan of an interrupted collection is kept. It is taken again, or its statistics would not
+            be found: how much memory is free changes from run to run.
 
     Raises:
         ValueError: Not even the layers of one input fit, or the budget is no size.
     """
+    if checkpoint is None:
+        return _new_plan(source, config, budget)
+    processes, file = source.processes, _file(source, checkpoint, config, budget).with_suffix(".json")
+    with _in_all(source):
+        kept = load_plan(file)
+    plans = processes.gathered(kept, "planning the collection") if processes else [kept]
+    if kept is not None and all(plan == kept for plan in plans):
+        return kept
+    plan = _new_plan(source, config, budget)
+    with _in_all(source):
+        save_plan(plan, file)
+    return plan
+
+
+def _new_plan(source: Source, config: CollectionConfig, budget: MemoryBudget) -> MemoryPlan:
     of_layer = {name: device_of(layer) for name, layer in source.layers.items()}
     numbers = {device: str(number) for number, device in enumerate(dict.fromkeys(of_layer.values()))}
     local = 1 if source.processes is None else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    limits, compensated = memory_limits(numbers, budget, processes=local), source.compensated
+    full = config.output_factor == "full"
+    solver = max(solver_bytes(*shape, full=full) for shape in source.shapes.values())
+    limits, compensated = memory_limits(numbers, budget, processes=local, solver=solver), source.compensated
     if source.processes is not None:
         everyone = source.processes.gathered((limits, compensated), "planning the collection")
         limits, compensated = _least([own for own, _ in everyone]), any(own for _, own in everyone)
     devices = {name: numbers[device] for name, device in of_layer.items()}
     if sum(limits.devices.values()) == 0:
-        raise ValueError("no memory is free for the statistics")
+        raise ValueError(
+            f"no memory is free for the statistics beside the solution of the largest layer, {gibibytes(solver)}: give "
+            "memory_budget a size to try it all the same, or leave the widest layers out of target_modules"
+        )
     try:  # as if no layers shared their input: what is needed at most
         alone = {name: name for name in source.layers}
         plan = plan_memory(source.shapes, alone, devices, limits, config, compensated=compensated)
@@ -149,22 +187,19 @@ def collected(
 def _one_pass(
     source: Source, config: CollectionConfig, plan: MemoryPlan, checkpoint: Checkpoint | None, title: str
 ) -> Statistics:
-    processes, identity, file = source.processes, identity_of(source.base), None
-    if checkpoint is not None:
-        place = (processes.rank, processes.size) if processes else (0, 1)
-        file = checkpoint.file(source.batches, list(source.layers), config, identity.signature.tolist(), place)
-    with _in_all(processes):
+    processes, identity = source.processes, identity_of(source.base)
+    file = _file(source, checkpoint, config) if checkpoint else None
+    with _in_all(source):
         done = load_partial(file) if file else None
     left, repeats = left_to_read(source.batches, done), 0
     if processes is not None and source.sharded:
         if min(processes.gathered(len(left), "sharing out the examples")) == 0:
             done, left = None, source.batches  # the processes need each other to the end: all start anew
         repeats = repeats_needed(len(left), processes)
-    own = done
-    with _in_all(processes):
+    with _in_all(source):
         if left:
             with adapters_disabled(source.base):
-                found = collect(
+                done = collect(
                     source.base,
                     source.layers,
                     left,
@@ -178,30 +213,39 @@ def _one_pass(
                     place=plan.place,
                     compensated=source.compensated,
                     description=title,
-                    after_batch=checkpoint.saving(file, done) if checkpoint and file else None,
+                    start=done,
+                    after_batch=checkpoint.saving(file) if checkpoint and file else None,
                 )
-            own = found if done is None else done + found
             if file is not None:
-                save_statistics(own, file, overwrite=True)  # a later pass may be interrupted too
+                save_statistics(done, file, overwrite=True)  # a later pass may be interrupted too
     if processes is not None:
-        return reduced(own, processes)
-    if own is None:
+        return reduced(done, processes)
+    if done is None:
         raise ValueError("the data loader gave no batch: there is nothing to estimate from")
-    return own
+    return done
+
+
+def _file(source: Source, checkpoint: Checkpoint, config: CollectionConfig, *belonging: object) -> Path:
+    """The checkpoint's file of a collection: another's are other examples, layers, weights, settings or losses."""
+    processes, loss = source.processes, source.example_loss
+    place = (processes.rank, processes.size) if processes else (0, 1)
+    about = (place, config, getattr(loss, "__qualname__", type(loss).__name__), *belonging)
+    return checkpoint.file(source.batches, list(source.layers), fingerprint_of_weights(source.layers.values()), *about)
 
 
 @contextmanager
-def _in_all(processes: Processes | None) -> Iterator[None]:
+def _in_all(source: Source) -> Iterator[None]:
     """Let an error of one process end all of them."""
     error = None
     try:
         yield
     except Exception as raised:  # raised again, in every process
-        if processes is None:
+        # Where the weights are shared, the others wait for this one's part of them, and could not be told.
+        if source.processes is None or source.sharded:
             raise
         error = raised
-    if processes is not None:
-        processes.together(error, "collecting statistics")
+    if source.processes is not None:
+        source.processes.together(error, "collecting statistics")
 
 
 def mean_loss(source: Source, config: CollectionConfig) -> float:

@@ -101,7 +101,7 @@ def collect_statistics(
         )
     source = _source(model, layers, shapes, dataloader, max_examples, example_loss, progress=progress)
     config = collection_config or CollectionConfig()
-    plan = plan_collection(source, config, memory_budget)
+    plan = plan_collection(source, config, memory_budget, checkpoint)
     if len(plan.passes) > 1:
         raise ValueError(
             f"the statistics of all layers together take {gibibytes(sum(plan.bytes))}, more than the memory budget: "
@@ -190,7 +190,7 @@ def initialize_lora_da_weights(
             parts = iter([(layers, statistics)])
         else:
             assert source is not None
-            plan = plan_collection(source, config.collection, memory_budget)
+            plan = plan_collection(source, config.collection, memory_budget, checkpoint)
             parts = collected(source, config.collection, plan, checkpoint)
 
     inits: dict[str, LayerInit] = {}

@@ -11,7 +11,7 @@ import torch
 
 from lora_da.statistics.plan import MemoryLimits
 
-SHARE = 0.7  # of what is free, for "auto": the rest is for activations and the solver
+_SHARE = 0.7  # of what is free, for "auto": the rest is for activations and the solver
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12} | {
     "KIB": 2**10,
     "MIB": 2**20,
@@ -25,7 +25,9 @@ MemoryBudget = int | str
 """A number of bytes, a size such as "24GiB", or "auto": 0.7 of what is free."""
 
 
-def memory_limits(devices: Mapping[torch.device, str], budget: MemoryBudget, *, processes: int = 1) -> MemoryLimits:
+def memory_limits(
+    devices: Mapping[torch.device, str], budget: MemoryBudget, *, processes: int = 1, solver: int = 0
+) -> MemoryLimits:
     """What the sums may take on each device and beside them.
 
     Args:
@@ -33,19 +35,25 @@ def memory_limits(devices: Mapping[torch.device, str], budget: MemoryBudget, *, 
         budget: A size is what the sums may take on each of the devices; beside GPUs, 0.7 of the host's free
             memory may be used whatever the size.
         processes: How many share the host's memory.
+        solver: What the solution of the largest layer takes, by the host where it is more than a GPU has free.
 
     Raises:
         ValueError: The budget is no size.
     """
     size = None if budget == "auto" else parse_size(budget)
-    host = int(SHARE * free_bytes(torch.device("cpu")) / processes)
-    apart = [device.type not in ("cpu", "mps") for device in devices]  # from the host's memory
+    apart = {device: free_bytes(device) for device in devices if device.type not in ("cpu", "mps")}
+    by_host = len(apart) < len(devices) or any(solver > free for free in apart.values())
+    host = share_of(free_bytes(torch.device("cpu")) // processes, solver if by_host else 0)
+    limits = {
+        name: size if size is not None else share_of(apart[device]) if device in apart else host
+        for device, name in devices.items()
+    }
+    return MemoryLimits(limits, host if len(apart) == len(devices) else None)
 
-    def limit(device: torch.device, own: bool) -> int:
-        return size if size is not None else int(SHARE * free_bytes(device)) if own else host
 
-    limits = {name: limit(device, own) for (device, name), own in zip(devices.items(), apart, strict=True)}
-    return MemoryLimits(limits, host if all(apart) else None)
+def share_of(free: int, solver: int = 0) -> int:
+    """What the sums may take of free memory, in which a layer is then solved."""
+    return max(0, min(int(_SHARE * free), free - solver))
 
 
 def parse_size(size: int | str) -> int:

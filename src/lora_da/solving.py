@@ -48,7 +48,7 @@ def solve_layers(
     todo = sorted(ranks.keys() - unsolved.keys(), key=lambda name: (order.get(groups[name], -1), order[name]))
     for name in tqdm(todo, desc="solve", unit="layer", disable=not progress):
         layer = statistics[name]
-        layer = layer.to(solving_device(layer.gradient_sum.shape, device))
+        layer = layer.to(solving_device(layer.gradient_sum.shape, device, full=layer.output_sum.ndim == 2))
         if layer.tokens == 0:
             unsolved[name] = "has no statistics: no counted token reached it"
             continue
@@ -67,14 +67,15 @@ def solve_layers(
     return {name: solved[name] for name in ranks if name in solved}, unsolved
 
 
-def solving_device(shape: Sequence[int], device: torch.device | None) -> torch.device | None:
+def solving_device(shape: Sequence[int], device: torch.device | None, *, full: bool = False) -> torch.device | None:
     """The device that a layer is solved on: the host where a GPU has too little memory free for it.
 
     Args:
         shape: (d_out, d_in).
         device: The one that is wanted.
+        full: Whether the layer has the full output factor.
     """
-    if device is not None and device.type == "cuda" and solver_bytes(*shape) > free_bytes(device):
+    if device is not None and device.type == "cuda" and solver_bytes(*shape, full=full) > free_bytes(device):
         return torch.device("cpu")
     return device
 

@@ -148,7 +148,9 @@ def test_dry_run_writes_nothing(model: str, data: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_memory_budget_makes_passes_and_changes_nothing_else(model: str, data: str, tmp_path: Path) -> None:
+def test_a_memory_budget_makes_passes_and_changes_nothing_else(
+    model: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     common = ["init", model, "--data", data, "--examples", "16", "--rank", "2"]
     call(*common, "--output", tmp_path / "whole")
     call(*common, "--output", tmp_path / "parts", "--memory-budget", "60KB")
@@ -160,6 +162,9 @@ def test_a_memory_budget_makes_passes_and_changes_nothing_else(model: str, data:
     with pytest.raises(ValueError, match=r"this does not fit: the sums of layer .* raise the memory budget"):
         call(*common, "--output", tmp_path / "none", "--memory-budget", "100")
     assert not (tmp_path / "none").exists()
+    monkeypatch.setattr(ModelSource, "load", lambda *_, **__: pytest.fail("the model was loaded"))
+    with pytest.raises(ValueError, match=r"collected in one pass, which takes .* or leave --save-statistics out"):
+        call(*common, "--output", tmp_path / "a", "--memory-budget", "60KB", "--save-statistics", tmp_path / "sums")
 
 
 def test_a_checkpoint_is_written_and_read(
@@ -168,7 +173,7 @@ def test_a_checkpoint_is_written_and_read(
     common = ["init", model, "--data", data, "--examples", "16", "--rank", "2", "--batch-size", "4"]
     call(*common, "--output", tmp_path / "whole")
     call(*common, "--output", tmp_path / "first", "--checkpoint", tmp_path / "partial", "--checkpoint-every", "2")
-    (file,) = (tmp_path / "partial").iterdir()
+    (file,) = (tmp_path / "partial").glob("*.safetensors")
     assert load_statistics(file).examples == 16
 
     monkeypatch.setattr(lora_da.collecting, "collect", lambda *_, **__: pytest.fail("nothing is left to collect"))

@@ -164,6 +164,13 @@ def test_an_error_in_one_process_is_told_by_all(tmp_path: Path) -> None:
     assert "while collecting statistics, process 1: ValueError" in done.stderr
 
 
+def test_an_error_in_one_process_is_not_lost_where_they_share_the_weights(tmp_path: Path) -> None:
+    done = job(tmp_path / "job", 2, mode="sharded failing")
+    assert done.returncode != 0
+    assert "no label token" in done.stderr
+    assert not list((tmp_path / "job").iterdir())
+
+
 def test_the_command_in_a_job_of_two(tmp_path: Path) -> None:
     model, data = tiny_model_folder(tmp_path / "model"), sums_file(tmp_path / "sums.jsonl", 40)
     options = ["init", str(model), "--data", str(data), "--rank", "2", "--examples", "10", "--batch-size", "2"]

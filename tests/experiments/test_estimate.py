@@ -10,7 +10,8 @@ from transformers import AutoModelForCausalLM
 
 from folders import sums_file, tiny_model_folder
 from lora_da import LoraDAConfig, collect_statistics
-from lora_da.experiments.estimate import Machine, Plan, Workload, plan_initialization, workload_of
+from lora_da.experiments import estimate
+from lora_da.experiments.estimate import Machine, Plan, Workload, plan_initialization, this_machine, workload_of
 from lora_da.experiments.sources import (
     AdapterShape,
     Calibration,
@@ -94,6 +95,26 @@ def test_what_does_not_fit_is_told_with_what_would_help(model: ModelSource) -> N
     assert not planned(model, tight, "1GiB", batch_size=3).problem
     tighter = Machine("cpu", held + int(0.2 * fitting.activation_bytes), 0)
     assert "a smaller --max-length" in (planned(model, tighter, "1GiB").problem or "")
+
+
+def test_a_layer_that_can_not_be_solved_is_told_beforehand(model: ModelSource) -> None:
+    fitting = planned(model)
+    need = fitting.model_bytes + fitting.solver_bytes
+    assert "solving the largest layer takes" in (planned(model, Machine("cpu", need - 1, 0)).problem or "")
+    on_host = Machine("cuda", need - 1, fitting.solver_bytes)
+    assert "solving" not in (planned(model, on_host, "1GiB").problem or "")
+    nowhere = Machine("cuda", need - 1, fitting.solver_bytes - 1)
+    assert "solving the largest layer takes" in (planned(model, nowhere, "1GiB").problem or "")
+    paper = plan_initialization(model, AdapterShape(), LoraDAConfig.paper(), WORKLOAD, ROOMY)
+    assert paper.solver_bytes > fitting.solver_bytes
+
+
+def test_processes_of_a_job_share_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "free_bytes", lambda _device: 1000)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert this_machine("cpu") == Machine("cpu", 250, 250)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE")
+    assert this_machine("cpu") == Machine("cpu", 1000, 1000)
 
 
 def test_many_batches_need_room_for_their_carries(model: ModelSource) -> None:

@@ -32,7 +32,7 @@ def test_fingerprints_see_every_batch() -> None:
 
 def test_statistics_are_written_every_so_many_batches(tmp_path: Path) -> None:
     file, examples = tmp_path / "partial.safetensors", []
-    after_batch = Checkpoint(tmp_path, every=2).saving(file, None)
+    after_batch = Checkpoint(tmp_path, every=2).saving(file)
     for count in (2, 4, 6, 7):
         after_batch(lambda count=count: collect_statistics(tiny_llama(), BATCHES, max_examples=count, progress=False))  # type: ignore[misc]
         found = load_partial(file)

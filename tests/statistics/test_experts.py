@@ -141,6 +141,37 @@ def test_a_single_matrix_is_served_like_a_layer() -> None:
         assert torch.equal(getattr(found, kind)["router"], getattr(wanted, kind)["router"])
 
 
+def test_a_router_that_computes_in_another_precision_is_served() -> None:
+    class Router(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.eye(D).bfloat16(), requires_grad=False)
+
+        def forward(self, x: Tensor, _choices: Any) -> Tensor:
+            return nn.functional.linear(x.type(torch.float64), self.weight.type(torch.float64))
+
+    router = Router()
+    found = record(router, {"router": ParameterLayer(router, "weight")}, Rows(None, None), CHOICES)
+    assert found.tokens == {"router": TOKENS}
+    assert torch.equal(found.input_sums["router"], inputs().mT @ inputs())
+
+
+def test_experts_that_are_multiplied_in_an_unknown_way_are_refused() -> None:
+    class AllAtOnce(Stacked):
+        def forward(self, hidden_states: Tensor, choices: Tensor) -> Tensor:
+            return torch.bmm(hidden_states.expand(EXPERTS, -1, -1), self.up.mT).sum(0)[:, :D]
+
+    stacked = AllAtOnce()
+    with pytest.raises(ValueError, match=r"AllAtOnce multiplies .*\(up0, …\) in a way that is not known"):
+        record(stacked, parameters(stacked), Rows(None, None), CHOICES)
+
+
+def test_experts_that_got_no_token_are_no_error_where_others_did() -> None:
+    stacked = Stacked()
+    alone: dict[str, Layer] = {"up3": ParameterLayer(stacked, "up", 3)}  # as in one of several passes
+    assert record(stacked, alone, Rows(None, None), CHOICES).tokens == {}
+
+
 def test_the_module_is_left_as_it_was() -> None:
     stacked = Stacked()
     record(stacked, parameters(stacked), Rows(None, None), CHOICES)

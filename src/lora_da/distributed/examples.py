@@ -29,7 +29,7 @@ def own_batches(
         processes: The job, if there is one; all its processes have to call.
 
     Raises:
-        ValueError: A loader that is not divided differs between the processes.
+        ValueError: A loader that is not divided differs between the processes, or one process reads for all.
     """
     with random_state_kept(dataloader):
         if processes is None:
@@ -37,7 +37,7 @@ def own_batches(
         if is_divided(dataloader):
             # No more than there are: samplers repeat examples until all processes have equally many.
             count = min(max_examples, dataset_length(dataloader) or max_examples)
-            mine = count // processes.size + (processes.rank < count % processes.size)
+            mine = _part_of(dataloader, count, processes)
             return list(take_examples(dataloader, mine)) if mine else []
         batches = list(take_examples(dataloader, max_examples))
     if len(set(processes.gathered(_digest(batches), "sharing out the examples"))) > 1:
@@ -46,6 +46,25 @@ def own_batches(
             "shuffle), or one that a DistributedSampler or accelerate divides"
         )
     return batches[processes.rank :: processes.size]
+
+
+def _part_of(dataloader: Any, count: int, processes: Processes) -> int:
+    """How many of the first examples of all processes together a divided loader gives this one."""
+    if type(dataloader).__name__ == "DataLoaderDispatcher":
+        raise ValueError(
+            "a loader of accelerate's whose first process reads for all (dispatch_batches) can't be used: give the "
+            "loader as it was before accelerate prepared it"
+        )
+    size, rank = processes.size, processes.rank
+    batches: Any = getattr(dataloader, "batch_sampler", None)
+    if type(batches).__name__ != "BatchSamplerShard":  # a DistributedSampler deals out single examples
+        return count // size + (rank < count % size)
+    # accelerate's deals out whole batches, or parts of each, and fills the last ones up from the start.
+    whole = batches.batch_size
+    if batches.split_batches:
+        part = whole // size
+        return sum(max(0, min(part, count - start - rank * part)) for start in range(0, count, whole))
+    return sum(min(whole, count - start) for start in range(rank * whole, count, size * whole))
 
 
 def _digest(batches: list[dict[str, Any]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+
+_LOGGER = logging.getLogger(__name__)
 
 
 class ProcessError(RuntimeError):
@@ -55,7 +58,14 @@ class Processes:
             ProcessError: Another process had an error, or is gone.
             Exception: This process's own error.
         """
-        errors = self.gathered(None if error is None else f"{type(error).__name__}: {error}", doing)
+        if error is not None:  # told at once, as the others may be where they don't hear of it
+            _LOGGER.error("while %s, process %d: %s: %s", doing, self.rank, type(error).__name__, error)
+        try:
+            errors = self.gathered(None if error is None else f"{type(error).__name__}: {error}", doing)
+        except ProcessError as lost:
+            if error is not None:
+                raise error from lost
+            raise
         if error is not None:
             raise error
         failed = {rank: text for rank, text in enumerate(errors) if text is not None}

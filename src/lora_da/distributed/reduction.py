@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -23,7 +23,8 @@ def reduced(statistics: Statistics | None, processes: Processes) -> Statistics:
     """The union of all processes' statistics, the same to the last bit in each of them.
 
     Args:
-        statistics: This process's own, of examples that no other process has; None if it had none to read.
+        statistics: This process's own, of examples that no other process has; None if it had none to read. Its tensors
+            take the result, as there may be no memory for two of each.
         processes: The job.
 
     Raises:
@@ -57,25 +58,26 @@ def _outline(statistics: Statistics | None) -> Statistics | None:
 
 def _summed(outline: dict[str, Tensor], mine: dict[str, Tensor], processes: Processes) -> dict[str, Tensor]:
     """One kind of sums over all processes; layers that this one's examples did not reach count as zero."""
-    result: dict[str, Tensor] = {}
-    for names in _buckets(outline):
-        parts = [mine.get(name, torch.zeros(outline[name].shape, dtype=outline[name].dtype)) for name in names]
-        flat = processes.summed(torch.cat([part.to(processes.device).flatten() for part in parts]), _DOING)
-        sizes = [part.numel() for part in parts]
-        for name, part, total in zip(names, parts, flat.split(sizes), strict=True):
-            result[name] = total.view(part.shape).to(part.device)
+    result = {
+        name: mine[name].contiguous() if name in mine else torch.zeros(tensor.shape, dtype=tensor.dtype)
+        for name, tensor in outline.items()  # in the order that all processes share
+    }
+    for bucket in _buckets(result.values()):
+        flat = processes.summed(torch.cat([piece.to(processes.device) for piece in bucket]), _DOING)
+        for piece, total in zip(bucket, flat.split([piece.numel() for piece in bucket]), strict=True):
+            piece.copy_(total)
     return result
 
 
-def _buckets(outline: dict[str, Tensor]) -> Iterator[list[str]]:
-    """Names in the order that all processes share, in groups of about the bucket's size."""
-    bucket: list[str] = []
+def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """Flat views of all entries, in groups that together fill at most a bucket."""
+    bucket: list[Tensor] = []
     filled = 0
-    for name, tensor in outline.items():
-        if bucket and filled + tensor.numel() > BUCKET_ELEMENTS:
+    for piece in (piece for tensor in tensors for piece in tensor.view(-1).split(BUCKET_ELEMENTS)):
+        if bucket and filled + piece.numel() > BUCKET_ELEMENTS:
             yield bucket
             bucket, filled = [], 0
-        bucket.append(name)
-        filled += tensor.numel()
+        bucket.append(piece)
+        filled += piece.numel()
     if bucket:
         yield bucket

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from transformers import AutoTokenizer
 from lora_da.config import LoraDAConfig
 from lora_da.experiments.outline import ModelOutline, model_outline
 from lora_da.experiments.sources import AdapterShape, Calibration, DataSource, ModelSource, calibration_sample
-from lora_da.memory import SHARE, MemoryBudget, free_bytes, parse_size
+from lora_da.memory import MemoryBudget, free_bytes, parse_size, share_of
 from lora_da.solver.solve import solver_bytes
 from lora_da.statistics.accumulate import COMPENSATED_ABOVE
 from lora_da.statistics.chunked import CHUNK_ENTRIES
@@ -48,7 +49,7 @@ class Machine:
     Attributes:
         device: The kind of the model's device, "cpu" or "cuda".
         device_bytes: Its free memory.
-        host_bytes: The host's free memory.
+        host_bytes: The host's free memory; in a job of several processes, this one's part of it.
     """
 
     device: str
@@ -105,7 +106,8 @@ class Plan:
 def this_machine(device: str | None) -> Machine:
     """What is free on this machine now."""
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return Machine(chosen.type, free_bytes(chosen), free_bytes(torch.device("cpu")))
+    host = free_bytes(torch.device("cpu")) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return Machine(chosen.type, free_bytes(chosen) if chosen.type == "cuda" else host, host)
 
 
 def workload_of(model: ModelSource, data: DataSource, calibration: Calibration) -> Workload:
@@ -149,11 +151,12 @@ def plan_initialization(
     outline = model_outline(model, shape, batch_size, workload.longest)
     logits = _logits_bytes(outline, batch_size * workload.longest)
     activations = outline.activation_bytes + logits
-    solver = max(solver_bytes(*shape) for shape in outline.shapes.values())
+    full = config.collection.output_factor == "full"
+    solver = max(solver_bytes(*shape, full=full) for shape in outline.shapes.values())
 
     compensated = -(-workload.examples // workload.batch_size) > COMPENSATED_ABOVE
     alone, problem, memory = dict.fromkeys(outline.shapes, "0"), None, None
-    limits = _limits(machine, outline.model_bytes, budget)
+    limits = _limits(machine, outline.model_bytes, solver, budget)
     try:
         memory = plan_memory(
             outline.shapes, outline.input_groups, alone, limits, config.collection, compensated=compensated
@@ -179,21 +182,22 @@ def plan_initialization(
         activation_bytes=activations,
         solver_bytes=solver,
         memory=memory,
-        problem=_problem(outline, activations, batch_size, machine, memory) or problem,
+        problem=_problem(outline, activations, solver, batch_size, machine, memory) or problem,
         collect_operations=_collect_operations(outline, workload.tokens, len(memory.passes) if memory else 1),
         solve_operations=sum(2.0 * d_in**2 * (d_in + d_out) for d_out, d_in in outline.shapes.values()),
     )
 
 
-def _limits(machine: Machine, model_bytes: int, budget: MemoryBudget) -> MemoryLimits:
+def _limits(machine: Machine, model_bytes: int, solver: int, budget: MemoryBudget) -> MemoryLimits:
     """As :func:`lora_da.memory.memory_limits` will find them once the model is loaded."""
-    left = max(0, machine.device_bytes - model_bytes)
-    size = int(SHARE * left) if budget == "auto" else parse_size(budget)
-    return MemoryLimits({"0": size}, None if machine.device == "cpu" else int(SHARE * machine.host_bytes))
+    left, on_host = max(0, machine.device_bytes - model_bytes), machine.device != "cuda"
+    size = share_of(left, solver if on_host else 0) if budget == "auto" else parse_size(budget)
+    host = None if on_host else share_of(machine.host_bytes, solver if solver > left else 0)
+    return MemoryLimits({"0": size}, host)
 
 
 def _problem(
-    outline: ModelOutline, activations: int, batch_size: int, machine: Machine, memory: MemoryPlan | None
+    outline: ModelOutline, activations: int, solver: int, batch_size: int, machine: Machine, memory: MemoryPlan | None
 ) -> str | None:
     """What does not fit for certain, and which option would make it fit."""
     room, where = machine.device_bytes, "the host" if machine.device == "cpu" else "the device"
@@ -203,7 +207,14 @@ def _problem(
             lower += "--dtype 4bit makes those of linear layers a quarter of bfloat16's; "
         return (
             f"the model's weights take {gibibytes(outline.model_bytes)}, and {where} has {gibibytes(room)} free: "
-            f"{lower}FSDP shares them out (see docs/cost.md)"
+            f"{lower}FSDP shares them out in a script of your own (docs/cluster.md)"
+        )
+    left = room - outline.model_bytes
+    to_solve = max(left, machine.host_bytes) if machine.device == "cuda" else left
+    if solver > to_solve:
+        return (
+            f"solving the largest layer takes {gibibytes(solver)} in float64, and {gibibytes(to_solve)} are free: "
+            "leave the widest layers out by --target-modules"
         )
     sums = max(memory.bytes) if memory is not None and memory.place == "device" else 0
     if outline.model_bytes + sums + _SURE * activations > room:

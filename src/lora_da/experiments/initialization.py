@@ -35,6 +35,7 @@ from lora_da.initialize import collect_statistics, initialize_lora_da_weights
 from lora_da.memory import MemoryBudget
 from lora_da.report import InitializationReport
 from lora_da.statistics.checkpoint import Checkpoint
+from lora_da.statistics.plan import gibibytes
 from lora_da.statistics.storage import load_statistics, save_statistics
 
 PRESETS = {"default": LoraDAConfig, "paper": LoraDAConfig.paper, "released": LoraDAConfig.released}
@@ -154,7 +155,7 @@ def create_adapter(
     """
     check_outputs(output, save_statistics_to, overwrite=overwrite)
     rows = data.rows()
-    check_fits(model, data, shape, config, calibration, resources)
+    check_fits(model, data, shape, config, calibration, resources, in_one_pass=save_statistics_to is not None)
     loaded = model.load(output)
     peft_model, report, about = initialize_from_rows(
         loaded,
@@ -187,8 +188,19 @@ def check_fits(
     config: LoraDAConfig,
     calibration: Calibration,
     resources: Resources,
+    *,
+    in_one_pass: bool = False,
 ) -> None:
     """Refuse what can't fit into memory, before the model is loaded; warn where that can't be told.
+
+    Args:
+        model: The base model.
+        data: How the rows are read.
+        shape: The adapter.
+        config: The settings.
+        calibration: The sample.
+        resources: What may be taken.
+        in_one_pass: Whether the sums of all layers have to be there at once, to be saved.
 
     Raises:
         ValueError: It does not fit; the message says which option would make it fit.
@@ -201,6 +213,12 @@ def check_fits(
         return
     if plan.problem is not None:
         raise ValueError(f"this does not fit: {plan.problem}")
+    if in_one_pass and plan.memory is not None and len(plan.memory.passes) > 1:
+        raise ValueError(
+            "this does not fit: statistics that are saved are collected in one pass, which takes "
+            f"{gibibytes(plan.statistics_bytes)} of sums: raise --memory-budget, choose fewer --target-modules, or "
+            "leave --save-statistics out"
+        )
 
 
 def resolve_adapter(

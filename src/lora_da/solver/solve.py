@@ -68,13 +68,13 @@ def check_population(config: LoraDAConfig, population_size: int | None) -> None:
         )
 
 
-def solver_bytes(d_out: int, d_in: int) -> int:
-    """Roughly what solving a layer needs beside its sums, with the diagonal of the output factor alone.
+def solver_bytes(d_out: int, d_in: int, *, full: bool = False) -> int:
+    """Roughly what solving a layer needs beside its sums.
 
     In float64 the input factor, its Cholesky factor or inverse, and a copy while they are made, Δ and two of its
-    products; in float32 the preconditioner.
+    products; in float32 the preconditioner. With the full output factor that, its Cholesky factor and inverse too.
     """
-    return 8 * (4 * d_in**2 + 3 * d_in * d_out)
+    return 8 * (4 * d_in**2 + 3 * d_in * d_out + (4 * d_out**2 if full else 0))
 
 
 def factorise_input(layer: LayerStatistics, config: LoraDAConfig) -> DampedFactor:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from lora_da.files import write_text
 from lora_da.statistics.batches import batch_size
+from lora_da.statistics.experts import Layer, ParameterLayer
+from lora_da.statistics.plan import MemoryPlan
 from lora_da.statistics.storage import load_statistics, save_statistics
 from lora_da.statistics.sums import Statistics
 
@@ -19,8 +24,8 @@ from lora_da.statistics.sums import Statistics
 class Checkpoint:
     """Where unfinished statistics are kept, and how often they are written.
 
-    A file is as large as the sums, and is named after what it belongs to: the same examples, layers and settings find
-    it again, others don't.
+    A file is as large as the sums, and is named after what it belongs to: the same examples, layers, weights and
+    settings find it again, others don't.
 
     Attributes:
         folder: The folder of the files; made if missing.
@@ -45,20 +50,15 @@ class Checkpoint:
         digest.update(fingerprint_of(batches).encode())
         return self.folder / f"{digest.hexdigest()[:16]}.safetensors"
 
-    def saving(self, file: Path, done: Statistics | None) -> Callable[[Callable[[], Statistics]], None]:
-        """A function to be called after each batch.
-
-        Args:
-            file: What is written.
-            done: What an earlier collection had read before.
-        """
+    def saving(self, file: Path) -> Callable[[Callable[[], Statistics]], None]:
+        """A function to be called after each batch, which writes ``file``."""
         batches = 0
 
         def after_batch(so_far: Callable[[], Statistics]) -> None:
             nonlocal batches
             batches += 1
             if batches % self.every == 0:
-                save_statistics(so_far() if done is None else done + so_far(), file, overwrite=True)
+                save_statistics(so_far(), file, overwrite=True)
 
         return after_batch
 
@@ -72,6 +72,41 @@ def fingerprint_of(batches: Iterable[Mapping[str, Any]]) -> str:
                 digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
                 digest.update(value.detach().cpu().float().numpy().tobytes())
     return digest.hexdigest()
+
+
+def fingerprint_of_weights(layers: Iterable[Layer]) -> str:
+    """A SHA-256 of some entries of every weight, as this process holds it, and of its precision."""
+    digest = hashlib.sha256()
+    for layer in layers:
+        module = layer.module if isinstance(layer, ParameterLayer) else layer
+        for name, tensor in chain(module.named_parameters(), module.named_buffers()):
+            digest.update(f"{name} {type(tensor).__name__} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            for part in _held(tensor):
+                entries = part.detach().flatten()
+                digest.update(repr(entries[:: max(1, len(entries) // 16)][:16].float().tolist()).encode())
+    return digest.hexdigest()
+
+
+def _held(tensor: Tensor) -> Iterator[Tensor]:
+    """The plain tensors that a sharded or quantised one is made of in this process."""
+    if hasattr(tensor, "__tensor_flatten__"):
+        for name in tensor.__tensor_flatten__()[0]:
+            yield from _held(getattr(tensor, name))
+    else:
+        yield getattr(tensor, "ds_tensor", tensor)  # DeepSpeed's partition
+
+
+def save_plan(plan: MemoryPlan, file: Path) -> None:
+    """Keep how a collection is made, for a restart."""
+    write_text(file, json.dumps(asdict(plan)), overwrite=True)
+
+
+def load_plan(file: Path) -> MemoryPlan | None:
+    """How an interrupted collection was made; None if there was none."""
+    if not file.is_file():
+        return None
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    return MemoryPlan(kept["place"], tuple(map(tuple, kept["passes"])), tuple(kept["bytes"]))
 
 
 def load_partial(file: Path) -> Statistics | None:

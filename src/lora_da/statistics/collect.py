@@ -41,6 +41,7 @@ def collect(
     place: Place = "device",
     compensated: bool = False,
     description: str = "statistics",
+    start: Statistics | None = None,
     after_batch: Callable[[Callable[[], Statistics]], None] | None = None,
 ) -> Statistics:
     """Collect the sums of the given layers over the first examples of a loader.
@@ -63,6 +64,7 @@ def collect(
         place: Where the sums are kept, see :class:`lora_da.statistics.accumulate.Accumulator`.
         compensated: Whether they carry along what rounding takes off them.
         description: What the progress bar says.
+        start: What an earlier collection of the same layers has read before; its tensors may be taken over.
         after_batch: Called after each batch with a function that gives the statistics so far.
 
     Returns:
@@ -84,6 +86,9 @@ def collect(
     device = device_of(model)
     population = dataset_length(dataloader)
     examples, loss_sum = 0, 0.0
+    if start is not None:
+        examples, loss_sum = start.examples, start.loss_sum
+        recorder.go_on_from(start, {name: device_of(layer) for name, layer in layers.items()}, place)
 
     def so_far() -> Statistics:
         accumulator.wait()
@@ -108,7 +113,8 @@ def collect(
         recorder.attached(),
         differentiable_embeddings(model),
         tqdm(
-            total=min(max_examples, population or max_examples),
+            total=examples + min(max_examples, population or max_examples),
+            initial=examples,
             desc=description,
             unit="example",
             disable=not progress,

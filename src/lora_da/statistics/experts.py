@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from lora_da.statistics.positions import Rows
 
 _PRODUCTS = (F.linear, torch.matmul, Tensor.matmul, Tensor.__matmul__)
+_CASTS = (Tensor.to, Tensor.type, Tensor.type_as, Tensor.float, Tensor.double, Tensor.bfloat16, Tensor.half)
 
 Tapping = Callable[[str, Tensor, Tensor, Rows], Tensor]
 """A function of a name, its input (n, d_in), output (n, d_out) and the rows that count; it gives the output to use."""
@@ -67,8 +68,14 @@ def watched(
         rows = recording(first, hidden_states)
         if rows is None:
             return usual(hidden_states, *arguments, **options)
-        with _Products(module, names, hidden_states, rows, tap):
-            return plain(module, hidden_states, *arguments, **options)
+        with _Products(module, names, hidden_states, rows, tap) as products:
+            output = plain(module, hidden_states, *arguments, **options)
+        if hidden_states.numel() and not products.recognised:
+            raise ValueError(
+                f"{type(module).__name__} multiplies with its parameters ({first}, …) in a way that is not known, such "
+                "as torch.bmm for all experts at once: leave it out of target_parameters"
+            )
+        return output
 
     module.forward = forward
     try:
@@ -80,7 +87,11 @@ def watched(
 
 
 class _Products(TorchFunctionMode):
-    """Recognises the products of one call of a module."""
+    """Recognises the products of one call of a module.
+
+    Attributes:
+        recognised: Whether there was one.
+    """
 
     def __init__(
         self,
@@ -93,6 +104,8 @@ class _Products(TorchFunctionMode):
         super().__init__()
         self._weights = {parameter: getattr(module, parameter) for parameter, _ in names}
         self._names, self._input, self._rows, self._tap = names, hidden_states, rows, tap
+        self._copies: list[tuple[Tensor, tuple[str | None, bool]]] = []  # of weights in another precision
+        self.recognised = False
         self._tokens: Tensor | None = None  # the rows of the input that the expert at work was given
 
     def __torch_function__(
@@ -104,19 +117,25 @@ class _Products(TorchFunctionMode):
         elif function in _PRODUCTS and isinstance(arguments[1], Tensor):
             found = self._name_of(arguments[1])
             if found is not None:
+                self.recognised = True
                 name, stacked = found
-                return self._tap(name, arguments[0], result, self._of_tokens(name) if stacked else self._rows)
+                if name is not None:
+                    return self._tap(name, arguments[0], result, self._of_tokens(name) if stacked else self._rows)
+        elif function in _CASTS and (found := self._name_of(arguments[0])) is not None:
+            self._copies.append((result, found))
         return result
 
-    def _name_of(self, weight: Tensor) -> tuple[str, bool] | None:
-        """The name of the map with this weight, and whether it is one of several."""
+    def _name_of(self, weight: Tensor) -> tuple[str | None, bool] | None:
+        """The name of the map with this weight, if it is wanted, and whether it is one of several; None for others."""
+        for copy, found in self._copies:
+            if weight.untyped_storage().data_ptr() == copy.untyped_storage().data_ptr():
+                return found
         for parameter, whole in self._weights.items():
             if weight.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr():
                 continue
             stacked = whole.ndim == 3
             index = (weight.storage_offset() - whole.storage_offset()) // whole.stride(0) if stacked else None
-            name = self._names.get((parameter, index))
-            return None if name is None else (name, stacked)
+            return self._names.get((parameter, index)), stacked
         return None
 
     def _of_tokens(self, name: str) -> Rows:

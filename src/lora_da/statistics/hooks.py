@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lora_da.statistics.accumulate import Accumulator
+from lora_da.statistics.accumulate import Accumulator, Place
 from lora_da.statistics.config import CollectionConfig
 from lora_da.statistics.experts import Layer, ParameterLayer, watched
 from lora_da.statistics.positions import Rows
 from lora_da.statistics.products import gram, product
+from lora_da.statistics.sums import Statistics
 
 RowsOf = Callable[[str, Tensor], Rows]
 
@@ -81,6 +82,24 @@ class Recorder:
         self.input_groups: dict[str, str] = {}
         self.tokens: dict[str, int] = {}
         self.input_tokens: dict[str, int] = {}
+
+    def go_on_from(self, earlier: Statistics, devices: Mapping[str, torch.device], place: Place) -> None:
+        """Add to the sums of an earlier collection of these layers.
+
+        Args:
+            earlier: Its sums, which are taken over.
+            devices: Where each layer is.
+            place: Whether the sums are kept there or in the host's memory.
+        """
+        for own, sums in (
+            (self.gradient_sums, earlier.gradient_sums),
+            (self.output_sums, earlier.output_sums),
+            (self.input_sums, earlier.input_sums),
+        ):
+            own |= {name: tensor.to(devices[name] if place == "device" else "cpu") for name, tensor in sums.items()}
+        self.input_groups |= earlier.input_groups
+        self.tokens |= earlier.tokens
+        self.input_tokens |= {group: earlier.tokens[group] for group in earlier.input_sums}
 
     @contextmanager
     def attached(self) -> Iterator[None]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.torch_version import TorchVersion
 
 _HALVES = (torch.bfloat16, torch.float16)
+_MIXED = TorchVersion(torch.__version__) >= "2.8"  # products of halves with sums in float32
 
 
 def product(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
     """Σ l rᵀ over tokens.
 
     On a GPU, bfloat16 and float16 vectors are multiplied as they are and added up in float32: such products are exact,
-    and no float32 copy is made.
+    and no float32 copy is made (by torch 2.8 or later).
 
     Args:
         left: (T, m).
@@ -22,7 +24,7 @@ def product(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
     Returns:
         (m, n).
     """
-    if left.is_cuda and dtype == torch.float32 and left.dtype == right.dtype and left.dtype in _HALVES:
+    if _MIXED and left.is_cuda and dtype == torch.float32 and left.dtype == right.dtype and left.dtype in _HALVES:
         return torch.mm(left.mT, right, out_dtype=torch.float32)
     return left.to(dtype).mT @ right.to(dtype)
 

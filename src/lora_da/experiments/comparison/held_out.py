@@ -34,7 +34,7 @@ class HeldOut:
         lengths = [len(ids) for ids in examples["input_ids"]]
         order = sorted(range(len(lengths)), key=lengths.__getitem__)
         self._places = sorted(range(len(order)), key=order.__getitem__)  # of each row in that order
-        self._batches = list(DataLoader(examples.select(order), BATCH_SIZE, collate_fn=task.collator(tokenizer)))  # type: ignore[arg-type]
+        self._batches = list(DataLoader(examples.select(order), BATCH_SIZE, collate_fn=task.collator(tokenizer)))
 
     def losses(self, model: Any) -> ItemLosses:
         """The rows' losses, in the order of the rows; see :func:`item_losses`."""
