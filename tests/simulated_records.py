@@ -25,7 +25,9 @@ def description(**changes: Any) -> Experiment:
         "protocol": {"learning_rates": [1e-4, 1e-3, 1e-2], "steps": 20, "evaluations": 2},
         "charge_init": False,
     }
-    return experiment_from(content | changes)
+    content |= changes
+    content["protocol"] = {"fresh_seeds": [100, 101, 102]} | content["protocol"]
+    return experiment_from(content)
 
 
 def simulated(

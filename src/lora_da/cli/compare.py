@@ -72,7 +72,7 @@ def compare(
         str, typer.Option(help="The grid of every method, ascending.")
     ] = "1e-4,3e-4,1e-3,3e-3,1e-2",
     seeds: Annotated[
-        str, typer.Option(help="Of the runs that select; what is reported comes from seeds 100, 101 and 102.")
+        str, typer.Option(help="Of the runs that select; what is reported comes from seeds 100 to 105.")
     ] = "0,1,2",
     dtype: options.Dtype = "auto",
     device: options.Device = None,
@@ -228,6 +228,6 @@ def _show_methods() -> None:
     from lora_da.cli.show import show_table
     from lora_da.experiments.methods.registry import METHODS
 
-    rows = [(name, method.description) for name, method in METHODS.items()]
-    show_table(("method", "what it does"), rows, text=True)
+    rows = [(name, "yes" if method.uses_data else "", method.description) for name, method in METHODS.items()]
+    show_table(("method", "looks at data", "what it does"), rows, text=True)
     print("Modifiers: +frozen-a trains B alone (LoRA-FA); +rslora and +no-rslora set the scaling.")

@@ -38,9 +38,9 @@ _NUMBER = re.compile(
     r"(?P<fraction>\s*/\s*0*[1-9]\d*)?"
 )
 # What may follow it: words and punctuation, but no second number, no arithmetic and no word that scales the first.
-_SCALES = r"hundred|thousand|million|billion|trillion|dozen|half|third|quarter|[kKMB]\b"
+_SCALES = r"hundred|thousand|million|billion|trillion|dozen|half|third|quarter|lakh|crore|(?:[kKMB]|bn|mln)\b"
 _UNIT = re.compile(
-    rf"(?!.*\d)(?!\s*[-+/^=])(?!\s*[*×÷]\s*\w)(?!,\S)(?!.*\b(?:{_SCALES}))(?!(?:{_SCALES})).*", re.DOTALL
+    rf"(?!.*\d)(?!.*\bor\b)(?!\s*[-+/^=])(?!\s*[*×÷]\s*\w)(?!,\S)(?!.*\b(?:{_SCALES}))(?!(?:{_SCALES})).*", re.DOTALL
 )
 
 

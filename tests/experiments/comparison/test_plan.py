@@ -16,6 +16,7 @@ Loss = Callable[[Run, int], float]
 
 def experiment(**changes: Any) -> Experiment:
     protocol = {"learning_rates": [1e-4, 1e-3, 1e-2], "steps": 10, "evaluations": 2, "growth": 2}
+    protocol["fresh_seeds"] = [100, 101, 102]
     base: dict[str, Any] = {
         "name": "made-up",
         "model": {"name": "none"},

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,36 @@ def test_no_row_is_in_two_splits(tmp_path: Path) -> None:
     assert len(validation) == 5
     assert len(splits.train) == len(train) == 30 - 4 - 5
     assert splits.removed == 5
+
+
+def test_rows_with_the_same_words_are_the_same(tmp_path: Path) -> None:
+    rows = [{"id": index, "text": text} for index, text in enumerate(["One, two.", "one two", "three four", "five"])]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"id": 9, "text": "six"}]))
+    (tmp_path / "b.jsonl").write_text(json.dumps({"id": 77, "text": "Three FOUR!"}) + "\n")
+    task = TaskChoice("generation", str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl"), validation_rows=2)
+    splits = load_splits(task)
+    assert sorted([*splits.train["text"], *splits.validation["text"]]) == ["One, two.", "five", "six"]
+    assert splits.removed == 2
+
+
+def test_training_rows_stay_apart_from_what_is_held_out(tmp_path: Path) -> None:
+    texts = [f"w{index} a{index} b{index}" for index in range(12)]
+    phrases = [f"b{index} and more" for index in range(12)] + [f"a{index} b{index} again" for index in range(12)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts + phrases))
+    (tmp_path / "b.jsonl").write_text(json.dumps({"text": "so a3 b3"}) + "\n")
+    files = str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")
+    all_of_them = load_splits(TaskChoice("generation", *files, validation_rows=4))
+    apart = load_splits(TaskChoice("generation", *files, validation_rows=4, apart_words=2))
+
+    def pairs(rows: Iterable[str]) -> set[tuple[str, ...]]:
+        return {words for row in rows for words in itertools.pairwise(row.split())}
+
+    held_out = pairs([*apart.validation["text"], *apart.test["text"]])
+    assert all_of_them.validation["text"][:] == apart.validation["text"][:]
+    kept = [text for text in all_of_them.train["text"] if not pairs([text]) & held_out]
+    assert apart.train["text"][:] == kept
+    assert len(kept) < len(all_of_them.train)
+    assert apart.removed == len(all_of_them.train) - len(kept)
 
 
 def test_limits(tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ CONFIGS = {
     "lora-da": LoraDAConfig(),
     "lora-da-paper": LoraDAConfig.paper(),
     "lora-da-released": LoraDAConfig.released(),
-    "lora-da-no-variance": LoraDAConfig(variance_weight=0.0),
+    "lora-da-no-variance": LoraDAConfig(variance_weight=0.0, sample_correction="none"),
+    "lora-da-no-correction": LoraDAConfig(sample_correction="none"),
 }
 
 

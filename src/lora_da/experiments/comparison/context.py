@@ -19,14 +19,19 @@ def compared_on(experiment: Experiment, records: Sequence[RunRecord]) -> Table:
     model, task, protocol = experiment.model, experiment.task, experiment.protocol
     rows_used = [record.about["rows"] for record in records if record.about.get("rows")]
     sizes = rows_used[-1] if rows_used else {"validation": task.validation_rows}
+    cut: dict[str, int] = next((record.about["rows_cut"] for record in records if record.about.get("rows_cut")), {})
     rows = [
         ("model", f"{model.name}, {model.dtype}" + (f", revision {model.revision}" if model.revision else "")),
         ("task", f"{task.kind}: train {task.train}, test {task.test}" + _options(task.options)),
-        ("rows", ", ".join(f"{name} {count:,}" for name, count in sizes.items())),
+        ("rows", ", ".join(f"{name} {count:,}" + _cut(cut.get(name, 0)) for name, count in sizes.items())),
         ("training", f"{protocol.steps} steps of {protocol.batch_size} examples, the same batches for every method"),
         ("learning rates", _numbers(protocol.learning_rates) + f"; may grow by {protocol.growth} on each side"),
         ("seeds", f"{_numbers(protocol.seeds)} select on validation; {_numbers(protocol.fresh_seeds)} are reported"),
         ("losses measured", f"{protocol.evaluations} times along a run, and before it"),
+        (
+            "optimiser",
+            "AdamW, no weight decay; cosine schedule after a warm-up of 3 % of the steps; gradients clipped to norm 1",
+        ),
         ("calibration", f"{experiment.calibration.examples} training examples, one draw for each seed"),
         ("adapter", f"ranks {_numbers(experiment.ranks)}, on {experiment.target_modules}"),
     ]
@@ -90,7 +95,9 @@ def shortcomings(
                 )
         if rank.low_accuracy:
             found.append(f"{where}tuned LoRA's accuracy is below 10 %, so accuracies say little.")
-        if experiment.charge_init and not rank.charged:
+        if experiment.charge_init and not any(
+            record.run.stage == "compute" and record.run.rank == rank.rank for record in records
+        ):
             found.append(
                 f"{where}LoRA was given no method's initialisation time: none takes 1 % of the training, or those runs "
                 "are to come."
@@ -107,10 +114,12 @@ def limits(experiment: Experiment) -> list[str]:
         "differences of initialisations usually shrink.",
         f"{len(experiment.protocol.fresh_seeds)} seeds. They redraw the calibration sample, the order of training and "
         "the random matrices, but neither the splits nor the training rows.",
-        "Learning rates between the points of the grid were not tried.",
+        "Learning rates between the points of the grid were not tried, and the intervals take each method's selected "
+        "rate as given: with other validation rows or seeds a neighbour might have been selected.",
         "A difference that is not shown is not shown to be zero.",
         "Each rank and each measure has its own 5 % for a false difference; over several of them these add up.",
-        "Seconds are those of one machine and of implementations that were not all tuned for speed.",
+        "Seconds are those of one machine, on which other work may have run at the same time, and of implementations "
+        "that were not all tuned for speed.",
     ]
 
 
@@ -163,6 +172,10 @@ def _plain(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(_plain(entry) for entry in value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _cut(rows: int) -> str:
+    return f" ({rows:,} of them cut off at max_length)" if rows else ""
 
 
 def _options(options: dict[str, Any]) -> str:

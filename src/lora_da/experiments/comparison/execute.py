@@ -102,7 +102,7 @@ def _executed(run: Run, experiment: Experiment, folder: Path, about: dict[str, A
         model=loaded.model,
         lora=lora,
         batches=list(DataLoader(sample, batch_size=experiment.calibration.batch_size, collate_fn=collate)),
-        population_size=len(train),
+        population_size=min(len(train), run.steps * protocol.batch_size),
         seed=run.seed,
     )
     forgetting_base = None if run.stage == "sweep" else _forgetting(experiment, loaded.model, loaded)
@@ -114,8 +114,17 @@ def _executed(run: Run, experiment: Experiment, folder: Path, about: dict[str, A
     init_seconds = time.perf_counter() - init_started
 
     watch = _Watch(run, experiment, task, loaded, splits, model)
-    order = training_order([len(ids) for ids in train["input_ids"]], protocol.batch_size, run.steps, run.seed)
-    about["order"] = sha256(json.dumps(order).encode()).hexdigest()
+    lengths = [len(ids) for ids in train["input_ids"]]
+    order = training_order(lengths, protocol.batch_size, run.steps, run.seed)
+    about |= {
+        "order": sha256(json.dumps(order).encode()).hexdigest(),
+        "trained_on": {"examples": len(order), "tokens": sum(lengths[index] for index in order)},
+        "rows_cut": {
+            "train": sum(length >= task.max_length for length in lengths),
+            "validation": watch.validation.cut,
+            "test": watch.test_cut,
+        },
+    }
     with tempfile.TemporaryDirectory() as scratch:
         watch.measure(0)
         arguments = _arguments(run, protocol.batch_size, device, scratch)
@@ -166,7 +175,7 @@ class _Watch(TrainerCallback):
         self.test_rows = splits.test
         self.validation = HeldOut(task, splits.validation, loaded.tokenizer)
         test = HeldOut(task, splits.test, loaded.tokenizer)  # in a sweep too, only to see that it can be read
-        self.test = None if run.stage == "sweep" else test
+        self.test, self.test_cut = None if run.stage == "sweep" else test, test.cut
         self.measure_forgetting: Callable[[], float | None] = lambda: _forgetting(experiment, model, loaded)
         self.forgetting: float | None = None
         self.curve: list[Point] = []

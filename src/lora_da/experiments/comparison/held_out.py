@@ -17,6 +17,9 @@ class HeldOut:
     """The rows of a split in batches of like lengths, which hold little padding.
 
     The batches are the same for every run: in lower precision an example's loss depends on them.
+
+    Attributes:
+        cut: How many rows are as long as the task's ``max_length`` allows, so that most of them have lost their end.
     """
 
     def __init__(self, task: Task, rows: datasets.Dataset, tokenizer: Any) -> None:
@@ -32,6 +35,7 @@ class HeldOut:
                 "task.options.max_length, or take those rows out"
             )
         lengths = [len(ids) for ids in examples["input_ids"]]
+        self.cut = sum(length >= task.max_length for length in lengths)
         order = sorted(range(len(lengths)), key=lengths.__getitem__)
         self._places = sorted(range(len(order)), key=order.__getitem__)  # of each row in that order
         self._batches = list(DataLoader(examples.select(order), BATCH_SIZE, collate_fn=task.collator(tokenizer)))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import median
 
 from lora_da.experiments.comparison.experiment import Experiment, Protocol
 from lora_da.experiments.comparison.record import Run, RunRecord
@@ -127,12 +128,13 @@ def _charged(
     vanilla = [record for record in records if record.run.method == "lora" and record.status == "success"]
     if not vanilla:
         return []
-    step_seconds = _mean([record.metrics["train_seconds"] for record in vanilla]) / protocol.steps
+    # Medians: a machine that was busy for a moment must not give or take steps.
+    step_seconds = _median([record.metrics["train_seconds"] for record in vanilla]) / protocol.steps
     for method in (name for name in experiment.methods if name != "lora"):
         inits = [record.metrics["init_seconds"] for record in records if record.run.method == method and record.curve]
-        if not inits or _mean(inits) < CHARGED_FROM * protocol.steps * step_seconds:
+        if not inits or _median(inits) < CHARGED_FROM * protocol.steps * step_seconds:
             continue
-        steps = protocol.steps + math.ceil(_mean(inits) / step_seconds)
+        steps = protocol.steps + math.ceil(_median(inits) / step_seconds)
         # The same of its measurements as selected, at the place it has in the longer schedule.
         before = measured_steps(protocol.steps, protocol.evaluations).index(selected["lora"].step)
         step = measured_steps(steps, protocol.evaluations)[before]
@@ -143,6 +145,5 @@ def _charged(
     return runs
 
 
-def _mean(values: Sequence[float | int | None]) -> float:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known)
+def _median(values: Sequence[float | int | None]) -> float:
+    return float(median(value for value in values if value is not None))

@@ -94,7 +94,8 @@ class RunRecord:
             ``init_seconds``, ``train_seconds``, ``init_peak_bytes``, ``train_peak_bytes``, ``trainable_parameters``.
         adapter: ``alpha``, ``rslora``, ``scaling`` and what else was set.
         about: When, where and with what: ``experiment``, ``finished``, ``machine``, ``versions`` (with the
-            fingerprint of this package's source), ``fingerprints`` (of the splits), ``order`` (of the batches).
+            fingerprint of this package's source), ``fingerprints`` (of the splits), ``order`` (of the batches),
+            ``trained_on`` (``examples`` and ``tokens``), ``rows`` and ``rows_cut`` (at ``max_length``) of each split.
     """
 
     run: Run
@@ -126,20 +127,45 @@ class RunRecord:
             "curve": curve,
             "items": dataclasses.asdict(self.items),
             "adapter": self.adapter,
-            # The sections that PEFT's method_comparison results have.
+            **self._as_peft_has_it(metrics, curve),
+        }
+
+    def _as_peft_has_it(self, metrics: dict[str, Any], curve: list[dict[str, Any]]) -> dict[str, Any]:
+        """The sections of PEFT's method_comparison results; 0 or null is what is not measured here."""
+        seconds = {part: metrics.get(f"{part}_seconds") or 0.0 for part in ("init", "train")}
+        seen, parameters = self.about.get("trained_on", {}), metrics.get("trainable_parameters") or 0
+        last = {
+            "test accuracy": metrics.get("accuracy"),
+            "train loss": None,
+            "train samples": seen.get("examples", 0),
+            "train total tokens": seen.get("tokens", 0),
+        }
+        packages = {f"{name}-version": version for name, version in self.about.get("versions", {}).items()}
+        return {
             "run_info": {
                 "created_at": self.about.get("finished"),
-                "total_time": (metrics.get("init_seconds") or 0.0) + (metrics.get("train_seconds") or 0.0),
-                "experiment_name": self.about.get("experiment"),
+                "total_time": sum(seconds.values()),
+                "experiment_name": f"{self.about.get('experiment')}/{self.run.name}",
+                "peft_branch": "",
+                "train_config": {"model_id": self.about.get("model")} | dataclasses.asdict(self.run),
+                "peft_config": {"peft_type": "LORA", "r": self.run.rank} | self.adapter if self.adapter else None,
                 "error_msg": self.error or "",
             },
             "train_info": {
                 "status": self.status,
-                "train_time": metrics.get("train_seconds"),
-                "num_trainable_params": metrics.get("trainable_parameters"),
-                "metrics": curve,
+                "train_time": seconds["train"],
+                "accelerator_memory_max": metrics.get("train_peak_bytes") or 0,
+                "accelerator_memory_reserved_avg": 0,
+                "accelerator_memory_reserved_99th": 0,
+                "file_size": 4 * parameters,
+                "num_trainable_params": parameters,
+                "metrics": [*curve[:-1], curve[-1] | last] if curve else [last],
             },
-            "meta_info": self.about,
+            "meta_info": self.about
+            | {
+                "package_info": {"datasets-version": None, "bitsandbytes-version": None} | packages,
+                "system_info": {"machine": self.about.get("machine")},
+            },
         }
 
 
@@ -164,7 +190,7 @@ def load_record(path: Path) -> RunRecord:
             items=Items(**content["items"]),
             metrics=content["metrics"],
             adapter=content["adapter"],
-            about=content["meta_info"],
+            about={k: v for k, v in content["meta_info"].items() if k not in ("package_info", "system_info")},
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no record of a run ({error!r}): remove it, and it is run again") from error

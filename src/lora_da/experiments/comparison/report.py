@@ -28,7 +28,7 @@ _INTERVALS = (
     "would be found four times in five; 'from seeds' is the seeds' share of the variance, the rest is the items'. "
     "A difference 'a − b' is the value of a minus that of b: of losses, below zero is in favour of a. "
     "Intervals of single methods are wider than those of differences, since all methods answer the same items. Steps "
-    "and seconds to LoRA are those until the validation loss at which LoRA ends."
+    "and seconds to LoRA are those of the first measurement at or below the validation loss at which LoRA ends."
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -58,11 +57,12 @@ class MethodResult:
         test_loss: Per label; None without final runs.
         accuracy: From 0 to 1; None without answers.
         figures: Means over the final runs: ``f1``, ``matthews``, ``step0_loss``, ``forgetting`` (the increase of the
-            loss on unrelated text), ``init_seconds``, ``train_seconds``; the largest ``peak_bytes`` and
-            ``trainable_parameters``. Without those that were not measured.
+            loss on unrelated text), ``init_seconds``, ``train_seconds``; the largest ``init_peak_gib``,
+            ``train_peak_gib`` and ``trainable_parameters``. Without those that were not measured.
         adapter: Alpha, scaling and rslora as its runs had them.
         curve: Validation losses over the final runs.
-        steps_to_lora: Optimiser steps until vanilla LoRA's final mean validation loss is reached; None if never.
+        steps_to_lora: Optimiser steps at the first measurement at which vanilla LoRA's final mean validation loss is
+            reached; None if never.
         seconds_to_lora: The same in seconds, the initialisation included.
     """
 
@@ -76,7 +76,7 @@ class MethodResult:
     figures: Mapping[str, float]
     adapter: Mapping[str, Any]
     curve: tuple[CurvePoint, ...]
-    steps_to_lora: float | None
+    steps_to_lora: int | None
     seconds_to_lora: float | None
 
     @property
@@ -161,16 +161,14 @@ def _figures(records: Sequence[RunRecord]) -> dict[str, float]:
         before, after = record.metrics.get("forgetting_base"), record.metrics.get("forgetting")
         return None if before is None or after is None else after - before
 
-    def peak(record: RunRecord) -> float | None:
-        known = [record.metrics.get(name) for name in ("init_peak_bytes", "train_peak_bytes")]
-        return max((value for value in known if value is not None), default=None)
-
     found: dict[str, float | None] = {
         name: _over(fmean, [record.metrics.get(name) for record in records])
         for name in ("f1", "matthews", "step0_loss", "init_seconds", "train_seconds")
     }
     found["forgetting"] = _over(fmean, [change(record) for record in records])
-    found["peak_bytes"] = _over(max, [peak(record) for record in records])
+    for part in ("init", "train"):
+        peak = _over(max, [record.metrics.get(f"{part}_peak_bytes") for record in records])
+        found[f"{part}_peak_gib"] = None if peak is None else peak / 2**30
     found["trainable_parameters"] = _over(max, [record.metrics.get("trainable_parameters") for record in records])
     return {name: value for name, value in found.items() if value is not None}
 
@@ -180,17 +178,9 @@ def _over(function: Callable[[list[float]], float], values: Sequence[float | Non
     return function(known) if known else None
 
 
-def _reached(
-    curve: Sequence[CurvePoint], target: float | None, init_seconds: float
-) -> tuple[float | None, float | None]:
-    """Steps and seconds until a curve is at or below a loss, between two measurements along a straight line."""
-    if target is None or not curve:
-        return None, None
-    if curve[0].loss <= target:
-        return float(curve[0].step), init_seconds + curve[0].seconds
-    for before, after in itertools.pairwise(curve):
-        if after.loss <= target:
-            share = (before.loss - target) / (before.loss - after.loss)
-            steps = before.step + share * (after.step - before.step)
-            return steps, init_seconds + before.seconds + share * (after.seconds - before.seconds)
+def _reached(curve: Sequence[CurvePoint], target: float | None, init_seconds: float) -> tuple[int | None, float | None]:
+    """Steps and seconds at the first measurement of a curve that is at or below a loss."""
+    for point in curve if target is not None else ():
+        if target is not None and point.loss <= target:
+            return point.step, init_seconds + point.seconds
     return None, None

@@ -255,10 +255,16 @@ def _missing(
         fresh = sorted(set(protocol.fresh_seeds) - {record.run.seed for record in finals[method]})
         if fresh and method in selected:
             found.append(f"{method}: the final runs with seeds {', '.join(map(str, fresh))} are missing")
-        charged = {record.run.seed for record in stages["compute"] if record.run.charged_for == method}
-        unpaid = sorted(set(protocol.fresh_seeds) - charged)
+        charged = [record for record in stages["compute"] if record.run.charged_for == method]
+        unpaid = sorted(set(protocol.fresh_seeds) - {record.run.seed for record in charged})
         if charged and unpaid:
             found.append(f"{method}: LoRA at equal compute is missing for seeds {', '.join(map(str, unpaid))}")
+        lost = sorted(record.run.seed for record in charged if not usable(record))
+        if lost:
+            found.append(
+                f"{method}: LoRA at equal compute diverged or failed with seeds {', '.join(map(str, lost))}, so the "
+                "two are not compared"
+            )
     if len({tuple(record.items.labels) for group in finals.values() for record in group if usable(record)}) > 1:
         found.append("the final runs have different test items, so no method is compared")
     return found

@@ -20,7 +20,7 @@ def results_table(rank: RankSummary) -> Table:
     target = any(method.steps_to_lora is not None for method in rank.methods)
 
     def reached(method: MethodResult, value: float | None) -> str:
-        return f"{value:.1f}" if value is not None else "never" if target and method.curve else NOTHING
+        return f"≤ {value:.0f}" if value is not None else "never" if target and method.curve else NOTHING
 
     columns: list[tuple[str, Callable[[MethodResult], str]]] = [
         ("runs", lambda m: str(len(m.seeds))),
@@ -35,7 +35,8 @@ def results_table(rank: RankSummary) -> Table:
         ("forgetting", _figure("forgetting", "{:+.4f}")),
         ("init seconds", _figure("init_seconds", "{:.1f}")),
         ("training seconds", _figure("train_seconds", "{:.1f}")),
-        ("peak GiB", lambda m: f"{m.figures['peak_bytes'] / 2**30:.2f}" if "peak_bytes" in m.figures else NOTHING),
+        ("init peak GiB", _figure("init_peak_gib", "{:.2f}")),
+        ("training peak GiB", _figure("train_peak_gib", "{:.2f}")),
         ("steps to LoRA", lambda m: reached(m, m.steps_to_lora)),
         ("seconds to LoRA", lambda m: reached(m, m.seconds_to_lora)),
     ]

@@ -97,8 +97,14 @@ METHODS = (
     ),
     Method(
         "lora-da-no-variance",
-        "LoRA-DA without its variance term (β = 0); the correction for the sample's noise stays",
-        partial(with_lora_da, config=LoraDAConfig(variance_weight=0.0)),
+        "LoRA-DA without its variance term (β = 0) and the correction for the sample's noise: its bias term alone",
+        partial(with_lora_da, config=LoraDAConfig(variance_weight=0.0, sample_correction="none")),
+        uses_data=True,
+    ),
+    Method(
+        "lora-da-no-correction",
+        "LoRA-DA with its variance term, but without the correction for the sample's noise",
+        partial(with_lora_da, config=LoraDAConfig(sample_correction="none")),
         uses_data=True,
     ),
     Method(

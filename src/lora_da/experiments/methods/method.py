@@ -38,7 +38,7 @@ class Method:
         name: As it is asked for.
         description: What it does and where it comes from, in one line of the report.
         initialise: From a setup to the model to train, whose ``requires_grad`` say what is trained.
-        uses_data: Whether it looks at the calibration sample, so that its time is charged.
+        uses_data: Whether it looks at the calibration sample; ``lora-da compare --list`` says so.
     """
 
     name: str

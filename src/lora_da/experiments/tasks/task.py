@@ -33,9 +33,11 @@ class Task(ABC):
 
     Attributes:
         head: Which kind of model it needs: a causal language model, or a classifier of sequences.
+        max_length: Longer examples lose their end.
     """
 
     head: ClassVar[Literal["language model", "classifier"]] = "language model"
+    max_length: int
 
     @property
     def task_type(self) -> str:
