@@ -61,6 +61,7 @@ CASES = (
     Case("Llama-2-13B", 1, 80, 128),
     Case("Llama-2-70B", 8, 80, 128, 4),
     Case("Llama-3.1-405B", 32, 80, 128, 1),
+    Case("Llama-3.1-405B", 32, 80, 256, 1),
 )
 
 
@@ -125,14 +126,15 @@ def largest(plan: Plan) -> dict[str, Any]:
 def table(rows: list[dict[str, Any]]) -> str:
     """The plans as Markdown."""
     lines = [
-        "| model | GPUs | weights, each | a batch | all sums | kept | passes | operations | to solve (float64) |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| model | GPUs | host, each | weights, each | a batch | all sums | kept | passes | operations | to solve (float64) |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         kept = {"device": "on the GPU", "host": "in host memory", None: "nowhere"}[row["place"]]
         cells = [
             row["model"],
             f"{row['gpus']} × {row['gpu_gib']} GB" if row["gpus"] > 1 else f"{row['gpu_gib']} GB",
+            f"{row['host_gib']} GB",
             gibibytes(row["weights_bytes_per_gpu"]),
             f"{gibibytes(row['activation_bytes'])} ({row['batch_size']} examples)",
             gibibytes(row["sums_bytes"]),

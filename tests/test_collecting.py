@@ -51,6 +51,25 @@ def test_passes_do_not_change_the_result(budget: str, passes: int) -> None:
     assert report.examples == whole.examples == 10
 
 
+@pytest.mark.gpu
+def test_sums_in_the_hosts_memory_do_not_change_the_result() -> None:
+    wanted, whole = initialized(trained().to("cuda"))
+    found, report = initialized(trained().to("cuda"), memory_budget="600KB")
+    assert [note for note in report.notices if "one pass" in note and "in the host's memory" in note], report.notices
+    assert not [note for note in whole.notices if "host" in note]
+    assert max(distance(found[name], wanted[name]) for name in wanted) <= 1e-6
+
+
+def test_a_backward_pass_stops_at_its_lowest_layer() -> None:
+    model, differentiated = trained(), []
+    model.get_base_model().model.layers[0].register_forward_hook(
+        lambda _module, _args, output: differentiated.append(output.requires_grad)
+    )
+    initialized(model, memory_budget="1400KB", measure_loss=False)
+    _, *passes = differentiated  # the first call finds out which layers share their input
+    assert passes == [True] * len(BATCHES) + [False] * 2 * len(BATCHES)
+
+
 def test_a_budget_that_is_too_small_is_refused_before_any_work() -> None:
     model = with_lora(tiny_llama())
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}

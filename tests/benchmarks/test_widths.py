@@ -40,4 +40,4 @@ def test_the_last_line_can_be_read() -> None:
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     figures = dict(part.split("=") for part in output.splitlines()[-1].split())
     assert figures.keys() == {"solve_growth", "sums_growth"}
-    assert all(float(value) == float(value) for value in figures.values())
+    assert all(abs(float(value)) < 20 for value in figures.values())  # numbers, of exponents' size
