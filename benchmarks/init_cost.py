@@ -9,6 +9,8 @@ gradient-based init costs at least), one with every parameter frozen, all after 
 (model, batches), with a plain model of transformers. Peak memory is the process's largest resident set after the model
 was loaded. The last line of the output can be read by a script; in it
 
+- ``ratio_full_gradient`` is beside a plain pass, which makes the logits of all positions; ``ratio_by_parts`` beside one
+  that makes them as the initialisation does, where a label is predicted;
 - ``peak_memory_ratio`` is the initialisation's peak over model, sums and one batch's activations, the adapted layers'
   inputs among them, as a pass with weight gradients keeps them: that pass's peak, less its gradients, and the sums;
 - ``peak_memory_ratio_frozen`` is the same over the frozen pass, which does not keep the inputs, and the sums;
@@ -44,11 +46,12 @@ from lora_da.experiments.models import convert_gguf, find_smollm2
 from lora_da.experiments.sources import AdapterShape, DataSource, ModelSource, batches_of, calibration_sample
 from lora_da.files import write_text
 from lora_da.report import machine, versions
+from lora_da.statistics.chunked import HiddenStates, chunked_losses
 from lora_da.statistics.losses import example_losses
 from lora_da.statistics.plan import size_of
 from lora_da.statistics.shared_inputs import shared_inputs
 
-MEASURES = ("init", "full_gradient", "frozen")
+MEASURES = ("init", "full_gradient", "by_parts", "frozen")
 METHODS = ("eva", "corda", "lora-ga-peft")
 
 
@@ -106,6 +109,7 @@ def figures_of(found: dict[str, dict[str, Any]], init: str, suffix: str) -> dict
     sums = own["statistics_bytes"]
     figures = {
         "ratio_full_gradient": own["seconds"] / full["seconds"],
+        "ratio_by_parts": own["seconds"] / found["by_parts"]["seconds"],
         "ratio_frozen": own["seconds"] / frozen["seconds"],
         "ratio_frozen_with_loss": own["seconds_with_loss"] / frozen["seconds"],
         "solve_share": own["solve_seconds"] / own["seconds"],
@@ -175,13 +179,14 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         base.get_input_embeddings().register_forward_hook(lambda _m, _a, output: output.requires_grad_(True))
     base.eval()
     with adapters_disabled(base):
-        if arguments.measure == "full_gradient":
+        if arguments.measure != "frozen":
             for layer in layers.values():
                 layer.base.weight.requires_grad_(True)
-        plain_pass(base, batches[:1])
+        run = pass_by_parts if arguments.measure == "by_parts" else plain_pass
+        run(base, batches[:1])
         reset_peak()
         started = time.perf_counter()
-        plain_pass(base, batches)
+        run(base, batches)
         seconds, trained = time.perf_counter() - started, [p for p in base.parameters() if p.requires_grad]
         gradients = sum(parameter.numel() * parameter.element_size() for parameter in trained)
         return {"seconds": seconds, "peak_bytes": peak(), "gradient_bytes": gradients}
@@ -192,6 +197,16 @@ def plain_pass(model: Any, batches: list[Any]) -> None:
     for batch in batches:
         logits = model(batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
         example_losses(logits, batch["labels"], "shifted", "sum").sum().backward()
+
+
+def pass_by_parts(model: Any, batches: list[Any]) -> None:
+    """The same with the logits where a label is predicted alone, some at a time."""
+    for batch in batches:
+        inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "use_cache": False}
+        hidden = HiddenStates.of(model, inputs)
+        assert hidden is not None
+        _, gradient = chunked_losses(hidden, batch["labels"], "sum")
+        hidden.states.backward(gradient)
 
 
 def reset_peak() -> None:

@@ -126,7 +126,8 @@ def largest(plan: Plan) -> dict[str, Any]:
 def table(rows: list[dict[str, Any]]) -> str:
     """The plans as Markdown."""
     lines = [
-        "| model | GPUs | host, each | weights, each | a batch | all sums | kept | passes | operations | to solve (float64) |",
+        "| model | GPUs | host, each | weights, each | a batch | all sums | kept | passes | operations "
+        "| to solve (float64) |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:

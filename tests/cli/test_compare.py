@@ -51,7 +51,8 @@ def test_from_plan_to_report(root: Path, tmp_path: Path) -> None:
     command = ["compare", "--config", root / "tiny.yaml", "--results", tmp_path]
     dry = call(*command, "--dry-run")
     assert "0 runs are there, 2 are next" in dry
-    assert re.search(r"roughly \d+ seconds?", dry)
+    assert re.search(r"roughly \d+ seconds? .*by two steps of plain LoRA", dry)
+    assert "once the first is finished" in call(*command, "--dry-run", "--ray")
     assert "later, as the results of these decide: the final runs (2 at each rank)" in dry
     assert not (tmp_path / "tiny" / "runs").exists()
     listed = call(*command, "--list")

@@ -175,9 +175,13 @@ def _work(experiment: Experiment, folder: Path, only: list[str], *, dry_run: boo
     check_experiment(experiment, folder, only)
     todo = missing_runs(experiment, records, only)
     print(f"{experiment.name}: {len(records)} runs are there, {len(todo)} are next")
-    if todo:
+    if todo and ray and not records:
+        print("how long they take is told once the first is finished: the cluster does the work, not this machine")
+    elif todo:
         seconds = estimated_seconds(experiment, records, todo, folder)
-        print(f"roughly {duration(seconds)} for these, one after another")
+        trial = "" if records else ", by two steps of plain LoRA: initialisations come on top"
+        print(f"roughly {duration(seconds)} for these, one after another{trial}")
+    if todo:
         _show_later(later_stages(experiment, records))
     if dry_run:
         return
