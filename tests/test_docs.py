@@ -17,12 +17,14 @@ from lora_da.experiments.comparison.compare import RUNS, compare
 from lora_da.experiments.comparison.experiment import experiment_from
 from lora_da.experiments.comparison.plain import IN_WORDS
 from lora_da.experiments.comparison.record import load_records
+from lora_da.experiments.comparison.report import write_report
 from lora_da.experiments.methods import registry
 from lora_da.experiments.tasks.choice import Choice
 from lora_da.experiments.tasks.registry import make_task
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+COMMITTED = sorted(path.parent.name for path in (ROOT / "results").glob("*/experiment.json"))
 
 
 def test_adding_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,3 +134,11 @@ def test_the_plans_in_the_docs_are_the_recorded_ones() -> None:
     first = plans[0]
     assert f"{first['sums_bytes'] / 2**30:.2f} GiB" in recorded
     assert all(plan["problem"] is None for plan in plans)
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_the_committed_comparisons_render(name: str, tmp_path: Path) -> None:
+    folder = ROOT / "results" / name
+    described = json.loads((folder / "experiment.json").read_text(encoding="utf-8"))["experiment"]
+    written = write_report(load_records(folder / "runs"), experiment_from(described), tmp_path)
+    assert (folder / "report.md").read_text(encoding="utf-8") == written[0].read_text(encoding="utf-8")

@@ -247,6 +247,11 @@ def test_inspect_an_adapter_and_statistics(adapter: Path, tmp_path: Path) -> Non
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     with pytest.raises(FileExistsError, match="--overwrite"):
         call("inspect", adapter, "--plot", tmp_path / "adapter.png")
+    beside = adapter.parent / "sums.png"
+    beside.write_text("not ours")
+    with pytest.raises(FileExistsError, match=r"sums\.png exists already"):
+        call("inspect", adapter.parent / "sums.safetensors", "--rank", 8)
+    assert beside.read_text() == "not ours"
 
 
 def test_inspect_needs_something_of_ours(tmp_path: Path) -> None:

@@ -85,6 +85,8 @@ def test_a_finished_run_is_kept_unless_overwritten(model: str, data: str, tmp_pa
             call(*common, *extra)
     call(*common, "--overwrite")
     with pytest.raises(ValueError, match="which --overwrite empties"):
+        call(*common[:-2], "--adapter", tmp_path / "run" / "adapter", "--overwrite")
+    with pytest.raises(AssertionError, match="leave --init out"):
         call(*common, "--adapter", tmp_path / "run" / "adapter", "--overwrite")
     assert (tmp_path / "run" / "adapter" / "adapter_config.json").is_file()
 

@@ -94,7 +94,7 @@ def test_what_does_not_fit_is_told_with_what_would_help(model: ModelSource) -> N
     assert "give --batch-size 3 or a smaller --memory-budget" in batch
     assert not planned(model, tight, "1GiB", batch_size=3).problem
     tighter = Machine("cpu", held + int(0.2 * fitting.activation_bytes), 0)
-    assert "a smaller --max-length" in (planned(model, tighter, "1GiB").problem or "")
+    assert "shorter examples (--max-length)" in (planned(model, tighter, "1GiB").problem or "")
 
 
 def test_a_layer_that_can_not_be_solved_is_told_beforehand(model: ModelSource) -> None:

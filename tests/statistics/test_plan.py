@@ -94,4 +94,5 @@ def test_every_layer_once_within_the_limit(layers: list[tuple[int, int, bool]], 
 def test_words() -> None:
     assert gibibytes(3 * 2**29) == "1.50 GiB"
     assert gibibytes(3 * 2**19) == "1.5 MiB"
-    assert str(plan(QK + OUT)) == "2 passes over the data, with at most 0.0 MiB of sums beside the model"
+    assert gibibytes(1536) == "1.5 KiB"
+    assert str(plan(QK + OUT)) == "2 passes over the data, with at most 0.2 KiB of sums beside the model"

@@ -34,7 +34,10 @@ def compare(
     list_: Annotated[
         bool, typer.Option("--list", help="List the runs and what became of them; without an experiment, the methods.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how many runs and how long, and stop.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say how many runs and, by two steps, how long; stop."),
+    ] = False,
     report_only: Annotated[
         bool, typer.Option("--report-only", help="Render the report from the runs that are there.")
     ] = False,
@@ -178,6 +181,8 @@ def _work(experiment: Experiment, folder: Path, only: list[str], *, dry_run: boo
     if todo and ray and not records:
         print("how long they take is told once the first is finished: the cluster does the work, not this machine")
     elif todo:
+        if not records:
+            print("how long they take: loading the model, and two steps of plain LoRA", flush=True)
         seconds = estimated_seconds(experiment, records, todo, folder)
         trial = "" if records else ", by two steps of plain LoRA: initialisations come on top"
         print(f"roughly {duration(seconds)} for these, one after another{trial}")

@@ -76,7 +76,7 @@ def evaluate(
     from lora_da.experiments.sources import ModelSource
 
     if (data is None) != (task is None):
-        raise typer.BadParameter("--data and --task go together")
+        raise typer.BadParameter("--data and --task (generation, choice, classification or text) go together")
     given: dict[str, Any] = {
         "prompt": prompt_column,
         "completion": completion_column,

@@ -108,3 +108,5 @@ def init(
         )
         print(report)
         print(f"written: {output}; train from it with `lora-da train`, or load it with plain PEFT")
+        if checkpoint is not None:
+            print(f"the files in {checkpoint} are not needed any more, unless other jobs use that folder")

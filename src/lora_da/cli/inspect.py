@@ -28,13 +28,13 @@ def inspect(
     from lora_da.plots import plot_spectra
     from lora_da.tables import layer_rows
 
-    if plot is not None and plot.exists() and not overwrite:
+    plot = plot or (source / "spectra.png" if source.is_dir() else source.with_suffix(".png"))
+    if source.exists() and plot.exists() and not overwrite:
         raise FileExistsError(f"{plot} exists already; name another --plot, or give --overwrite")
     layers = reports_of(source, rank, preset)
     header, *rows = layer_rows(layers)
     show_table(header, rows, title=str(source))
     header, *rows = ranks_needed(layers)
     show_table(header, rows, title="Rank that captures a share of Δ's energy (median over the layers of a kind)")
-    plot = plot or (source / "spectra.png" if source.is_dir() else source.with_suffix(".png"))
     plot_spectra(layers, plot, overwrite=True)
     print(f"plot: {plot}")

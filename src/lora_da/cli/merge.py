@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from lora_da.cli import options
 
 def merge_statistics(
     files: Annotated[list[Path], typer.Argument(help="Files of `lora-da init --save-statistics`, at least two.")],
-    output: options.Output,
+    output: Annotated[Path, typer.Option(help="The file to write.", show_default=False)],
     population_size: Annotated[
         int | None,
         typer.Option(help="How many examples fine-tuning will see; some presets need it to solve from the result."),
@@ -28,8 +29,9 @@ def merge_statistics(
 
     if len(files) < 2:
         raise typer.BadParameter("give at least two files")
-    if len({file.resolve() for file in files}) < len(files):
-        raise typer.BadParameter("a file is given twice: its examples would count twice")
+    contents = [hashlib.sha256(file.read_bytes()).digest() for file in files if file.is_file()]
+    if len({file.resolve() for file in files}) < len(files) or len(set(contents)) < len(contents):
+        raise typer.BadParameter("two of the files hold the same: those examples would count twice")
     if output.exists() and not overwrite:
         raise FileExistsError(f"{output} exists already; choose another path, or give --overwrite to replace it")
     total = load_statistics(files[0])

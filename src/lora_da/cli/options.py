@@ -26,8 +26,10 @@ Rank = Annotated[int, typer.Option(help="LoRA's rank r.")]
 Alpha = Annotated[int, typer.Option(help="LoRA's alpha; the update is scaled by alpha/√r, without rslora alpha/r.")]
 Rslora = Annotated[bool, typer.Option("--rslora/--no-rslora", help="Rank-stabilised scaling.")]
 TargetModules = Annotated[str, typer.Option(help="all-linear, or names of layers separated by commas.")]
-Examples = Annotated[int, typer.Option(help="Calibration examples, drawn at random from the data.")]
-BatchSize = Annotated[int, typer.Option(help="Examples a batch. It changes memory and speed, not the statistics.")]
+Examples = Annotated[int, typer.Option(min=1, help="Calibration examples, drawn at random from the data.")]
+BatchSize = Annotated[
+    int, typer.Option(min=1, help="Examples a batch. It changes memory and speed, not the statistics.")
+]
 Preset = Annotated[
     str,
     typer.Option(

@@ -76,6 +76,7 @@ def show_plan(plan: Plan, *, timed: bool) -> None:
         ("their tokens (longest example)", f"{work.tokens:,} ({work.longest:,})"),
         ("parameters of the base model", f"{plan.parameters:,}"),
         (f"free memory of the {where}", gibibytes(plan.machine.device_bytes)),
+        *([("free memory of the host", gibibytes(plan.machine.host_bytes))] if where == "device" else []),
         ("memory: model", gibibytes(plan.model_bytes)),
         (f"memory: activations of {min(work.batch_size, work.examples)} examples", gibibytes(plan.activation_bytes)),
         ("memory: sums of all layers", gibibytes(plan.statistics_bytes)),
@@ -90,3 +91,4 @@ def show_plan(plan: Plan, *, timed: bool) -> None:
     show_table(("plan", ""), facts)
     if plan.problem:
         print(f"This does not fit: {plan.problem}.")
+        raise typer.Exit(1)

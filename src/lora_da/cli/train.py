@@ -11,6 +11,7 @@ from lora_da.cli import options
 
 
 def train(
+    context: typer.Context,
     model: options.Model,
     data: options.Data,
     output: options.Output,
@@ -60,6 +61,13 @@ def train(
     from lora_da.experiments.sources import AdapterShape, Calibration, DataSource, ModelSource
     from lora_da.experiments.training import TrainingSettings
 
+    if adapter is not None:
+        own = ("init", "rank", "alpha", "rslora", "target_modules", "examples", "preset")
+        given = [name for name in own if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"]
+        if given:
+            raise typer.BadParameter(
+                f"an --adapter has its own shape and start: leave --{given[0].replace('_', '-')} out, or the adapter"
+            )
     columns = Columns(prompt_column, completion_column, text_column, messages_column)
     record = train_adapter(
         ModelSource(model, dtype, device, revision, trust_remote_code),

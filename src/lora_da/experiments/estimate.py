@@ -219,12 +219,13 @@ def _problem(
     sums = max(memory.bytes) if memory is not None and memory.place == "device" else 0
     if outline.model_bytes + sums + _SURE * activations > room:
         fits = int(batch_size * (room - outline.model_bytes - sums) / activations)
-        option = f"--batch-size {fits}" if fits > 0 else "a smaller --max-length"
+        option = f"--batch-size {fits}" if fits > 0 else "shorter examples (--max-length)"
+        smaller_sums = sums and outline.model_bytes + _SURE * activations <= room
         beside = f" and {gibibytes(sums)} of sums" if sums else ""
         return (
             f"one batch's activations take {gibibytes(activations)} beside the model's "
             f"{gibibytes(outline.model_bytes)}{beside}, and {where} has {gibibytes(room)} free: give {option}"
-            + (" or a smaller --memory-budget" if sums else "")
+            + (" or a smaller --memory-budget" if smaller_sums else "")
         )
     return None
 

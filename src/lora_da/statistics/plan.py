@@ -99,8 +99,8 @@ def plan_memory(
         )
         raise ValueError(
             f"the sums of layer {largest}{together} take {gibibytes(sizes[largest])}, and "
-            f"{gibibytes(max([*limits.devices.values(), limits.host or 0]))} are allowed for: raise the memory budget, "
-            "or leave the layer out of target_modules"
+            f"{gibibytes(max([*limits.devices.values(), limits.host or 0]))} are allowed for: raise the memory budget "
+            "to that at least, or leave the layer out of target_modules"
         )
     place, passes = min(plans, key=lambda plan: len(plan[1]))
     totals = [
@@ -126,4 +126,6 @@ def size_of(shapes: list[tuple[int, int]], config: CollectionConfig, *, compensa
 
 def gibibytes(size: int) -> str:
     """A size in words."""
-    return f"{size / 2**30:.2f} GiB" if size >= 2**27 else f"{size / 2**20:.1f} MiB"
+    if size >= 2**27:
+        return f"{size / 2**30:.2f} GiB"
+    return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 2**10:.1f} KiB"

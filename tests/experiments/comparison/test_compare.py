@@ -22,6 +22,7 @@ from torch import nn
 from folders import sums_file, tiny_model_folder
 from lora_da.experiments.comparison import compare as module
 from lora_da.experiments.comparison.compare import RUNS, check_experiment, compare, estimated_seconds, missing_runs
+from lora_da.experiments.comparison.description import check_description, keep_description
 from lora_da.experiments.comparison.experiment import experiment_from
 from lora_da.experiments.comparison.record import Run, RunRecord, load_records
 from lora_da.experiments.methods import registry
@@ -214,11 +215,34 @@ def test_answers_that_cannot_be_graded_are_found_before_any_run(root: Path, tmp_
     assert not (tmp_path / RUNS).exists()
 
 
+def test_a_description_from_before_a_key_was_added_is_the_same(root: Path, tmp_path: Path) -> None:
+    experiment = experiment_from(description(root))
+    keep_description(experiment, tmp_path)
+    file = tmp_path / "experiment.json"
+    kept = json.loads(file.read_text())
+    del kept["experiment"]["task"]["apart_words"]
+    file.write_text(json.dumps(kept))
+    check_description(experiment, tmp_path)
+    apart = dataclasses.replace(experiment, task=dataclasses.replace(experiment.task, apart_words=5))
+    with pytest.raises(ValueError, match=r"differs in task\.apart_words\."):
+        check_description(apart, tmp_path)
+
+
+def test_a_column_that_is_not_there_is_named(root: Path, tmp_path: Path) -> None:
+    content = description(root)
+    content["task"]["options"] = {"prompt": "question"}
+    with pytest.raises(ValueError, match=r"has no column 'question', but .*--option prompt=COLUMN"):
+        compare(experiment_from(content), tmp_path)
+
+
 def test_another_experiment_is_refused(root: Path, tmp_path: Path) -> None:
     experiment = experiment_from(description(root))
     compare(experiment, tmp_path, only=["lora"])
     with pytest.raises(ValueError, match="differs in alpha"):
         compare(dataclasses.replace(experiment, alpha=32), tmp_path)
+    other = dataclasses.replace(experiment, task=dataclasses.replace(experiment.task, validation_rows=3))
+    with pytest.raises(ValueError, match=r"differs in task\.validation_rows\."):
+        compare(other, tmp_path)
     with pytest.raises(ValueError, match="none of the experiment's methods: lora, lora-da"):
         compare(experiment, tmp_path, only=["pissa"])
 

@@ -13,11 +13,12 @@ from lora_da.experiments.comparison.plan import planned_runs
 from lora_da.experiments.comparison.progress import Progress
 from lora_da.experiments.comparison.record import Run, RunRecord, load_records
 from lora_da.experiments.comparison.report import write_report
-from lora_da.experiments.comparison.splits import load_splits
+from lora_da.experiments.comparison.splits import Splits, load_splits
 from lora_da.experiments.methods.registry import get_method
 from lora_da.experiments.progress import quiet
 from lora_da.experiments.rows import load_rows
 from lora_da.experiments.tasks.registry import make_task
+from lora_da.experiments.tasks.task import Task
 
 RUNS = "runs"
 _ATTEMPTS = 2  # of a run that ends with an error: a machine that was busy for a moment must not select a learning rate
@@ -64,6 +65,7 @@ def check_experiment(experiment: Experiment, folder: Path, only: Collection[str]
         splits = load_splits(experiment.task)
         if experiment.forgetting is not None:  # measured in the final runs alone
             load_rows(expanded(experiment.forgetting.data), "test")
+    _check_columns(experiment, task, splits)
     if experiment.task.accuracy:
         try:
             task.check(splits.test)
@@ -72,6 +74,17 @@ def check_experiment(experiment: Experiment, folder: Path, only: Collection[str]
                 f"{experiment.task.test}: {error} Or set task.accuracy = false (--no-accuracy), and only losses are "
                 "compared."
             ) from error
+
+
+def _check_columns(experiment: Experiment, task: Task, splits: Splits) -> None:
+    for path, rows in ((experiment.task.train, splits.train), (experiment.task.test, splits.test)):
+        for option in ("prompt", "completion", "text", "pair", "label", "choices"):
+            column = getattr(task, option, None)
+            if column is not None and column not in rows.column_names:
+                raise ValueError(
+                    f"{path} has no column {column!r}, but {', '.join(rows.column_names)}: name the right one by "
+                    f"task.options.{option} (--option {option}=COLUMN)"
+                )
 
 
 def missing_runs(

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lora_da.experiments.comparison.experiment import Experiment
+from lora_da.experiments.comparison.experiment import Experiment, experiment_from
 from lora_da.files import write_text
 
 _FILE = "experiment.json"
@@ -42,9 +42,13 @@ def check_description(experiment: Experiment, folder: Path) -> None:
     kept = _kept(folder)
     if kept is None:
         return
-    before, now = kept["experiment"], _plain(experiment)
-    changed = sorted(name for name in now if name != "methods" and now[name] != before.get(name))
-    if set(before["methods"]) - set(now["methods"]):
+    # Read anew: keys that have been added since have their defaults.
+    before, now = experiment_from(kept["experiment"]), experiment
+    mine, theirs = _entries(_plain(now)), _entries(_plain(before))
+    changed = sorted(
+        name for name in mine.keys() | theirs.keys() if name != "methods" and mine.get(name) != theirs.get(name)
+    )
+    if set(before.methods) - set(now.methods):
         changed.append("methods, of which none may be taken away")
     if changed:
         raise ValueError(
@@ -62,6 +66,14 @@ def methods_added(folder: Path) -> list[tuple[str, list[str]]]:
 def _kept(folder: Path) -> dict[str, Any] | None:
     path = folder / _FILE
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _entries(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """All keys, of inner tables too, as ``task.options.prompt``."""
+    found: dict[str, Any] = {}
+    for name, value in content.items():
+        found |= _entries(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found
 
 
 def _plain(experiment: Experiment) -> dict[str, Any]:

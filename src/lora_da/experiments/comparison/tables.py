@@ -31,7 +31,7 @@ def results_table(rank: RankSummary) -> Table:
         ("accuracy", lambda m: _estimate(m.accuracy, percent=True)),
         ("F1", _figure("f1", "{:.3f}")),
         ("Matthews", _figure("matthews", "{:.3f}")),
-        ("loss at step 0", _figure("step0_loss", "{:.4f}")),
+        ("validation loss at step 0", _figure("step0_loss", "{:.4f}")),
         ("forgetting", _figure("forgetting", "{:+.4f}")),
         ("init seconds", _figure("init_seconds", "{:.1f}")),
         ("training seconds", _figure("train_seconds", "{:.1f}")),
