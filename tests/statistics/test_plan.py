@@ -95,4 +95,4 @@ def test_words() -> None:
     assert gibibytes(3 * 2**29) == "1.50 GiB"
     assert gibibytes(3 * 2**19) == "1.5 MiB"
     assert gibibytes(1536) == "1.5 KiB"
-    assert str(plan(QK + OUT)) == "2 passes over the data, with at most 0.2 KiB of sums beside the model"
+    assert str(plan(QK + OUT)) == "2 passes over the data, with at most 0.3 KiB of sums beside the model"

@@ -31,7 +31,7 @@ def merge_statistics(
         raise typer.BadParameter("give at least two files")
     contents = [hashlib.sha256(file.read_bytes()).digest() for file in files if file.is_file()]
     if len({file.resolve() for file in files}) < len(files) or len(set(contents)) < len(contents):
-        raise typer.BadParameter("two of the files hold the same: those examples would count twice")
+        raise typer.BadParameter("two of the files are the same: its examples would count twice")
     if output.exists() and not overwrite:
         raise FileExistsError(f"{output} exists already; choose another path, or give --overwrite to replace it")
     total = load_statistics(files[0])
