@@ -156,6 +156,21 @@ def test_a_router_that_computes_in_another_precision_is_served() -> None:
     assert torch.equal(found.input_sums["router"], inputs().mT @ inputs())
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])  # the weights' own, and another
+def test_casts_of_experts_do_not_mix_them_up(dtype: torch.dtype) -> None:
+    class Casting(Stacked):
+        def product(self, x: Tensor, weight: Tensor) -> Tensor:
+            self.up.to(dtype)  # of all at once
+            return super().product(x.to(dtype), weight.to(dtype)).double()
+
+    stacked, casting = Stacked(), Casting()
+    wanted = record(stacked, parameters(stacked), Rows(None, None), CHOICES)
+    found = record(casting, parameters(casting), Rows(None, None), CHOICES)
+    assert found.tokens == wanted.tokens
+    for name, value in wanted.gradient_sums.items():
+        torch.testing.assert_close(found.gradient_sums[name], value, rtol=1e-3, atol=1e-4)
+
+
 def test_experts_that_are_multiplied_in_an_unknown_way_are_refused() -> None:
     class AllAtOnce(Stacked):
         def forward(self, hidden_states: Tensor, choices: Tensor) -> Tensor:

@@ -121,8 +121,10 @@ class _Products(TorchFunctionMode):
                 name, stacked = found
                 if name is not None:
                     return self._tap(name, arguments[0], result, self._of_tokens(name) if stacked else self._rows)
-        elif function in _CASTS and (found := self._name_of(arguments[0])) is not None:
-            self._copies.append((result, found))
+        elif function in _CASTS and arguments[0].ndim == 2 and result is not arguments[0]:
+            found = self._name_of(arguments[0])
+            if found is not None:
+                self._copies.append((result, found))
         return result
 
     def _name_of(self, weight: Tensor) -> tuple[str | None, bool] | None:
