@@ -29,9 +29,9 @@ def merge_statistics(
 
     if len(files) < 2:
         raise typer.BadParameter("give at least two files")
-    contents = [hashlib.sha256(file.read_bytes()).digest() for file in files if file.is_file()]
+    contents = [_digest(file) for file in files if file.is_file()]
     if len({file.resolve() for file in files}) < len(files) or len(set(contents)) < len(contents):
-        raise typer.BadParameter("two of the files are the same: its examples would count twice")
+        raise typer.BadParameter("two of the files are the same: their examples would count twice")
     if output.exists() and not overwrite:
         raise FileExistsError(f"{output} exists already; choose another path, or give --overwrite to replace it")
     total = load_statistics(files[0])
@@ -43,3 +43,8 @@ def merge_statistics(
     total = dataclasses.replace(total, population_size=population_size)
     save_statistics(total, output, overwrite=overwrite)
     print(f"{len(total.layers)} layers, {total.examples:,} examples; written: {output}")
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:  # in pieces: such files can be as large as the memory
+        return hashlib.file_digest(file, "sha256").digest()

@@ -43,12 +43,12 @@ def check_description(experiment: Experiment, folder: Path) -> None:
     if kept is None:
         return
     # Read anew: keys that have been added since have their defaults.
-    before, now = experiment_from(kept["experiment"]), experiment
-    mine, theirs = _entries(_plain(now)), _entries(_plain(before))
+    before = experiment_from(kept["experiment"])
+    mine, theirs = _entries(_plain(experiment)), _entries(_plain(before))
     changed = sorted(
         name for name in mine.keys() | theirs.keys() if name != "methods" and mine.get(name) != theirs.get(name)
     )
-    if set(before.methods) - set(now.methods):
+    if set(before.methods) - set(experiment.methods):
         changed.append("methods, of which none may be taken away")
     if changed:
         raise ValueError(

@@ -180,7 +180,8 @@ def _over(function: Callable[[list[float]], float], values: Sequence[float | Non
 
 def _reached(curve: Sequence[CurvePoint], target: float | None, init_seconds: float) -> tuple[int | None, float | None]:
     """Steps and seconds at the first measurement of a curve that is at or below a loss."""
-    for point in curve if target is not None else ():
-        if target is not None and point.loss <= target:
-            return point.step, init_seconds + point.seconds
+    if target is not None:
+        for point in curve:
+            if point.loss <= target:
+                return point.step, init_seconds + point.seconds
     return None, None
