@@ -79,6 +79,8 @@ def test_under_fsdp_and_ddp(root: Path, tmp_path: Path, mode: str) -> None:
     found = [load_file(tmp_path / "job" / f"{rank}.safetensors") for rank in range(2)]
     for name, value in found[0].items():
         assert torch.equal(value, found[1][name]), name
+    if mode == "sharded":
+        assert 0 < found[0].pop("gathered") <= found[0].pop("gathered by plain passes")
     assert_same(found[0], alone(root))
 
 

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, DistributedSampler
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -89,6 +90,16 @@ def partitioned(model: Any, bf16: bool) -> Any:
     return deepspeed.initialize(model=model, model_parameters=parameters, config=settings)[0]
 
 
+class Gatherings(TorchDispatchMode):
+    """Counts how often FSDP gathers sharded weights."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func == torch.ops.c10d._allgather_base_.default
+        return func(*args, **(kwargs or {}))
+
+
 def main() -> None:
     output, mode, count, size = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     dist.init_process_group("gloo", timeout=timedelta(seconds=60))
@@ -133,6 +144,14 @@ def main() -> None:
     found |= {f"gradient/{name}": value for name, value in statistics.gradient_sums.items()}
     found |= {f"input/{name}": value for name, value in statistics.input_sums.items()}
     found |= {f"output/{name}": value for name, value in statistics.output_sums.items()}
+    if mode == "sharded":
+        share = [batch for index, batch in enumerate(loader) if index % dist.get_world_size() == rank]
+        with Gatherings() as collecting:
+            collect_statistics(model, loader, max_examples=count, progress=False)
+        with Gatherings() as plain:
+            for batch in share:
+                model(**batch).loss.backward()
+        found["gathered"], found["gathered by plain passes"] = torch.tensor(collecting.count), torch.tensor(plain.count)
     save_file(found, output / f"{rank}.safetensors")
     dist.destroy_process_group()
 
