@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -196,6 +197,20 @@ def test_the_residual_tells_a_wrong_dense_matrix_from_the_operator() -> None:
     matrix = torch.diag(torch.tensor([-2.0, 1.0, 5.0], dtype=torch.float64))
     found = lowest_eigenpairs(matrix.__matmul__, randn(0, 3, 3), 1, dense=lambda: matrix.flip(0, 1))
     assert found.residual == pytest.approx(7 / 2)  # Ω e_3 = 5 e_3, claimed value −2
+
+
+def test_many_pairs_of_a_wide_matrix_are_sought_densely() -> None:
+    matrix = torch.diag(-(0.8 ** torch.arange(1100, dtype=torch.float64)))
+    asked: list[int] = []
+
+    def dense(count: int) -> torch.Tensor:
+        asked.append(count)
+        return matrix
+
+    for count in (4, 48):  # blocks of 12 and 56, the second 1/20 of the width
+        found = lowest_eigenpairs(matrix.__matmul__, randn(1, 1100, 2 * count), count, dense=partial(dense, count))
+        check(found, matrix, matrix.diagonal()[:count])
+    assert asked == [48]
 
 
 def test_signs_and_determinism() -> None:

@@ -16,7 +16,10 @@ from torch import Tensor
 Operator = Callable[[Tensor], Tensor]
 
 DENSE_LIMIT = 1024
-"""Up to this width a dense eigendecomposition is about as fast as iterating."""
+"""Up to this width a dense eigendecomposition is about as fast as iterating, however few pairs are sought."""
+
+DENSE_RATIO = 24
+"""Nor is iterating faster where the width is no more than so many times the block (measured at width 1536)."""
 
 TOLERANCE = 1e-9
 """Largest accepted residual ‖Ω x − ω x‖ of a unit vector, relative to the largest |ω| sought."""
@@ -47,7 +50,7 @@ def lowest_eigenpairs(
     *,
     precondition: Callable[[float], Operator] | None = None,
     dense: Callable[[], Tensor] | None = None,
-    dense_limit: int = DENSE_LIMIT,
+    dense_limit: int | None = None,
     tolerance: float = TOLERANCE,
 ) -> Eigenpairs:
     """The ``count`` lowest eigenpairs of a symmetric operator.
@@ -58,7 +61,8 @@ def lowest_eigenpairs(
         count: How many pairs.
         precondition: For a shift τ > 0, an operator X ↦ K X with K ≈ (Ω + τ)⁻¹ on the high end of the spectrum.
         dense: Gives Ω as a matrix, where it may be formed; by default it is made from ``operator``.
-        dense_limit: Widths up to this are solved densely.
+        dense_limit: Widths up to this are solved densely; by default :data:`DENSE_LIMIT` or, if more,
+            :data:`DENSE_RATIO` times the block.
         tolerance: See :data:`TOLERANCE`. Where iterating does not reach it, the dense solution is returned.
 
     Raises:
@@ -68,7 +72,10 @@ def lowest_eigenpairs(
     if count > n:
         raise ValueError(f"{count} eigenvectors of a matrix of width {n}")
     found = None
-    if n > max(dense_limit, 6 * (count + _GUARD)):
+    block = count + _GUARD
+    if dense_limit is None:
+        dense_limit = max(DENSE_LIMIT, DENSE_RATIO * block)
+    if n > max(dense_limit, 6 * block):  # narrower ones have no room for the growing basis
         found = _davidson(operator, start, count, precondition, tolerance)
     if found is None:
         matrix = dense() if dense else operator(torch.eye(n, dtype=start.dtype, device=start.device))
