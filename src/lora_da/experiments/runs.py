@@ -19,6 +19,7 @@ from lora_da.experiments.initialization import initialize_from_rows
 from lora_da.experiments.models import LoadedModel
 from lora_da.experiments.rows import fingerprint
 from lora_da.experiments.sources import AdapterShape, Calibration, DataSource, ModelSource, calibration_indices
+from lora_da.experiments.trainer import check_device
 from lora_da.experiments.training import CHECKPOINTS, HISTORY_FILE, TrainingRecord, TrainingSettings, fine_tune
 from lora_da.files import write_text
 from lora_da.report import REPORT_FILE, versions
@@ -90,8 +91,10 @@ def train_adapter(
     Raises:
         FileExistsError: ``output`` holds a finished run, or an interrupted one and neither ``resume`` nor
             ``overwrite`` is given.
-        ValueError: The held-out data are the training data, or the run to resume was another one.
+        ValueError: The held-out data are the training data, the run to resume was another one, or training can't be
+            sent to that device.
     """
+    check_device(source.device)
     _check_folder(output, resume=resume, overwrite=overwrite)
     if overwrite and start.adapter is not None and start.adapter.resolve().is_relative_to(output.resolve()):
         raise ValueError(

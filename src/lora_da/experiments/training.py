@@ -11,11 +11,12 @@ from typing import Any
 
 import datasets
 from peft import PeftModel
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback
 
 from lora_da.experiments.data import collator
 from lora_da.experiments.evaluation import held_out_loss
 from lora_da.experiments.sources import batches_of, by_length
+from lora_da.experiments.trainer import trainer_arguments
 from lora_da.files import write_text
 from lora_da.plots import plot_losses
 
@@ -122,23 +123,16 @@ def fine_tune(
     """
     batches = list(batches_of(by_length(held_out), tokenizer, settings.batch_size))
     steps = settings.steps or max(1, round(settings.epochs * len(train) / settings.batch_size))
-    on_cpu = next(model.parameters()).device.type == "cpu"
-    arguments = TrainingArguments(
-        output_dir=str(output / CHECKPOINTS),
-        per_device_train_batch_size=settings.batch_size,
+    arguments = trainer_arguments(
+        str(output / CHECKPOINTS),
+        next(model.parameters()).device,
+        batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=max(1, round(0.03 * steps)),
-        max_steps=steps,
+        steps=steps,
         seed=settings.seed,
         train_sampling_strategy="group_by_length",  # padding would otherwise be a third of the work
         logging_steps=1,
-        save_strategy="no",  # the watch asks for a checkpoint whenever it has measured
-        save_total_limit=2,
-        report_to="none",
-        remove_unused_columns=False,
-        use_cpu=on_cpu,
-        dataloader_pin_memory=not on_cpu,
+        save_total_limit=2,  # save_strategy is "no": the watch asks for a checkpoint whenever it has measured
         disable_tqdm=False,
     )
     checkpoint = _last_checkpoint(output / CHECKPOINTS) if resume else None

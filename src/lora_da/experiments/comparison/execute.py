@@ -14,11 +14,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import PrinterCallback, Trainer, TrainerCallback, set_seed
 
 from lora_da.experiments.comparison.experiment import Experiment, ForgettingChoice, ModelChoice, expanded
 from lora_da.experiments.comparison.held_out import BATCH_SIZE, HeldOut
@@ -38,6 +37,7 @@ from lora_da.experiments.sources import ModelSource, by_length, calibration_samp
 from lora_da.experiments.tasks.registry import make_task
 from lora_da.experiments.tasks.task import Answer, Task
 from lora_da.experiments.tasks.text import Text
+from lora_da.experiments.trainer import trainer_arguments
 from lora_da.files import write_text
 from lora_da.report import machine, source_fingerprint, versions
 
@@ -127,7 +127,17 @@ def _executed(run: Run, experiment: Experiment, folder: Path, about: dict[str, A
     }
     with tempfile.TemporaryDirectory() as scratch:
         watch.measure(0)
-        arguments = _arguments(run, protocol.batch_size, device, scratch)
+        arguments = trainer_arguments(
+            scratch,
+            device,
+            batch_size=protocol.batch_size,
+            learning_rate=run.learning_rate,
+            steps=run.steps,
+            seed=run.seed,
+            train_sampling_strategy="sequential",  # the data set holds the batches in their order
+            logging_strategy="no",
+            disable_tqdm=True,
+        )
         trainer = Trainer(
             model=model, args=arguments, train_dataset=train.select(order), data_collator=collate, callbacks=[watch]
         )
@@ -224,29 +234,6 @@ def load_base(choice: ModelChoice, task: Task, folder: Path) -> LoadedModel:
     return ModelSource(name, choice.dtype, choice.device, choice.revision).load(
         folder, head=task.head, classes=task.class_count
     )
-
-
-def _arguments(run: Run, batch_size: int, device: torch.device, scratch: str) -> TrainingArguments:
-    arguments = TrainingArguments(
-        output_dir=scratch,
-        per_device_train_batch_size=batch_size,
-        learning_rate=run.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=max(1, round(0.03 * run.steps)),
-        max_steps=run.steps,
-        seed=run.seed,
-        train_sampling_strategy="sequential",  # the data set holds the batches in their order
-        logging_strategy="no",
-        save_strategy="no",
-        report_to="none",
-        remove_unused_columns=False,
-        use_cpu=device.type == "cpu",
-        dataloader_pin_memory=device.type != "cpu",
-        disable_tqdm=True,
-    )
-    if arguments.n_gpu > 1:  # Trainer would give each of them a batch of its own
-        arguments._n_gpu = 1
-    return arguments
 
 
 def _forgetting(experiment: Experiment, model: Any, loaded: LoadedModel) -> float | None:

@@ -14,11 +14,11 @@ import yaml
 from lora_da.experiments.comparison.plain import from_plain
 from lora_da.experiments.precision import PRECISIONS
 from lora_da.experiments.sources import AdapterShape
+from lora_da.experiments.trainer import check_device
 
 TaskKind = Literal["generation", "choice", "classification"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_DEVICES = (None, "cpu", "cuda", "mps")
 _REQUIRED_ROWS = 2
 
 
@@ -41,10 +41,7 @@ class ModelChoice:
     def __post_init__(self) -> None:
         if self.dtype not in PRECISIONS:
             raise ValueError(f"model.dtype must be {' or '.join(PRECISIONS)}, not {self.dtype!r}")
-        if self.device not in _DEVICES:
-            raise ValueError(
-                f"model.device {self.device!r}: choose the GPU by CUDA_VISIBLE_DEVICES, and the device as cuda"
-            )
+        check_device(self.device)
 
 
 @dataclass(frozen=True)
