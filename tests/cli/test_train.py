@@ -115,6 +115,9 @@ def test_held_out_rows_are_none_that_the_adapter_was_calibrated_on(model: str, t
     options = ["--data", data, "--eval-data", data, "--output", tmp_path / "run"]
     with pytest.raises(ValueError, match="held-out data are the training data"):
         call("train", model, *options)
+    changed = DataSource(str(sums_file(data, count=31))).rows()  # one row more: indices say nothing any longer
+    with pytest.warns(UserWarning, match="calibrated on other rows than these, or on these before they changed"):
+        assert runs._calibrated_on(tmp_path / "start", changed) == []
 
 
 def test_an_adapter_of_another_base_is_named(model: str, data: str, tmp_path: Path) -> None:

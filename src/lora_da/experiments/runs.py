@@ -175,7 +175,14 @@ def _calibrated_on(adapter: Path | None, rows: datasets.Dataset) -> list[int]:
     if adapter is None or not (adapter / REPORT_FILE).is_file():
         return []
     provenance = json.loads((adapter / REPORT_FILE).read_text(encoding="utf-8")).get("provenance", {})
-    if "calibration" not in provenance or provenance.get("data_fingerprint") != fingerprint(rows):
+    if "calibration" not in provenance:
+        return []
+    if provenance.get("data_fingerprint") != fingerprint(rows):
+        warnings.warn(
+            f"the adapter {adapter} was calibrated on other rows than these, or on these before they changed: it may "
+            "have seen some of the held-out ones. To be sure, give --eval-data",
+            stacklevel=3,
+        )
         return []
     sample: dict[str, int] = provenance["calibration"]
     return calibration_indices(len(rows), sample["examples"], sample["seed"])
