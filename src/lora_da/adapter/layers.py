@@ -107,9 +107,7 @@ def adapted_layers(model: nn.Module, adapter_name: str) -> tuple[dict[str, Adapt
                 "the adapter without low_cpu_mem_usage or init_empty_weights, and with a device_map that offloads "
                 "nothing to the disk or the CPU"
             )
-        rank, d_in = layer.r[adapter_name], whole_shape(A)[1]
-        if rank > d_in:
-            raise ValueError(f"layer {name} has rank {rank}, above its input width {d_in}: lower its rank")
+        check_rank(name, layer.r[adapter_name], whole_shape(A)[1])
         if isinstance(layer, ParamWrapper):
             served |= _parameter_layers(name, layer, A, B, adapter_name)
         else:
@@ -118,6 +116,16 @@ def adapted_layers(model: nn.Module, adapter_name: str) -> tuple[dict[str, Adapt
         reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
         raise ValueError(f"no layer of the adapter can be initialised by LoRA-DA ({reasons})")
     return served, refused
+
+
+def check_rank(name: str, rank: int, d_in: int) -> None:
+    """Refuse a rank that no subspace of the layer's input can have.
+
+    Raises:
+        ValueError: It is above d_in.
+    """
+    if rank > d_in:
+        raise ValueError(f"layer {name} has rank {rank}, above its input width {d_in}: lower its rank")
 
 
 def _parameter_layers(

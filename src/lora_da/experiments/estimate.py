@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer
 
+from lora_da.adapter.layers import check_rank
 from lora_da.config import LoraDAConfig
 from lora_da.experiments.outline import ModelOutline, model_outline
 from lora_da.experiments.sources import AdapterShape, Calibration, DataSource, ModelSource, calibration_sample
@@ -145,10 +146,12 @@ def plan_initialization(
 
     Raises:
         FileNotFoundError: There is no such model.
-        ValueError: The budget is no size.
+        ValueError: The budget is no size, or the rank is above a layer's input width.
     """
     batch_size = min(workload.batch_size, workload.examples)
     outline = model_outline(model, shape, batch_size, workload.longest)
+    for name, (_, d_in) in outline.shapes.items():
+        check_rank(name, shape.rank, d_in)
     logits = _logits_bytes(outline, batch_size * workload.longest)
     activations = outline.activation_bytes + logits
     full = config.collection.output_factor == "full"
