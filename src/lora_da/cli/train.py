@@ -85,7 +85,9 @@ def train(
         resume=resume,
         overwrite=overwrite,
     )
-    print(f"held-out loss per token (nats): {record.loss_base:.4f} base model, {record.held_out[0][1]:.4f} at the start")
+    print("held-out loss per token (nats):")
+    print(f"  base model: {record.loss_base:.4f}")
+    print(f"  at the start: {record.held_out[0][1]:.4f}")
     for step, loss in record.held_out[1:]:
         print(f"  step {step:5d}: {loss:.4f}")
     print(f"written: {output / 'adapter'}, {output / 'loss.png'}, {output / 'training.json'}")
