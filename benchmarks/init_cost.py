@@ -79,7 +79,13 @@ def main() -> None:
         found = {name: best_of(arguments, name, rank) for name in MEASURES}
         found |= {f"init_r{other}": best_of(arguments, "init", other) for other in more}
         others = [*arguments.methods, *([arguments.other] if arguments.other else [])]
-        found |= {name: best_of(arguments, name, rank) for name in others}
+        failed = []
+        for name in list(others):
+            try:
+                found[name] = best_of(arguments, name, rank)
+            except subprocess.CalledProcessError:  # it has said why, and ours is measured
+                others.remove(name)
+                failed.append(name)
     figures = figures_of(found, "init", "")
     for other in more:
         figures |= figures_of(found, f"init_r{other}", f"_r{other}")
@@ -88,6 +94,8 @@ def main() -> None:
     for name, row in found.items():
         ratio = row["seconds"] / found["full_gradient"]["seconds"]
         print(f"{name:20s} {row['seconds']:8.1f} {ratio:24.2f} {row['peak_bytes'] / 2**30:8.2f} GiB")
+    if failed:
+        print(f"failed: {', '.join(failed)}")
     if arguments.results:
         about = {
             "command": shlex.join(["python", *sys.argv]),
@@ -97,6 +105,7 @@ def main() -> None:
             "date": date.today().isoformat(),
             "versions": versions(),
             "measured": found,
+            "failed": failed,
             "figures": figures,
         }
         write_text(arguments.results / "results.json", json.dumps(about, indent=1) + "\n", overwrite=True)
