@@ -30,6 +30,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -79,17 +80,14 @@ def main() -> None:
         found = {name: best_of(arguments, name, rank) for name in MEASURES}
         found |= {f"init_r{other}": best_of(arguments, "init", other) for other in more}
         others = [*arguments.methods, *([arguments.other] if arguments.other else [])]
-        failed = []
-        for name in list(others):
-            try:
+        for name in others:
+            with suppress(subprocess.CalledProcessError):  # it has said why, and ours is measured
                 found[name] = best_of(arguments, name, rank)
-            except subprocess.CalledProcessError:  # it has said why, and ours is measured
-                others.remove(name)
-                failed.append(name)
+    failed = [name for name in others if name not in found]
     figures = figures_of(found, "init", "")
     for other in more:
         figures |= figures_of(found, f"init_r{other}", f"_r{other}")
-    figures |= {f"ratio_{name}": found[name]["seconds"] / found["init"]["seconds"] for name in others}
+    figures |= {f"ratio_{name}": found[name]["seconds"] / found["init"]["seconds"] for name in others if name in found}
     print(f"{'':20s} {'seconds':>8s} {'beside weight gradients':>24s} {'peak memory':>12s}")
     for name, row in found.items():
         ratio = row["seconds"] / found["full_gradient"]["seconds"]
