@@ -8,8 +8,8 @@ import statistics as numbers
 import torch
 
 from lora_da import LoraDAConfig, Statistics
-from lora_da.solver.solve import LayerInit
-from lora_da.solving import solve_layers
+from lora_da.pipeline.solution import solve_layers
+from lora_da.solver.layer import LayerInit
 
 
 def solved(statistics: Statistics, rank: int) -> dict[str, LayerInit]:

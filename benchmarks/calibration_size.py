@@ -23,14 +23,14 @@ from torch.utils.data import DataLoader
 
 from agreement import solved, subspace_agreement
 from lora_da import LoraDAConfig, Statistics, collect_statistics, load_statistics, save_statistics
-from lora_da.experiments.comparison.execute import execute, load_base
-from lora_da.experiments.comparison.experiment import Experiment, load_experiment
-from lora_da.experiments.comparison.record import Run, load_records
-from lora_da.experiments.comparison.splits import load_splits
-from lora_da.experiments.sources import by_length, calibration_indices
-from lora_da.experiments.tasks.registry import make_task
-from lora_da.files import write_text
-from lora_da.report import machine, versions
+from lora_da.report.initialization import machine, versions
+from lora_da.system.files import write_text
+from lora_da.workflows.sources import by_length, calibration_indices
+from lora_da_bench.experiment.experiment import Experiment, load_experiment
+from lora_da_bench.experiment.record import Run, load_records
+from lora_da_bench.experiment.splits import load_splits
+from lora_da_bench.running.execution import execute, load_base
+from lora_da_bench.tasks.registry import make_task
 
 CONFIG = Path(__file__).parents[1] / "configs" / "gsm8k-smollm2.toml"
 RANK = 8

@@ -22,12 +22,12 @@ from pathlib import Path
 
 import torch
 
-from lora_da.experiments.models import find_smollm2
-from lora_da.experiments.rows import load_rows
-from lora_da.experiments.runs import split_rows
-from lora_da.files import write_text
-from lora_da.plots import new_figure, save_figure
-from lora_da.report import versions
+from lora_da.loading.models import find_smollm2
+from lora_da.loading.rows import load_rows
+from lora_da.report.initialization import versions
+from lora_da.report.plots import new_figure, save_figure
+from lora_da.system.files import write_text
+from lora_da.workflows.runs import split_rows
 
 INITS = ("lora", "lora-da")
 

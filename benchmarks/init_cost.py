@@ -40,17 +40,17 @@ from peft import get_peft_model
 
 from lora_da import LoraDAConfig, initialize_lora_da_weights
 from lora_da.adapter.layers import adapted_layers, adapters_disabled, base_model_of
-from lora_da.experiments.data import Columns
-from lora_da.experiments.methods.method import Setup
-from lora_da.experiments.methods.registry import get_method
-from lora_da.experiments.models import convert_gguf, find_smollm2
-from lora_da.experiments.sources import AdapterShape, DataSource, ModelSource, batches_of, calibration_sample
-from lora_da.files import write_text
-from lora_da.report import machine, versions
-from lora_da.statistics.chunked import HiddenStates, chunked_losses
-from lora_da.statistics.losses import example_losses
-from lora_da.statistics.plan import size_of
-from lora_da.statistics.shared_inputs import shared_inputs
+from lora_da.loading.data import Columns
+from lora_da.loading.models import convert_gguf, find_smollm2
+from lora_da.pipeline.memory_plan import size_of
+from lora_da.report.initialization import machine, versions
+from lora_da.statistics.hooks.shared_inputs import shared_inputs
+from lora_da.statistics.losses.chunked import HiddenStates, chunked_losses
+from lora_da.statistics.losses.example_losses import example_losses
+from lora_da.system.files import write_text
+from lora_da.workflows.sources import AdapterShape, DataSource, ModelSource, batches_of, calibration_sample
+from lora_da_bench.methods.method import Setup
+from lora_da_bench.methods.registry import get_method
 
 MEASURES = ("init", "full_gradient", "by_parts", "frozen")
 METHODS = ("eva", "corda", "lora-ga-peft")

@@ -22,13 +22,13 @@ from torch.utils.data import DataLoader
 
 from agreement import solved, subspace_agreement, sums_agreement, update_agreement
 from lora_da import LoraDAConfig, Statistics, collect_statistics
-from lora_da.experiments.comparison.execute import load_base
-from lora_da.experiments.comparison.experiment import Experiment, load_experiment
-from lora_da.experiments.comparison.splits import load_splits
-from lora_da.experiments.sources import by_length, calibration_indices
-from lora_da.experiments.tasks.registry import make_task
-from lora_da.files import write_text
-from lora_da.report import machine, versions
+from lora_da.report.initialization import machine, versions
+from lora_da.system.files import write_text
+from lora_da.workflows.sources import by_length, calibration_indices
+from lora_da_bench.experiment.experiment import Experiment, load_experiment
+from lora_da_bench.experiment.splits import load_splits
+from lora_da_bench.running.execution import load_base
+from lora_da_bench.tasks.registry import make_task
 
 CONFIG = Path(__file__).parents[1] / "configs" / "gsm8k-smollm2.toml"
 BATCH_SIZE = 8

@@ -25,11 +25,11 @@ import torch
 from torch import Tensor
 
 from lora_da import LayerStatistics, LoraDAConfig
-from lora_da.files import write_text
-from lora_da.report import machine, versions
-from lora_da.solver.solve import solve_layer, solver_bytes
-from lora_da.statistics.plan import gibibytes
+from lora_da.pipeline.memory_plan import gibibytes
+from lora_da.report.initialization import machine, versions
+from lora_da.solver.layer import solve_layer, solver_bytes
 from lora_da.statistics.products import gram, product
+from lora_da.system.files import write_text
 
 TOKENS = 2048
 RANK = 8

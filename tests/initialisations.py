@@ -1,4 +1,4 @@
-"""A fixed set of initialisations, whose products B·A are recorded bit for bit in ``recorded/initialisations.safetensors``.
+"""A fixed set of initialisations, whose products B·A are recorded bit for bit in ``recorded``.
 
 ``python tests/initialisations.py FILE`` writes what this version of the library makes of them;
 ``torchrun tests/initialisations.py FILE`` writes what several processes make.

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lora_da_bench.experiment import experiment as descriptions
 
 from folders import sums_file, tiny_model_folder
-from lora_da.experiments.comparison import experiment as descriptions
-from lora_da.experiments.comparison.compare import RUNS, compare
-from lora_da.experiments.comparison.experiment import experiment_from
-from lora_da.experiments.comparison.plain import IN_WORDS
-from lora_da.experiments.comparison.record import load_records
-from lora_da.experiments.comparison.report import write_report
-from lora_da.experiments.methods import registry
-from lora_da.experiments.tasks.choice import Choice
-from lora_da.experiments.tasks.registry import make_task
+from lora_da_bench.compare import RUNS, compare
+from lora_da_bench.experiment.experiment import experiment_from
+from lora_da_bench.experiment.record import load_records
+from lora_da_bench.methods import registry
+from lora_da_bench.report.plain import IN_WORDS
+from lora_da_bench.report.report import write_report
+from lora_da_bench.tasks.choice import Choice
+from lora_da_bench.tasks.registry import make_task
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -13,7 +13,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora.layer import ParamWrapper
 
 from lora_da import CollectionConfig, LoraDAConfig, collect_statistics, initialize_lora_da_weights
-from lora_da.statistics.losses import example_losses
+from lora_da.statistics.losses.example_losses import example_losses
 from models import VOCABULARY, batches_of, causal_examples, collate
 from reference import distance
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lora_da import LoraDAConfig, collect_statistics, initialize_lora_da_weights
 from lora_da.adapter.layers import adapted_layers
-from lora_da.statistics.checkpoint import fingerprint_of_weights
+from lora_da.pipeline.checkpoint import fingerprint_of_weights
 from models import batches_of, causal_examples, tiny_llama, with_lora
 from reference import distance
 

@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from lora_da import initialize_lora_da_weights, load_report, load_statistics
-from lora_da.adapter.directory import save_adapter
-from lora_da.experiments.initialization import preset_config
-from lora_da.experiments.models import find_smollm2
-from lora_da.experiments.sources import AdapterShape
+from lora_da.loading.models import find_smollm2
+from lora_da.workflows.adapter_folder import save_adapter
+from lora_da.workflows.init import preset_config
+from lora_da.workflows.sources import AdapterShape
 
 pytestmark = pytest.mark.slow
 

@@ -4,12 +4,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lora_da.config import LoraDAConfig
-    from lora_da.initialize import collect_statistics, initialize_lora_da_weights
-    from lora_da.report import InitializationReport, load_report
-    from lora_da.solver.solve import LayerInit, solve_layer
-    from lora_da.statistics.checkpoint import Checkpoint
-    from lora_da.statistics.config import CollectionConfig
+    from lora_da.api import collect_statistics, initialize_lora_da_weights
+    from lora_da.config import CollectionConfig, LoraDAConfig
+    from lora_da.pipeline.checkpoint import Checkpoint
+    from lora_da.report.initialization import InitializationReport, load_report
+    from lora_da.solver.layer import LayerInit, solve_layer
     from lora_da.statistics.storage import load_statistics, save_statistics
     from lora_da.statistics.sums import LayerStatistics, Statistics
 
@@ -33,12 +32,11 @@ __all__ = [
 
 # Imported at first use, so that `lora-da --help` need not wait for torch and PEFT.
 _HOMES = {
-    "config": ("LoraDAConfig",),
-    "initialize": ("collect_statistics", "initialize_lora_da_weights"),
-    "report": ("InitializationReport", "load_report"),
-    "solver.solve": ("LayerInit", "solve_layer"),
-    "statistics.checkpoint": ("Checkpoint",),
-    "statistics.config": ("CollectionConfig",),
+    "api": ("collect_statistics", "initialize_lora_da_weights"),
+    "config": ("CollectionConfig", "LoraDAConfig"),
+    "pipeline.checkpoint": ("Checkpoint",),
+    "report.initialization": ("InitializationReport", "load_report"),
+    "solver.layer": ("LayerInit", "solve_layer"),
     "statistics.storage": ("load_statistics", "save_statistics"),
     "statistics.sums": ("LayerStatistics", "Statistics"),
 }

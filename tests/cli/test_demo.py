@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from lora_da.workflows import demo as module
 from typer.testing import CliRunner
 
 from folders import tiny_model_folder
 from lora_da.cli.app import app
-from lora_da.experiments import demo as module
-from lora_da.experiments.arithmetic import make_problems
+from lora_da.workflows.arithmetic import make_problems
 
 
 def test_demo_on_a_tiny_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

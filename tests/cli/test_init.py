@@ -15,12 +15,12 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-import lora_da.collecting
-import lora_da.experiments.estimate
+import lora_da.pipeline.collection
+import lora_da.workflows.plan
 from command import call
 from folders import sums_file, tiny_model_folder
 from lora_da import load_report, load_statistics
-from lora_da.experiments.sources import ModelSource
+from lora_da.workflows.sources import ModelSource
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +176,9 @@ def test_a_checkpoint_is_written_and_read(
     (file,) = (tmp_path / "partial").glob("*.safetensors")
     assert load_statistics(file).examples == 16
 
-    monkeypatch.setattr(lora_da.collecting, "collect", lambda *_, **__: pytest.fail("nothing is left to collect"))
+    monkeypatch.setattr(
+        lora_da.pipeline.collection, "collect", lambda *_, **__: pytest.fail("nothing is left to collect")
+    )
     call(*common, "--output", tmp_path / "again", "--checkpoint", tmp_path / "partial")
     whole, again = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("whole", "again"))
     assert all(torch.equal(again[name], tensor) for name, tensor in whole.items())
@@ -185,7 +187,7 @@ def test_a_checkpoint_is_written_and_read(
 def test_what_does_not_fit_is_refused_before_the_model_is_loaded(
     model: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lora_da.experiments.estimate, "free_bytes", lambda _device: 1000)
+    monkeypatch.setattr(lora_da.workflows.plan, "free_bytes", lambda _device: 1000)
     monkeypatch.setattr(ModelSource, "load", lambda *_: pytest.fail("the model is loaded"))
     with pytest.raises(
         ValueError, match=r"this does not fit: the model's weights take .* --dtype bfloat16 halves them"

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from lora_da import CollectionConfig, LoraDAConfig, collect_statistics, initialize_lora_da_weights
 from lora_da.adapter.sharding import whole
-from lora_da.statistics.checkpoint import Checkpoint
+from lora_da.pipeline.checkpoint import Checkpoint
 from lora_da.statistics.sums import Statistics
 from models import trained_llama
 

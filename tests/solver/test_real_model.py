@@ -20,11 +20,11 @@ import pytest
 import torch
 
 from lora_da import CollectionConfig, LayerInit, LoraDAConfig, Statistics, collect_statistics, solve_layer
-from lora_da.experiments.models import find_smollm2, load_model
-from lora_da.files import write_text
-from lora_da.report import machine, versions
-from lora_da.solver.eigen import DENSE_LIMIT
-from lora_da.solver.solve import factorise_input
+from lora_da.loading.models import find_smollm2, load_model
+from lora_da.report.initialization import machine, versions
+from lora_da.solver.eigenpairs import DENSE_LIMIT
+from lora_da.solver.layer import factorise_input
+from lora_da.system.files import write_text
 from oracles import OracleSolution, largest_angle, relative_gap, solve
 
 RANKS = (1, 8, 64)

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from lora_da.solver.layer import LayerInit
 from lora_da.solver.scale import scaled_factors
-from lora_da.solver.solve import LayerInit
 
 GAMMA, SCALING = 1024.0, 2.5
 

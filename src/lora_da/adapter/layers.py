@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lora_da.adapter.sharding import is_sharded, whole, whole_shape
-from lora_da.statistics.experts import Layer, ParameterLayer
+from lora_da.statistics.hooks.experts import Layer, ParameterLayer
 from lora_da.statistics.sums import ModelIdentity
 
 # Inits that write part of W into A and B and leave the rest in the base layer: the base is no longer the model.

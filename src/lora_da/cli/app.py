@@ -6,9 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lora_da.cli.compare import compare
 from lora_da.cli.demo import demo
-from lora_da.cli.evaluate import evaluate
 from lora_da.cli.init import init
 from lora_da.cli.inspect import inspect
 from lora_da.cli.merge import merge_statistics
@@ -20,8 +18,6 @@ app.command()(init)
 app.command()(plan)
 app.command()(inspect)
 app.command()(train)
-app.command()(evaluate)
-app.command()(compare)
 app.command()(demo)
 app.command()(merge_statistics)
 

@@ -23,7 +23,7 @@ def demo(
 ) -> None:
     """Show the main job on a small real model: LoRA-DA against plain LoRA, with nothing to download."""
     from lora_da.cli.show import show_table
-    from lora_da.experiments.demo import CAVEAT, run_demo
+    from lora_da.workflows.demo import CAVEAT, run_demo
 
     rows = run_demo(output, model=model, steps=steps, learning_rate=learning_rate, seed=seed, overwrite=overwrite)
     header, *body = rows

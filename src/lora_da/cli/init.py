@@ -58,17 +58,17 @@ def init(
     On several GPUs or machines: accelerate launch -m lora_da init MODEL …
     """
     from lora_da.cli.plan import show_plan
-    from lora_da.experiments.data import Columns
-    from lora_da.experiments.initialization import (
+    from lora_da.loading.data import Columns
+    from lora_da.pipeline.checkpoint import Checkpoint
+    from lora_da.workflows.init import (
         Resources,
         check_outputs,
         create_adapter,
         preset_config,
         resolve_adapter,
     )
-    from lora_da.experiments.job import joined_job
-    from lora_da.experiments.sources import AdapterShape, Calibration, DataSource, ModelSource
-    from lora_da.statistics.checkpoint import Checkpoint
+    from lora_da.workflows.job import joined_job
+    from lora_da.workflows.sources import AdapterShape, Calibration, DataSource, ModelSource
 
     source = ModelSource(model, dtype, device, revision, trust_remote_code)
     shape = AdapterShape(rank, alpha, rslora, target_modules)
@@ -86,7 +86,7 @@ def init(
     columns = Columns(prompt_column, completion_column, text_column, messages_column)
     data_source = DataSource(data, split, columns, max_length)
     if dry_run:
-        from lora_da.experiments.estimate import plan_initialization, this_machine, workload_of
+        from lora_da.workflows.plan import plan_initialization, this_machine, workload_of
 
         workload = workload_of(source, data_source, calibration)
         plan = plan_initialization(source, shape, config, workload, this_machine(device), memory_budget)

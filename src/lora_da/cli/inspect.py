@@ -24,9 +24,9 @@ def inspect(
 ) -> None:
     """Show the spectra of an adapter or of saved statistics, so that a rank can be chosen."""
     from lora_da.cli.show import show_table
-    from lora_da.experiments.inspection import ranks_needed, reports_of
-    from lora_da.plots import plot_spectra
-    from lora_da.tables import layer_rows
+    from lora_da.report.plots import plot_spectra
+    from lora_da.report.table import layer_rows
+    from lora_da.workflows.inspect import ranks_needed, reports_of
 
     plot = plot or (source / "spectra.png" if source.is_dir() else source.with_suffix(".png"))
     if source.exists() and plot.exists() and not overwrite:

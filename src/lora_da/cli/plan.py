@@ -10,7 +10,7 @@ from lora_da.cli import options
 from lora_da.cli.show import show_table
 
 if TYPE_CHECKING:
-    from lora_da.experiments.estimate import Plan
+    from lora_da.workflows.plan import Plan
 
 
 def plan(
@@ -36,10 +36,10 @@ def plan(
 
     `lora-da init --dry-run` says the same for the examples that you have.
     """
-    from lora_da.experiments.estimate import Machine, Workload, plan_initialization, this_machine
-    from lora_da.experiments.initialization import preset_config
-    from lora_da.experiments.sources import AdapterShape, ModelSource
-    from lora_da.memory import parse_size
+    from lora_da.system.memory import parse_size
+    from lora_da.workflows.init import preset_config
+    from lora_da.workflows.plan import Machine, Workload, plan_initialization, this_machine
+    from lora_da.workflows.sources import AdapterShape, ModelSource
 
     machine = this_machine(device)
     if device_memory is not None:
@@ -66,7 +66,7 @@ def show_plan(plan: Plan, *, timed: bool) -> None:
         plan: The plan.
         timed: Whether to say how long it takes on this machine, which is measured for a moment.
     """
-    from lora_da.statistics.plan import gibibytes
+    from lora_da.pipeline.memory_plan import gibibytes
 
     layers = [(kind, str(count), str(d_in), str(d_out)) for kind, (count, d_in, d_out) in plan.layers.items()]
     show_table(("layers", "count", "d_in", "d_out"), layers)

@@ -55,11 +55,11 @@ def train(
     overwrite: options.Overwrite = False,
 ) -> None:
     """Fine-tune a LoRA adapter on data, with transformers' Trainer; write it, its loss curve and a record."""
-    from lora_da.experiments.data import Columns
-    from lora_da.experiments.initialization import preset_config
-    from lora_da.experiments.runs import Start, train_adapter
-    from lora_da.experiments.sources import AdapterShape, Calibration, DataSource, ModelSource
-    from lora_da.experiments.training import TrainingSettings
+    from lora_da.loading.data import Columns
+    from lora_da.workflows.init import preset_config
+    from lora_da.workflows.runs import Start, train_adapter
+    from lora_da.workflows.sources import AdapterShape, Calibration, DataSource, ModelSource
+    from lora_da.workflows.training import TrainingSettings
 
     if adapter is not None:
         own = ("init", "rank", "alpha", "rslora", "target_modules", "examples", "preset")

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lora_da.solver.solve import LayerInit
+from lora_da.solver.layer import LayerInit
 
 # Directions in which the inputs hardly vary would otherwise get rows of A of any length, and a subspace in which they
 # don't vary at all infinite ones: of the largest eigenvalue of M, and of the inputs' mean square.

@@ -10,9 +10,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from lora_da.files import atomic_path
-from lora_da.statistics.config import CollectionConfig
+from lora_da.config import CollectionConfig
 from lora_da.statistics.sums import ModelIdentity, Statistics
+from lora_da.system.files import atomic_path
 
 _FORMAT = "lora-da-statistics"
 _VERSION = 1

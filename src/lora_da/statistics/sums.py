@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from lora_da.statistics.config import CollectionConfig
+from lora_da.config import CollectionConfig
 
 
 @dataclass(frozen=True)

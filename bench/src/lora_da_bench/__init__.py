@@ -1,0 +1,1 @@
+"""Comparisons of LoRA initialisations that a sceptic can check."""

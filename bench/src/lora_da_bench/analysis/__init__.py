@@ -1,0 +1,1 @@
+"""Analysis: what the records of a comparison show, with intervals."""

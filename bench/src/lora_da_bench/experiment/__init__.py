@@ -1,0 +1,1 @@
+"""The experiment: its description, the schedule of its runs, and their records."""

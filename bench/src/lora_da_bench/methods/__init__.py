@@ -1,0 +1,1 @@
+"""Methods: one file for each initialisation, and the registry."""

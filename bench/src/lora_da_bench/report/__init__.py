@@ -1,0 +1,1 @@
+"""The report: verdict, tables and plots of a comparison."""

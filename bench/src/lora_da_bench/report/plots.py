@@ -1,0 +1,122 @@
+"""The plots of a comparison, as PNG files; a method looks the same in all of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lora_da.report.plots import new_figure, save_figure
+from lora_da_bench.analysis.significance import Estimate
+from lora_da_bench.analysis.summary import VANILLA, RankSummary, Summary
+
+# Okabe and Ito's colours, which colour-blind people can tell apart, without the yellow that white paper swallows.
+_COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_LINES, _MARKERS = ("-", "--", ":", "-."), ("o", "s", "^", "D")
+
+
+def styles(methods: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Colour, line and marker by method; past seven methods colours come again with other lines."""
+    found = {}
+    for index, method in enumerate(methods):
+        again = index // len(_COLOURS) % len(_LINES)
+        found[method] = {
+            "color": _COLOURS[index % len(_COLOURS)],
+            "linestyle": _LINES[again],
+            "marker": _MARKERS[index % len(_MARKERS)],
+        }
+    return found
+
+
+def plot_learning_rates(rank: RankSummary, path: Path) -> None:
+    """Draw the sweep: mean validation loss at each learning rate's best step, and the range of the seeds.
+
+    Losses above that of the untrained model, and runs that diverged or failed, are crosses at the upper edge.
+    """
+    figure, (axes,) = new_figure(1)
+    vanilla = next(method for method in rank.methods if method.name == VANILLA)
+    top = vanilla.figures.get("step0_loss", math.inf)
+    looks = styles([method.name for method in rank.methods])
+    above = False
+    for method in rank.methods:
+        look = looks[method.name]
+        points = [(p.learning_rate, p.loss, p.low, p.high) for p in method.grid if p.loss is not None]
+        shown = [(rate, loss, low, high) for rate, loss, low, high in points if math.isfinite(loss)]
+        outside = [rate for rate, loss, *_ in points if not loss <= top]
+        edge = {"color": look["color"], "transform": axes.get_xaxis_transform(), "clip_on": False}
+        axes.plot(outside, [0.98] * len(outside), "x", **edge)
+        above = above or bool(outside)
+        if not shown:
+            continue
+        rates, losses, lows, highs = zip(*shown, strict=True)
+        axes.plot(rates, losses, label=method.name, markersize=4, **look)
+        axes.fill_between(rates, lows, highs, alpha=0.15, color=look["color"], linewidth=0)
+        if method.selection is not None:
+            chosen = method.selection.learning_rate, method.selection.validation_loss
+            axes.plot(*chosen, "o", color=look["color"], markersize=10, fillstyle="none")
+    if above and math.isfinite(top):
+        axes.set_ylim(top=top)
+    axes.set(xlabel="learning rate", ylabel="validation loss (nats per label)", xscale="log")
+    axes.set_title(f"Sweep, rank {rank.rank}; ○ selected, × above the untrained model or diverged", fontsize=9)
+    _finish(figure, axes, path)
+
+
+def plot_losses(rank: RankSummary, path: Path) -> None:
+    """Draw validation losses along the final runs: the mean and the range of the fresh seeds."""
+    figure, (axes,) = new_figure(1)
+    looks = styles([method.name for method in rank.methods])
+    for method in rank.methods:
+        look, steps = looks[method.name], [point.step for point in method.curve]
+        if not steps:
+            continue
+        axes.plot(steps, [point.loss for point in method.curve], label=method.name, markersize=4, **look)
+        lows, highs = [point.low for point in method.curve], [point.high for point in method.curve]
+        axes.fill_between(steps, lows, highs, alpha=0.15, color=look["color"], linewidth=0)
+    axes.set(xlabel="step", ylabel="validation loss (nats per label)")
+    axes.set_title(f"Final runs at the selected learning rates, rank {rank.rank}", fontsize=9)
+    _finish(figure, axes, path)
+
+
+def plot_ranks(summary: Summary, path: Path) -> None:
+    """Draw each method's test loss against the rank, with standard errors."""
+    figure, (axes,) = new_figure(1)
+    looks = styles([method.name for method in summary.ranks[0].methods])
+    for index, (name, look) in enumerate(looks.items()):
+        found = [(rank.rank, rank.methods[index].test_loss) for rank in summary.ranks]
+        points = [(rank, loss.mean, _error(loss)) for rank, loss in found if loss is not None]
+        if points:
+            ranks, losses, errors = zip(*points, strict=True)
+            axes.errorbar(ranks, losses, yerr=errors, label=name, markersize=4, capsize=2, **look)
+    axes.set(xlabel="rank", ylabel="test loss (nats per label)")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks([rank.rank for rank in summary.ranks], [str(rank.rank) for rank in summary.ranks])
+    axes.set_title("Final runs by rank; bars are standard errors over seeds and items", fontsize=9)
+    _finish(figure, axes, path)
+
+
+def plot_pareto(rank: RankSummary, path: Path) -> None:
+    """Draw accuracy, or test loss where accuracy says little, against the seconds of initialisation and training."""
+    figure, (axes,) = new_figure(1)
+    looks = styles([method.name for method in rank.methods])
+    by_accuracy = rank.accuracy is not None and not rank.low_accuracy
+    for method in rank.methods:
+        quality = method.accuracy if by_accuracy else method.test_loss
+        if quality is None:
+            continue
+        look = looks[method.name] | {"linestyle": "none"}
+        axes.errorbar([method.seconds], [quality.mean], yerr=[_error(quality)], label=method.name, capsize=2, **look)
+    label = "accuracy (higher is better)" if by_accuracy else "test loss (nats per label; lower is better)"
+    axes.set(xlabel="seconds of initialisation and training", ylabel=label)
+    axes.set_title(f"Final runs, rank {rank.rank}; bars are standard errors over seeds and items", fontsize=9)
+    _finish(figure, axes, path)
+
+
+def _error(estimate: Estimate) -> float:
+    return estimate.standard_error if estimate.estimable else 0.0
+
+
+def _finish(figure: Any, axes: Any, path: Path) -> None:
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(fontsize=7)
+    save_figure(figure, path, overwrite=True)

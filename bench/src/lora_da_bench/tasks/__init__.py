@@ -1,0 +1,1 @@
+"""Tasks: how rows become examples, and how answers are scored."""

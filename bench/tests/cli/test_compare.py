@@ -1,0 +1,203 @@
+"""``lora-da compare``, as a user calls it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from command import call
+from folders import sums_file, tiny_model_folder
+from lora_da.cli.app import app
+from lora_da_bench import compare as module
+from lora_da_bench.experiment.experiment import Experiment, experiment_from
+from lora_da_bench.experiment.record import Run, RunRecord, load_records
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("compare")
+    tiny_model_folder(folder / "model")
+    sums_file(folder / "train.jsonl", 40)
+    sums_file(folder / "test.jsonl", 4)
+    description = {
+        "name": "tiny",
+        "model": {"name": str(folder / "model"), "device": "cpu"},
+        "task": {
+            "kind": "generation",
+            "train": str(folder / "train.jsonl"),
+            "test": str(folder / "test.jsonl"),
+            "validation_rows": 4,
+            "accuracy": False,
+        },
+        "methods": ["lora", "lora-one"],
+        "ranks": [2],
+        "protocol": {"learning_rates": [1e-2], "steps": 1, "seeds": [0], "fresh_seeds": [1], "growth": 0},
+        "calibration": {"examples": 4},
+        "charge_init": False,
+    }
+    (folder / "tiny.yaml").write_text(json.dumps(description))
+    return folder
+
+
+def test_from_plan_to_report(root: Path, tmp_path: Path) -> None:
+    command = ["compare", "--config", root / "tiny.yaml", "--results", tmp_path]
+    dry = call(*command, "--dry-run")
+    assert "0 runs are there, 2 are next" in dry
+    assert re.search(r"roughly \d+ seconds? .*by two steps of plain LoRA", dry)
+    assert "once the first is finished" in call(*command, "--dry-run", "--ray")
+    assert "later, as the results of these decide: the final runs (2 at each rank)" in dry
+    assert not (tmp_path / "tiny" / "runs").exists()
+    listed = call(*command, "--list")
+    assert "later, as the results of these decide: the final runs (2 at each rank)" in listed
+    header, row = (line for line in listed.splitlines() if "status" in line or "sweep-lora-r2" in line)
+    assert row.index("to do") == header.index("status")  # on the left
+    output = call(*command)
+    assert "report.md" in output
+    verdict = next(line for line in output.splitlines() if line.startswith("- Rank 2, test loss:"))
+    assert len(load_records(tmp_path / "tiny" / "runs")) == 4
+    listed = call(*command, "--list")
+    assert listed.count("success") == 4
+    assert "later" not in listed
+    assert "4 runs are there, 0 are next" in call(*command)
+
+    report = tmp_path / "tiny" / "report.md"
+    report.unlink()
+    assert verdict in call(*command, "--report-only").splitlines()
+    assert "lora-one" in report.read_text()
+
+
+def test_flags_describe_the_common_case(root: Path, tmp_path: Path) -> None:
+    listed = call(
+        "compare", "--model", root / "model", "--train", root / "train.jsonl", "--test", root / "test.jsonl",
+        "--methods", "pissa", "--rank", 2, "--results", tmp_path, "--list",
+    )  # fmt: skip
+    assert listed.count("sweep-lora-r2") == listed.count("sweep-pissa-r2") == 5 * 3
+
+
+def test_methods_are_listed() -> None:
+    listed = call("compare", "--list")
+    assert "lora-da" in listed
+    assert "milora" in listed
+    assert "+frozen-a" in listed
+
+
+def refusal(*arguments: str | Path) -> str:
+    """What a wrong use is answered, on one line without the frame around it."""
+    result = CliRunner().invoke(app, ["compare", *map(str, arguments)])
+    assert result.exit_code == 2
+    return re.sub(r"[│╭╰─╮╯\s]+", " ", result.output)
+
+
+@pytest.fixture
+def described(monkeypatch: pytest.MonkeyPatch) -> list[Experiment]:
+    """The experiments that would have been carried out."""
+    found: list[Experiment] = []
+    monkeypatch.setattr("lora_da_bench.cli.compare._work", lambda experiment, *_, **__: found.append(experiment))
+    return found
+
+
+def test_flags_say_what_a_file_says(described: list[Experiment]) -> None:
+    base: dict[str, Any] = {
+        "name": "comparison",
+        "model": {"name": "smollm2"},
+        "task": {"kind": "generation", "train": "a.jsonl", "test": "b.jsonl"},
+        "methods": ["lora", "lora-da"],
+    }
+    few = ["--model", "smollm2", "--train", "a.jsonl", "--test", "b.jsonl", "--methods", "lora-da"]
+    call("compare", *few)
+    more = [*few, "--name", "more", "--task", "classification", "--device", "cpu", "--dtype", "float32", "--rank", "4"]
+    more += ["--option", "text=title", "--option", "classes=no, yes", "--option", "max_length=64", "--no-accuracy"]
+    more += ["--validation-rows", "50", "--seeds", "3,4", "--learning-rates", "1e-4,0.003", "--steps", "7"]
+    call("compare", *more, "--batch-size", "2")
+    options = {"text": "title", "classes": ["no", "yes"], "max_length": 64}
+    task = {"kind": "classification", "options": options, "validation_rows": 50, "accuracy": False}
+    other = {
+        "name": "more",
+        "model": {"name": "smollm2", "device": "cpu", "dtype": "float32"},
+        "task": base["task"] | task,
+        "ranks": [4],
+        "protocol": {"seeds": [3, 4], "learning_rates": [1e-4, 3e-3], "steps": 7, "batch_size": 2},
+    }
+    assert described == [experiment_from(base), experiment_from(base | other)]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--steps", "100"),
+        ("--device", "cpu"),
+        ("--option", "prompt=question"),
+        ("--accuracy",),
+        ("--model", "smollm2"),
+        ("--seeds", "0,1,2"),
+    ],
+)
+def test_flags_beside_a_file_are_refused(root: Path, described: list[Experiment], flags: tuple[str, ...]) -> None:
+    answer = refusal("--config", root / "tiny.yaml", *flags)
+    assert f"so {flags[0]} can't be given with it" in answer
+    assert described == []
+    call("compare", "--config", root / "tiny.yaml", "--results", root, "--only", "lora")
+    assert len(described) == 1
+
+
+def test_wrong_use_is_told(root: Path) -> None:
+    assert "give --model" in refusal()
+    assert "give --train" in refusal("--model", "smollm2", "--test", "b.jsonl")
+    assert "give --test" in refusal("--model", "smollm2", "--train", "a.jsonl")
+    data = ["--model", "smollm2", "--train", "a.jsonl", "--test", "b.jsonl"]
+    assert "--seeds must be numbers separated by commas, not '0-2'" in refusal(*data, "--seeds", "0-2")
+    assert "--learning-rates must be numbers" in refusal(*data, "--learning-rates", "1e-4 1e-3")
+    with pytest.raises(ValueError, match="must be NAME=VALUE, such as prompt=question"):
+        call("compare", *data, "--option", "prompt")
+    with pytest.raises(ValueError, match="the task generation has no option 'question'"):
+        call("compare", *_files(root), "--option", "question=prompt")
+    with pytest.raises(ValueError, match=r"task\.kind must be 'generation' or 'choice' or 'classification'"):
+        call("compare", *data, "--task", "text")
+    with pytest.raises((ValueError, AssertionError), match="none of the experiment's methods"):
+        call("compare", "--config", root / "tiny.yaml", "--only", "pissa")
+
+
+def _files(root: Path) -> list[str]:
+    return ["--model", str(root / "model"), "--train", str(root / "train.jsonl"), "--test", str(root / "test.jsonl")]
+
+
+@pytest.fixture
+def heeds_interrupts() -> Iterator[None]:
+    """As in a terminal: a shell's background jobs ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_interrupts")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopped_and_gone_on_with(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+) -> None:
+    execute, before = module.execute, signal.getsignal(signal.SIGTERM)
+
+    def interrupted(run: Run, *rest: Any, **options: Any) -> RunRecord:
+        if run.stage == "final":
+            os.kill(os.getpid(), number)
+            time.sleep(5)  # does not last so long
+        return execute(run, *rest, **options)
+
+    command = ["compare", "--config", str(root / "tiny.yaml"), "--results", str(tmp_path)]
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "execute", interrupted)
+        result = CliRunner().invoke(app, command)
+    assert result.exit_code == code
+    assert "finished runs are kept, and the same command goes on" in result.output
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert {record.run.stage for record in load_records(tmp_path / "tiny" / "runs")} == {"sweep"}
+    assert "2 runs are there, 2 are next" in call(*command)
+    assert len(load_records(tmp_path / "tiny" / "runs")) == 4

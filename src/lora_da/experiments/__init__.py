@@ -1,1 +1,0 @@
-"""Running and judging methods: models, data, training, evaluation."""

@@ -1,1 +1,0 @@
-"""Comparisons of initialisations that a sceptic can check."""

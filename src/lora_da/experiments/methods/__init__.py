@@ -1,1 +1,0 @@
-"""Initialisations of LoRA adapters, one file each, behind one interface."""

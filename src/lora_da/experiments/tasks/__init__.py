@@ -1,1 +1,0 @@
-"""Kinds of tasks: how their rows become examples, and how answers are scored."""

@@ -1,0 +1,118 @@
+"""All layers of a model: from their statistics to their solutions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from tqdm.auto import tqdm
+
+from lora_da.adapter.layers import AdaptedLayer
+from lora_da.config import LoraDAConfig
+from lora_da.solver.factors import DampedFactor, SolverError
+from lora_da.solver.layer import LayerInit, factorise_input, solve_layer, solver_bytes
+from lora_da.statistics.sums import ModelIdentity, Statistics
+from lora_da.system.memory import free_bytes
+
+
+def solve_layers(
+    statistics: Statistics,
+    ranks: Mapping[str, int],
+    config: LoraDAConfig,
+    device: torch.device | None = None,
+    *,
+    progress: bool = True,
+) -> tuple[dict[str, LayerInit], dict[str, str]]:
+    """Solve some layers, factorising the input factor once for all layers that share it.
+
+    Args:
+        statistics: Their sums.
+        ranks: The rank of each layer, by name.
+        config: The settings.
+        device: Where they are solved, as far as they fit there; by default where the sums are.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The solutions by name, and the reasons why other layers have none.
+
+    Raises:
+        SolverError: The statistics of a layer are unusable; the message names it.
+    """
+    solved: dict[str, LayerInit] = {}
+    unsolved = {name: "has no statistics: no token reached it" for name in ranks if name not in statistics.tokens}
+    groups = statistics.input_groups
+    factor: DampedFactor | None = None
+    group = None
+    # Layers of one group next to each other, so that one factorisation at a time is held.
+    order = {name: index for index, name in enumerate(statistics.layers)}
+    todo = sorted(ranks.keys() - unsolved.keys(), key=lambda name: (order.get(groups[name], -1), order[name]))
+    for name in tqdm(todo, desc="solve", unit="layer", disable=not progress):
+        layer = statistics[name]
+        layer = layer.to(solving_device(layer.gradient_sum.shape, device, full=layer.output_sum.ndim == 2))
+        if layer.tokens == 0:
+            unsolved[name] = "has no statistics: no counted token reached it"
+            continue
+        if not bool(layer.gradient_sum.any()):
+            unsolved[name] = "has a gradient of zero: the data say nothing about it"
+            continue
+        try:
+            if factor is None or groups[name] != group:
+                factor = None  # freed before the next one is made
+                factor, group = factorise_input(layer, config), groups[name]
+            init = solve_layer(layer, ranks[name], config, input_factor=factor)
+        except SolverError as error:
+            raise SolverError(f"layer {name}: {error}") from error
+        assert init is not None  # its gradient is not zero
+        solved[name] = init
+    return {name: solved[name] for name in ranks if name in solved}, unsolved
+
+
+def solving_device(shape: Sequence[int], device: torch.device | None, *, full: bool = False) -> torch.device | None:
+    """The device that a layer is solved on: the host where a GPU has too little memory free for it.
+
+    Args:
+        shape: (d_out, d_in).
+        device: The one that is wanted.
+        full: Whether the layer has the full output factor.
+    """
+    if device is not None and device.type == "cuda" and solver_bytes(*shape, full=full) > free_bytes(device):
+        return torch.device("cpu")
+    return device
+
+
+def check_collection(statistics: Statistics, config: LoraDAConfig) -> None:
+    """Check that statistics were collected as the settings ask.
+
+    Raises:
+        ValueError: They were not; the message says in what.
+    """
+    for name in ("loss_reduction", "counted_tokens"):
+        collected, asked = getattr(statistics.config, name), getattr(config.collection, name)
+        if collected != asked:
+            raise ValueError(
+                f"the statistics were collected with {name}={collected!r}, the settings ask for {asked!r}: collect "
+                "anew, or give a LoraDAConfig whose collection is that of the statistics"
+            )
+
+
+def check_statistics(
+    statistics: Statistics, config: LoraDAConfig, layers: Mapping[str, AdaptedLayer], model: ModelIdentity
+) -> None:
+    """Check that statistics belong to a model and to the settings.
+
+    Raises:
+        ValueError: They don't; the message says in what.
+    """
+    check_collection(statistics, config)
+    if not statistics.model.matches(model):
+        raise ValueError(f"the statistics belong to another model ({statistics.model.name}) than this ({model.name})")
+    for name, layer in layers.items():
+        if name in statistics.tokens:
+            shape = tuple(statistics.gradient_sums[name].shape)
+            if shape != layer.shape:
+                raise ValueError(f"the statistics of layer {name} have shape {shape}, the layer has {layer.shape}")
+    if statistics.tokens and not any(name in statistics.tokens for name in layers):
+        raise ValueError(
+            f"the statistics know none of the adapted layers: they have {statistics.layers[:3]}…, the adapter "
+            f"{list(layers)[:3]}…"
+        )

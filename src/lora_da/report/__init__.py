@@ -1,0 +1,1 @@
+"""The report: what an initialisation did, as a table, notices and plots."""

@@ -1,0 +1,189 @@
+"""What an initialisation did: per layer and in total, to read, to save and to plot."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lora_da.config import CollectionConfig, LoraDAConfig
+from lora_da.solver.layer import LayerInit
+from lora_da.system.files import write_text
+
+REPORT_FILE = "lora_da.json"
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One initialised layer; the numbers are those of :class:`lora_da.LayerInit`."""
+
+    rank: int
+    scaling: float
+    tokens: int
+    tokens_per_input_dimension: float
+    eigenvalues: tuple[float, ...]
+    negative_eigenvalues: int
+    captured_energy: tuple[float, ...]
+    delta_norm: float
+    input_damping: float
+    output_damping: float
+    damping_raised: int
+    residual: float
+
+    @classmethod
+    def of(cls, init: LayerInit, *, tokens: int, scaling: float) -> LayerReport:
+        """The report of one layer's solution."""
+        rank, d_in = init.A.shape
+        eigenvalues = tuple(init.eigenvalues.tolist())
+        return cls(
+            rank=rank,
+            scaling=scaling,
+            tokens=tokens,
+            tokens_per_input_dimension=tokens / d_in,
+            eigenvalues=eigenvalues,
+            negative_eigenvalues=sum(value < 0 for value in eigenvalues[:rank]),
+            captured_energy=tuple(init.captured_energy.tolist()),
+            delta_norm=init.delta_norm,
+            input_damping=init.input_damping,
+            output_damping=init.output_damping,
+            damping_raised=init.input_raised + init.output_raised,
+            residual=init.residual,
+        )
+
+
+@dataclass(frozen=True)
+class InitializationReport:
+    """What :func:`lora_da.initialize_lora_da_weights` did.
+
+    Attributes:
+        layers: By the layer's name in the base model.
+        kept_default: Layers that keep PEFT's default init, with the reason.
+        examples: The number of calibration examples.
+        population_size: N as it was used; None if it was not known and did not matter.
+        loss_before: The mean loss of the calibration examples without the adapter, in nats; None if not measured.
+        loss_after: The same with the initialised adapter.
+        seconds: Time by stage: "statistics", "solve", "loss".
+        peak_memory_bytes: The peak of the device's memory, or of the process's if it ran on the CPU.
+        batch_dependent: Whether the examples' losses depended on the batches they came in.
+        notices: What the user should know.
+        config: The settings.
+    """
+
+    layers: dict[str, LayerReport]
+    kept_default: dict[str, str]
+    examples: int
+    population_size: int | None
+    loss_before: float | None
+    loss_after: float | None
+    seconds: dict[str, float]
+    peak_memory_bytes: int | None
+    batch_dependent: bool
+    notices: tuple[str, ...]
+    config: LoraDAConfig
+
+    def __str__(self) -> str:
+        from lora_da.report.table import layer_rows
+
+        lines = [f"LoRA-DA: {len(self.layers)} layers initialised from {self.examples} examples"]
+        rows = layer_rows(self.layers)
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines += ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+        if self.loss_before is not None and self.loss_after is not None:
+            lines.append(
+                f"calibration loss per example (nats): {self.loss_before:.4f} before, {self.loss_after:.4f} after"
+            )
+        times = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in self.seconds.items())
+        peak = "" if self.peak_memory_bytes is None else f"; peak memory {self.peak_memory_bytes / 2**30:.2f} GiB"
+        lines.append(times + peak)
+        return "\n".join(lines + [f"note: {notice}" for notice in self.notices])
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain numbers, strings, lists and dicts."""
+        return asdict(self)
+
+    def save(
+        self, directory: Path | str, *, provenance: Mapping[str, Any] | None = None, overwrite: bool = False
+    ) -> Path:
+        """Write ``lora_da.json`` into a folder, such as the one that ``save_pretrained`` wrote the adapter to.
+
+        Args:
+            directory: The folder; made if missing.
+            provenance: More to record beside the report, such as a fingerprint of the data.
+            overwrite: Replace a report that is there already.
+
+        Raises:
+            FileExistsError: There is one and ``overwrite`` is false.
+        """
+        path = Path(directory) / REPORT_FILE
+        content = {"versions": versions(), "provenance": dict(provenance or {}), "report": self.to_dict()}
+        write_text(path, json.dumps(content, indent=1) + "\n", overwrite=overwrite)
+        return path
+
+    def plot(self, path: Path | str, *, overwrite: bool = False) -> None:
+        """Draw the spectra and the captured energy as a PNG; needs matplotlib.
+
+        Raises:
+            FileExistsError: The file exists and ``overwrite`` is false.
+        """
+        from lora_da.report.plots import plot_spectra
+
+        plot_spectra(self.layers, path, overwrite=overwrite)
+
+
+def load_report(directory: Path | str) -> InitializationReport:
+    """Read the report that :meth:`InitializationReport.save` wrote.
+
+    Raises:
+        FileNotFoundError: The folder has no ``lora_da.json``.
+        ValueError: The file is none of this library's.
+    """
+    path = Path(directory) / REPORT_FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"{directory} has no {REPORT_FILE}: it is no adapter made by lora-da")
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))["report"]
+        config = report.pop("config")
+        collection = CollectionConfig(**config.pop("collection"))
+        layers: dict[str, LayerReport] = {}
+        for name, row in report.pop("layers").items():
+            numbers: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in row.items()}
+            layers[name] = LayerReport(**numbers)
+        report["notices"] = tuple(report["notices"])
+        return InitializationReport(layers=layers, config=LoraDAConfig(collection=collection, **config), **report)
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is no report of lora-da: {error}") from error
+
+
+def versions(packages: Iterable[str] = ("lora-da", "torch", "peft", "transformers", "safetensors")) -> dict[str, str]:
+    """The versions of Python and of the packages that are installed."""
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@functools.cache
+def source_fingerprint() -> str:
+    """The first 12 digits of the SHA-256 of this package's source: it tells apart what one version number does not."""
+    package, digest = Path(__file__).parent, sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def machine() -> str:
+    """The machine in words, without its name."""
+    cores = f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} threads, {platform.machine()}"
+    return f"{torch.cuda.get_device_name()}, {cores}" if torch.cuda.is_available() else cores

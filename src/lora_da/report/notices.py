@@ -1,0 +1,57 @@
+"""What a user should know about an initialisation, in sentences that say what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lora_da.report.initialization import LayerReport
+
+POPULATION_UNKNOWN = (
+    "the population size N is not known; its variance term is left out, which hardly matters beside the sample "
+    "correction (set LoraDAConfig.population_size to include it)"
+)
+
+# Of a unit eigenvector, relative to the largest |ω|: at a relative gap of 1e-3 it moves the subspace by 1e-3 rad.
+_LARGEST_RESIDUAL = 1e-6
+
+
+def notices_of(
+    reports: Mapping[str, LayerReport], kept_default: Mapping[str, str], before: float | None, after: float | None
+) -> list[str]:
+    """The sentences that are due.
+
+    Args:
+        reports: The initialised layers.
+        kept_default: The others, with the reason.
+        before: The calibration loss before the init, if measured.
+        after: The same after it.
+    """
+    notices: list[str] = []
+    if kept_default:
+        named = "; ".join(f"{name} {reason}" for name, reason in kept_default.items())
+        notices.append(f"{len(kept_default)} layer(s) keep PEFT's default init: {named}")
+    few = [name for name, layer in reports.items() if layer.tokens_per_input_dimension < 1]
+    if few:
+        least = min(reports[name].tokens_per_input_dimension for name in few)
+        notices.append(
+            f"{len(few)} layer(s) saw fewer tokens than they have input dimensions (least: {least:.2f} tokens per "
+            "dimension), so that damping decides much of the result: use more or longer examples"
+        )
+    raised = [name for name, layer in reports.items() if layer.damping_raised]
+    if raised:
+        notices.append(
+            f"a Fisher factor of {len(raised)} layer(s) was not positive definite in float64 and its damping was "
+            f"raised, first in {raised[0]}: see damping in the report, or ask for more damping"
+        )
+    rough = [name for name, layer in reports.items() if not layer.residual <= _LARGEST_RESIDUAL]
+    if rough:
+        notices.append(
+            f"the eigenvectors of {len(rough)} layer(s) are not exact, first {rough[0]} (residual "
+            f"{reports[rough[0]].residual:.1e}): the factors' range exceeds float64; use more input damping"
+        )
+    if before is not None and after is not None and not after <= before:
+        notices.append(
+            f"the calibration loss rose from {before:.4f} to {after:.4f}: the starting point is too long a step; use "
+            'init_scale="activations" or "stable", or a larger stable_gamma'
+        )
+    return notices

@@ -1,0 +1,1 @@
+"""Hooks: what reaches a layer, seen while the model runs."""

@@ -1,0 +1,1 @@
+"""Losses: the loss of each example by itself, in nats."""

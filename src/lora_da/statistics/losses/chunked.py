@@ -1,0 +1,154 @@
+"""The loss of a causal language model without all of its logits, which are its largest tensor by far.
+
+The model runs up to its last hidden states. Its head then sees only the positions that predict a label, some of them at
+a time: each part's logits are made, differentiated back to the hidden states, and freed.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lora_da.statistics.hooks.experts import Layer
+from lora_da.statistics.losses.example_losses import (
+    example_losses,
+    label_alignment,
+    label_rows,
+    per_example,
+    row_losses,
+)
+
+CHUNK_ENTRIES = 2**25
+"""Logits made at once: 128 MiB in float32."""
+
+
+class HiddenStates:
+    """A model's last hidden states, and its head, whatever that does beside multiplying with the vocabulary.
+
+    Attributes:
+        states: (B, L, d).
+        vocabulary: How many logits the head makes of each.
+    """
+
+    def __init__(self, model: Any, output: Any) -> None:
+        """Keep a model and the output of its decoder; see :meth:`of`."""
+        self._model, self._output = model, output
+        self.states: Tensor = output.last_hidden_state
+        self.vocabulary = int(model.config.get_text_config().vocab_size)
+
+    @classmethod
+    def of(cls, model: Any, inputs: Mapping[str, Any]) -> HiddenStates | None:
+        """Run a model, all but its head.
+
+        Args:
+            model: A model that :func:`has_separate_head`.
+            inputs: What it is called with.
+
+        Returns:
+            None if the model does not call its decoder once, as others do: its head can't be run by itself then.
+        """
+        outputs: list[Any] = []
+        handle = model.get_decoder().register_forward_hook(lambda _module, _args, output: outputs.append(output))
+        try:
+            model(**inputs, logits_to_keep=1)
+        finally:
+            handle.remove()
+        served = len(outputs) == 1 and isinstance(getattr(outputs[0], "last_hidden_state", None), Tensor)
+        return cls(model, outputs[0]) if served else None
+
+    def logits(self, states: Tensor) -> Tensor:
+        """The head's logits, (n, V), of some states, (n, d)."""
+        output = copy.copy(self._output)
+        output["last_hidden_state"] = states[None]
+        places = torch.zeros(1, len(states), dtype=torch.long, device=states.device)
+        with _answering(self._model.get_decoder(), output):
+            logits: Tensor = self._model(input_ids=places, use_cache=False).logits
+        return logits[0]
+
+
+def has_separate_head(model: Any, layers: Mapping[str, Layer]) -> bool:
+    """Whether a model is a causal language model whose head can run by itself, and is none of the given layers."""
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    if head is None or any(module is head for module in layers.values()):
+        return False
+    if label_alignment(model) != "shifted" or "logits_to_keep" not in inspect.signature(model.forward).parameters:
+        return False
+    decoder = model.get_decoder()
+    return decoder is not None and decoder is not model
+
+
+def chunked_losses(
+    hidden: HiddenStates, labels: Tensor, reduction: Literal["sum", "mean"], scale: float = 1.0
+) -> tuple[Tensor, Tensor | None]:
+    """The loss of each example, and the gradient of all that are summed.
+
+    Args:
+        hidden: What the model ended with.
+        labels: (B, L), -100 for no label.
+        reduction: Whether an example's tokens' losses are summed or averaged.
+        scale: What the losses are multiplied with before they are differentiated.
+
+    Returns:
+        The losses in nats, (B,), and the gradient with respect to ``hidden.states``, or None where that needs none.
+
+    Raises:
+        ValueError: An example has no label.
+    """
+    targets, rows = label_rows(labels.to(hidden.states.device), "shifted")
+    weights = torch.ones_like(rows, dtype=torch.float32)
+    if reduction == "mean":
+        weights = weights / rows.sum(1, keepdim=True)
+    weights = scale * weights[rows]
+    states = hidden.states.detach()[rows]
+    wanted = torch.is_grad_enabled() and hidden.states.requires_grad
+    count = max(1, CHUNK_ENTRIES // hidden.vocabulary)
+    losses, gradients = [], []
+    for part, target, weight in zip(states.split(count), targets.split(count), weights.split(count), strict=True):
+        with torch.set_grad_enabled(wanted):
+            part = part.requires_grad_(wanted)
+            found = row_losses(hidden.logits(part), target)
+        losses.append(found.detach())
+        if wanted:
+            gradients.append(torch.autograd.grad(found, part, weight.to(found.dtype))[0])
+    gradient = None
+    if wanted:
+        gradient = torch.zeros_like(hidden.states)
+        gradient[rows] = torch.cat(gradients)
+    return per_example(torch.cat(losses), rows, reduction), gradient
+
+
+def forward_losses(model: Any, inputs: Mapping[str, Any], labels: Tensor, reduction: Literal["sum", "mean"]) -> Tensor:
+    """The loss of each example, (B,), by one forward pass: by parts where the model's head can run by itself.
+
+    Args:
+        model: A model that :func:`label_alignment` knows.
+        inputs: What it is called with.
+        labels: As :func:`example_losses` takes them.
+        reduction: Whether an example's tokens' losses are summed or averaged.
+
+    Raises:
+        ValueError: As :func:`example_losses`.
+    """
+    hidden = HiddenStates.of(model, inputs) if has_separate_head(model, {}) else None
+    if hidden is not None:
+        return chunked_losses(hidden, labels, reduction)[0]
+    return example_losses(model(**inputs).logits, labels, label_alignment(model), reduction)
+
+
+@contextmanager
+def _answering(module: nn.Module, output: Any) -> Iterator[None]:
+    """Let a module return something at once."""
+    own = vars(module).get("forward")  # accelerate's, where it dispatches a model over devices
+    module.forward = lambda *_, **__: output
+    try:
+        yield
+    finally:
+        del module.forward
+        if own is not None:
+            module.forward = own

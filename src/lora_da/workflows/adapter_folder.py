@@ -1,0 +1,73 @@
+"""An adapter as a folder that plain PEFT loads, with its origin recorded beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+
+from lora_da.report.initialization import InitializationReport
+from lora_da.system.files import atomic_path
+
+_CARD = """\
+---
+base_model: {base}
+library_name: peft
+tags: [lora, lora-da]
+---
+# A LoRA adapter initialised by LoRA-DA
+
+This is the **starting point** of a fine-tuning run, not its result: an ordinary LoRA adapter on `{base}`, whose A and B
+were computed from {examples} examples of the target data (LoRA-DA, arXiv 2510.24561). The base weights are unchanged.
+
+```python
+from peft import PeftModel
+model = PeftModel.from_pretrained(base_model, "path/to/this/folder", is_trainable=True)
+```
+
+```
+{report}
+```
+
+Settings, data fingerprint, versions and the figures of every layer are in `lora_da.json`.
+
+Methods that compare with the base by disabling the adapter (DPO, GRPO) start from a difference that is not zero, since
+B is not zero.
+"""
+
+
+def save_adapter(
+    model: PeftModel,
+    directory: Path | str,
+    *,
+    base: str,
+    revision: str | None,
+    report: InitializationReport,
+    provenance: Mapping[str, Any],
+    overwrite: bool = False,
+) -> None:
+    """Write a standard PEFT adapter folder, with ``lora_da.json`` and a model card, or nothing at all.
+
+    Args:
+        model: The initialised model.
+        directory: The folder.
+        base: What ``base_model_name_or_path`` shall name.
+        revision: The base's revision.
+        report: What the initialisation did.
+        provenance: More for ``lora_da.json``, such as a fingerprint of the data.
+        overwrite: Replace a folder that is there.
+
+    Raises:
+        FileExistsError: The folder exists and ``overwrite`` is false.
+    """
+    config: Any = model.peft_config["default"]
+    config.base_model_name_or_path, config.revision = base, revision
+    if isinstance(config.target_modules, set):
+        config.target_modules = sorted(config.target_modules)  # PEFT's set has another order in every process
+    with atomic_path(directory, overwrite=overwrite) as folder:
+        model.save_pretrained(str(folder))
+        report.save(folder, provenance=provenance)
+        card = _CARD.format(base=base, examples=report.examples, report=report)
+        (folder / "README.md").write_text(card, encoding="utf-8")

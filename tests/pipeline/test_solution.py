@@ -1,0 +1,78 @@
+"""Solving all layers shares the factor of a group and gives what solving each alone gives."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lora_da import CollectionConfig, LoraDAConfig, Statistics, solve_layer
+from lora_da.pipeline import solution as module
+from lora_da.pipeline.solution import solve_layers, solving_device
+from lora_da.solver.factors import SolverError
+from lora_da.solver.layer import solver_bytes
+
+CONFIG = LoraDAConfig(population_size=1000)
+
+
+def statistics() -> Statistics:
+    """Two groups of layers, with their members apart from each other in the model's order."""
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    inputs = {name: random(40, 6) for name in ("q", "o")}
+    return Statistics(
+        gradient_sums={name: random(5, 6) for name in ("q", "o", "k")},
+        output_sums={name: random(40, 5).square().sum(0) for name in ("q", "o", "k")},
+        input_sums={name: a.T @ a for name, a in inputs.items()},
+        input_groups={"q": "q", "o": "o", "k": "q"},
+        tokens=dict.fromkeys(("q", "o", "k"), 40),
+        examples=8,
+        loss_sum=1.0,
+        config=CollectionConfig(),
+    )
+
+
+def test_each_group_is_factorised_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    factorise = module.factorise_input
+    monkeypatch.setattr(module, "factorise_input", lambda *args: calls.append(1) or factorise(*args))
+    sums = statistics()
+    solved, unsolved = solve_layers(sums, {"q": 2, "o": 3, "k": 1}, CONFIG, progress=False)
+    assert len(calls) == 2
+    assert unsolved == {}
+    assert list(solved) == ["q", "o", "k"]
+    for name, rank in {"q": 2, "o": 3, "k": 1}.items():
+        alone = solve_layer(sums[name], rank, CONFIG)
+        assert alone is not None
+        assert torch.equal(solved[name].A, alone.A)
+
+
+def test_what_has_no_solution_is_named_with_the_reason() -> None:
+    sums = statistics()
+    sums.gradient_sums["k"].zero_()
+    sums.tokens["o"] = 0
+    solved, unsolved = solve_layers(sums, {"q": 2, "k": 1, "o": 2, "expert": 1}, CONFIG, progress=False)
+    assert list(solved) == ["q"]
+    assert unsolved == {
+        "expert": "has no statistics: no token reached it",
+        "o": "has no statistics: no counted token reached it",
+        "k": "has a gradient of zero: the data say nothing about it",
+    }
+
+
+def test_an_unusable_layer_is_an_error_that_names_it() -> None:
+    sums = statistics()
+    sums.gradient_sums["o"][0, 0] = float("nan")
+    with pytest.raises(SolverError, match="layer o: the gradient is not finite"):
+        solve_layers(sums, {"q": 2, "o": 2}, CONFIG, progress=False)
+
+
+def test_layers_too_large_for_a_gpu_are_solved_by_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu, cpu = torch.device("cuda", 0), torch.device("cpu")
+    monkeypatch.setattr(module, "free_bytes", lambda _device: solver_bytes(30, 20))
+    assert solving_device((30, 20), gpu) == gpu
+    assert solving_device((31, 20), gpu) == cpu
+    assert solving_device((31, 20), None) is None
+    assert solving_device((31, 20), cpu) == cpu

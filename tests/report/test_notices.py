@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import dataclasses
+
+from report.test_table import layer
+
+from lora_da.report.notices import notices_of
+
+
+def test_nothing_to_say() -> None:
+    assert notices_of({"a": layer()}, {}, 2.0, 1.9) == []
+    assert notices_of({"a": layer()}, {}, 2.0, None) == []
+
+
+def test_each_notice_names_what_is_wrong() -> None:
+    layers = {"a": layer(tokens=0.25), "b": dataclasses.replace(layer(), damping_raised=2)}
+    kept, few, raised, rose = notices_of(layers, {"c": "is no linear layer"}, 2.0, 2.5)
+    assert "1 layer(s) keep PEFT's default init: c is no linear layer" in kept
+    assert "1 layer(s) saw fewer tokens" in few
+    assert "0.25" in few
+    assert "first in b" in raised
+    assert "rose from 2.0000 to 2.5000" in rose
+    assert "init_scale" in rose
+
+
+def test_a_loss_that_is_not_a_number_counts_as_risen() -> None:
+    assert "rose" in notices_of({}, {}, 2.0, float("nan"))[0]
