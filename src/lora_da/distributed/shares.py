@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
@@ -15,9 +15,7 @@ from lora_da.statistics.estimation_mode import random_state_kept
 _DIVIDING = {"DistributedSampler", "DataLoaderShard", "DataLoaderDispatcher", "BatchSamplerShard"}
 
 
-def own_batches(
-    dataloader: Iterable[Mapping[str, Any]], max_examples: int, processes: Processes | None
-) -> list[dict[str, Any]]:
+def own_batches(dataloader: Iterable[Any], max_examples: int, processes: Processes | None) -> list[dict[str, Any]]:
     """The batches that this process reads: all if it is alone.
 
     A loader that accelerate or a DistributedSampler has divided gives each process a part of the examples; any other is

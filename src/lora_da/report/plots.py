@@ -22,7 +22,7 @@ def new_figure(columns: int) -> tuple[Any, Sequence[Any]]:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("plots need matplotlib: pip install 'lora-da[cli]'") from error
     figure = Figure(figsize=(5.5 * columns, 4), layout="constrained")
-    return figure, figure.subplots(1, columns, squeeze=False)[0]
+    return figure, list(figure.subplots(1, columns, squeeze=False)[0])
 
 
 def save_figure(figure: Any, path: Path | str, *, overwrite: bool = False) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 _PACKED = ("cu_seqlens", "cu_seq_lens_q", "cu_seq_lens_k", "seq_idx", "max_length_q", "max_length_k")
 
 
-def take_examples(dataloader: Iterable[Mapping[str, Any]], max_examples: int) -> Iterator[dict[str, Any]]:
+def take_examples(dataloader: Iterable[Any], max_examples: int) -> Iterator[dict[str, Any]]:
     """The first examples of a loader, batch by batch; the last batch is cut to reach the number exactly.
 
     Raises:
