@@ -22,7 +22,7 @@ import torch
 from lora_da import CollectionConfig, LayerInit, LoraDAConfig, Statistics, collect_statistics, solve_layer
 from lora_da.loading.models import find_smollm2, load_model
 from lora_da.report.provenance import describe_machine, find_versions
-from lora_da.solver.eigenpairs import DENSE_LIMIT
+from lora_da.solver._eigenpairs import DENSE_LIMIT
 from lora_da.solver.layer import factorise_input
 from lora_da.system.files import write_text
 from oracles import OracleSolution, largest_angle, relative_gap, solve

@@ -20,12 +20,12 @@ from lora_da.adapter.sharding import gather_parameter
 from lora_da.adapter.wrapping import find_base_model
 from lora_da.config import LoraDAConfig
 from lora_da.distributed.processes import current_processes
+from lora_da.pipeline._collection_plan import plan_collection
+from lora_da.pipeline._shared_solution import solve_layers_together
 from lora_da.pipeline.calibration_source import CalibrationSource
 from lora_da.pipeline.checkpoint import Checkpoint
 from lora_da.pipeline.collection import collect_passes, measure_loss
-from lora_da.pipeline.collection_plan import plan_collection
 from lora_da.pipeline.memory_plan import MemoryPlan
-from lora_da.pipeline.shared_solution import solve_layers_together
 from lora_da.pipeline.solution import check_statistics, report_layer
 from lora_da.report.initialization import InitializationReport
 from lora_da.report.notices import POPULATION_UNKNOWN, list_notices
