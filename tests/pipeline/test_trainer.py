@@ -16,7 +16,7 @@ import pytest
 import torch
 import transformers
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments
+from transformers import AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments
 
 from folders import tiny_model_folder
 from lora_da import InitializationReport, LoraDAConfig, initialize_from_trainer, initialize_lora_da_weights
