@@ -18,11 +18,8 @@ from lora_da.workflows.outputs import Outputs
 
 @options.with_fields
 def init(
+    *,
     model: ModelSource,
-    outputs: Outputs,
-    form: RowFormat,
-    shape: AdapterShape,
-    calibration: Calibration,
     data: Annotated[
         str | None,
         typer.Option(
@@ -32,6 +29,10 @@ def init(
         ),
     ] = None,
     split: Annotated[str, typer.Option(help="The split of a Hugging Face data set.")] = "train",
+    outputs: Outputs,
+    form: RowFormat,
+    shape: AdapterShape,
+    calibration: Calibration,
     preset: options.Preset = options.DEFAULT_PRESET,
     seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
     statistics: Annotated[
