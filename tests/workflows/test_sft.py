@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 import torch
 from peft import PeftModel
@@ -120,6 +121,10 @@ def test_held_out_rows(model: str, data: str, tmp_path: Path) -> None:
     assert (len(train), len(held_out)) == (32, 8)
     assert not set(train["prompt"]) & set(held_out["prompt"])
     assert load_splits(arguments(model, data, tmp_path))[1] is None
+    datasets.DatasetDict(train=train, test=held_out).save_to_disk(tmp_path / "saved")
+    assert (
+        load_splits(arguments(model, str(tmp_path / "saved"), tmp_path, *evaluating))[1]["prompt"] == held_out["prompt"]
+    )
 
     config = tmp_path / "mixture.yaml"
     config.write_text(f"datasets:\n- path: json\n  data_files: {data}\n  columns: [prompt, completion]\n")
@@ -148,12 +153,15 @@ def test_models_that_transformers_does_not_know(data: str, tmp_path: Path, monke
         return tiny_model_folder(folder)
 
     monkeypatch.setattr(module, "convert_gguf", convert)
-    monkeypatch.setattr(module, "find_smollm2", lambda: Path("within/the/package.gguf"))
-    for name, file in (("smollm2", "within/the/package.gguf"), ("some.GGUF", "some.GGUF")):
+    for name in ("some.gguf", "other.GGUF"):
         trainer = make_trainer(arguments(name, data, tmp_path / "run"))
-        folder = tmp_path / f"{Path(file).stem}-safetensors"
-        assert converted[-1] == (Path(file), folder)
+        folder = tmp_path / f"{Path(name).stem}-safetensors"
+        assert converted[-1] == (Path(name), folder)
         assert trainer.model.config._name_or_path == str(folder)
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").touch()
+    with pytest.raises(ValueError, match="holds an adapter, which would be loaded with the model"):
+        make_trainer(arguments(str(tmp_path / "adapter"), data, tmp_path / "run"))
 
 
 def test_lora_is_on_and_of_all_linear_layers_unless_told(model: str, data: str, tmp_path: Path) -> None:

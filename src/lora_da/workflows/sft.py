@@ -24,11 +24,13 @@ from trl import (
 )
 
 from lora_da.api import initialize_from_trainer
-from lora_da.loading.models import convert_gguf, find_smollm2
+from lora_da.loading.gguf import convert_gguf
+from lora_da.loading.model_source import ModelSource
+from lora_da.loading.models import check_model_folder
 from lora_da.loading.rows import load_rows
 from lora_da.report.initialization import InitializationReport
 from lora_da.workflows.adapter_folder import save_adapter
-from lora_da.workflows.init import PRESETS, preset_config
+from lora_da.workflows.presets import PRESETS, preset_config
 
 INITIAL_ADAPTER = "initial_adapter"
 """The folder in a run's output that holds the adapter that training started from."""
@@ -194,27 +196,28 @@ def make_trainer(arguments: SftArguments) -> SFTTrainer:
 
 def _model_name(arguments: SftArguments) -> str:
     """What transformers loads: a folder or an id; a GGUF file is converted into a folder beside the output first."""
-    name = str(arguments.model.model_name_or_path)
-    if name == "smollm2" and not Path(name).exists():
-        name = str(find_smollm2())
-    if not name.lower().endswith(".gguf"):
-        return name
-    return str(convert_gguf(Path(name), arguments.output.resolve().parent / f"{Path(name).stem}-safetensors"))
+    source = ModelSource(str(arguments.model.model_name_or_path))
+    check_model_folder(source.path)
+    folder = source.converted_folder(arguments.output)
+    return source.path if folder is None else str(convert_gguf(Path(source.path), folder))
 
 
 def load_splits(arguments: SftArguments) -> tuple[Any, Any]:
     """Load the training set, and the held-out one if evaluation is on.
 
-    A local file is one split; ``test_split_size`` sets rows of it aside.
+    A local file, or a folder of ``save_to_disk`` without splits, is one split; ``test_split_size`` sets rows aside.
 
     Raises:
         ValueError: There is nothing to evaluate on, or no column that TRL reads.
     """
     script, mixture, training = arguments.script, arguments.mixture, arguments.training
+    path = Path(str(script.dataset_name))
     if mixture.datasets:
         splits = get_dataset(mixture)
-    elif Path(str(script.dataset_name)).is_file():
-        rows = load_rows(str(script.dataset_name))
+    elif (path / "dataset_dict.json").is_file():
+        splits = datasets.load_from_disk(path)
+    elif path.is_file() or (path / "state.json").is_file():
+        rows = load_rows(str(path))
         splits = datasets.DatasetDict({script.dataset_train_split: rows})
         if mixture.test_split_size is not None:
             splits = rows.train_test_split(mixture.test_split_size, seed=training.seed)
