@@ -215,3 +215,24 @@ def test_the_command_in_a_job_of_two(tmp_path: Path) -> None:
         if "lora_A" in name:
             torch.testing.assert_close(update(together, name), update(alone, name), rtol=1e-3, atol=1e-6)
     assert load_statistics(tmp_path / "sums").examples == 10
+
+
+def test_fine_tuning_in_a_job_of_two(tmp_path: Path) -> None:
+    pytest.importorskip("trl")
+    model, data = tiny_model_folder(tmp_path / "model"), sums_file(tmp_path / "sums.jsonl", 40)
+    options = ["sft", "--model_name_or_path", str(model), "--dataset_name", str(data), "--lora_r", "2"]
+    options += ["--lora_da_examples", "10", "--max_steps", "2", "--per_device_train_batch_size", "2"]
+    options += ["--eval_strategy", "steps", "--test_split_size", "0.2", "--use_cpu", "--bf16", "false"]
+    options += ["--report_to", "none", "--save_strategy", "no"]
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    command = [*launcher, "-m", "lora_da", *options, "--output_dir", str(tmp_path / "job")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("written:") == done.stdout.count("initialised from 10 examples") == 1
+    call(*options, "--output_dir", tmp_path / "alone")
+    starts = [load_file(tmp_path / name / "initial_adapter" / "adapter_model.safetensors") for name in ("job", "alone")]
+    for name in starts[0]:
+        if "lora_A" in name:
+            torch.testing.assert_close(update(starts[0], name), update(starts[1], name), rtol=1e-3, atol=1e-6)
+    assert (tmp_path / "job" / "adapter_config.json").is_file()
