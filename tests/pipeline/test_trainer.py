@@ -275,6 +275,7 @@ def test_trainers_that_are_refused(folder: str, tmp_path: Path) -> None:
     refused("or an empty one", train_dataset=trainer.train_dataset.select([]))
     refused("makes its model anew by model_init", model_init=lambda: None)
     refused("model has no adapter: .* peft_config", model=tiny_bert())
+    refused("compares with the model as it was when the trainer was made", ref_model=None)
     refused("has trained 3 steps already", state=SimpleNamespace(global_step=3))
     plugin = SimpleNamespace(fsdp_plugin=SimpleNamespace(cpu_ram_efficient_loading=True))
     refused("cpu_ram_efficient_loading", accelerator=SimpleNamespace(state=plugin))

@@ -42,6 +42,11 @@ def check_trainer(trainer: Any, *, own_loss: bool) -> None:
             f"the {name} makes its model anew by model_init when training starts, which would lose the initialised "
             "adapter: give it the model itself"
         )
+    if hasattr(trainer, "ref_model"):
+        raise ValueError(
+            f"the {name} compares with the model as it was when the trainer was made: initialise the adapter first "
+            "(`lora-da init`, or initialize_lora_da_weights), and make the trainer from that PEFT model"
+        )
     if not hasattr(trainer.model, "peft_config"):
         raise ValueError(
             f"the {name}'s model has no adapter: give the trainer a model from peft.get_peft_model(model, "
