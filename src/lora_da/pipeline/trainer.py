@@ -152,7 +152,7 @@ def count_examples(trainer: Any) -> int | None:
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
         return None
     if "seq_lengths" in (getattr(dataset, "column_names", None) or ()):
-        return sum(map(len, dataset["seq_lengths"]))
+        return sum(map(len, dataset["seq_lengths"][:]))  # one read: going through the column reads row by row
     return len(dataset)
 
 
