@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from lora_da.workflows import demo as module
 from typer.testing import CliRunner
 
 from folders import tiny_model_folder
 from lora_da.cli.app import app
+from lora_da.workflows import demo as module
 from lora_da.workflows.arithmetic import make_problems
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from lora_da.workflows import runs, training
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from command import call
 from folders import sums_file, tiny_model_folder
+from lora_da.workflows import runs, training
 from lora_da.workflows.sources import DataSource, calibration_indices
 
 

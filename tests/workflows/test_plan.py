@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from lora_da.workflows import plan as estimate
 from transformers import AutoModelForCausalLM
 
 from folders import sums_file, tiny_model_folder
 from lora_da import LoraDAConfig, collect_statistics
+from lora_da.workflows import plan as estimate
 from lora_da.workflows.plan import Machine, Plan, Workload, plan_initialization, this_machine, workload_of
 from lora_da.workflows.sources import (
     AdapterShape,
