@@ -13,6 +13,7 @@ from lora_da.pipeline.checkpoint import Checkpoint, find_collection_file, load_p
 from lora_da.pipeline.memory_limits import MemoryLimits, find_memory_limits, least_limits
 from lora_da.pipeline.memory_plan import MemoryPlan, plan_memory
 from lora_da.solver.layer import solver_bytes
+from lora_da.statistics.batches.examples import cut_batch
 from lora_da.statistics.hooks.shared_inputs import shared_inputs
 from lora_da.statistics.one_pass import device_of
 from lora_da.system.memory import MemoryBudget, format_size
@@ -91,8 +92,8 @@ def _input_groups(source: CalibrationSource) -> dict[str, str]:
     groups = None
     if source.batches:
         with adapters_disabled(source.base):
-            batch = {key: value[:1] if getattr(value, "ndim", 0) else value for key, value in source.batches[0].items()}
-            groups = shared_inputs(source.base, source.layers, batch, device_of(source.base), source.entry)
+            (example,) = cut_batch(source.batches[0], 1)
+            groups = shared_inputs(source.base, source.layers, example, device_of(source.base), source.entry)
     if source.processes is not None:
         groups = next(filter(None, source.processes.gather_objects(groups, _DOING)), None)
     if groups is None:

@@ -15,7 +15,7 @@ from lora_da.pipeline._collection_plan import plan_collection
 from lora_da.pipeline.calibration_source import CalibrationSource
 from lora_da.pipeline.checkpoint import Checkpoint, find_collection_file, left_to_read, load_partial
 from lora_da.pipeline.memory_plan import MemoryPlan
-from lora_da.statistics.batches.inputs import batch_size
+from lora_da.statistics.batches.examples import batch_size
 from lora_da.statistics.one_pass import calibration_loss, collect, device_of
 from lora_da.statistics.storage import save_statistics
 from lora_da.statistics.sums import Statistics
