@@ -24,8 +24,8 @@ import torch
 
 from lora_da.loading.models import find_smollm2
 from lora_da.loading.rows import load_rows
-from lora_da.report.initialization import versions
 from lora_da.report.plots import new_figure, save_figure
+from lora_da.report.provenance import find_versions
 from lora_da.system.files import write_text
 from lora_da.workflows.runs import split_rows
 
@@ -111,7 +111,7 @@ def summarise(arguments: argparse.Namespace) -> None:
         "training": f"{steps} steps of 8 examples, AdamW, cosine with 3 % warm-up, seed 0",
         "machine": f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} threads, shared with other work",
         "date": date.today().isoformat(),
-        "versions": versions(),
+        "versions": find_versions(),
         "initialisation": json.loads((work / "adapter" / "lora_da.json").read_text())["report"]["seconds"]
         if (work / "adapter").exists()
         else None,

@@ -15,8 +15,8 @@ from transformers import set_seed
 
 from lora_da.config import LoraDAConfig
 from lora_da.loading.models import find_smollm2
-from lora_da.report.initialization import machine, versions
 from lora_da.report.plots import plot_losses
+from lora_da.report.provenance import describe_machine, find_versions
 from lora_da.system.files import write_text
 from lora_da.workflows.adapter_folder import save_adapter
 from lora_da.workflows.arithmetic import make_problems
@@ -120,9 +120,9 @@ def run_demo(
         "settings": dataclasses.asdict(settings),
         "calibration": dataclasses.asdict(_CALIBRATION),
         "held_out": len(held_out_rows),
-        "machine": machine(),
+        "machine": describe_machine(),
         "finished": time.strftime("%Y-%m-%d"),
-        "versions": versions(),
+        "versions": find_versions(),
         "results": results,
     }
     write_text(output / "demo.json", json.dumps(content, indent=1) + "\n", overwrite=overwrite)

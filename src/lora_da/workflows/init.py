@@ -20,10 +20,9 @@ from lora_da.config import LoraDAConfig
 from lora_da.loading.models import LoadedModel, convert_gguf
 from lora_da.loading.rows import fingerprint
 from lora_da.pipeline.checkpoint import Checkpoint
-from lora_da.pipeline.memory_plan import gibibytes
 from lora_da.report.initialization import InitializationReport
 from lora_da.statistics.storage import load_statistics, save_statistics
-from lora_da.system.memory import MemoryBudget
+from lora_da.system.memory import MemoryBudget, format_size
 from lora_da.workflows.adapter_folder import save_adapter
 from lora_da.workflows.job import is_first_process
 from lora_da.workflows.plan import plan_initialization, this_machine, workload_of
@@ -216,7 +215,7 @@ def check_fits(
     if in_one_pass and plan.memory is not None and len(plan.memory.passes) > 1:
         raise ValueError(
             "this does not fit: statistics that are saved are collected in one pass, which takes "
-            f"{gibibytes(plan.statistics_bytes)} of sums: raise --memory-budget, choose fewer --target-modules, or "
+            f"{format_size(plan.statistics_bytes)} of sums: raise --memory-budget, choose fewer --target-modules, or "
             "leave --save-statistics out"
         )
 

@@ -16,7 +16,8 @@ from transformers import set_seed
 from lora_da.config import LoraDAConfig
 from lora_da.loading.models import LoadedModel
 from lora_da.loading.rows import fingerprint
-from lora_da.report.initialization import REPORT_FILE, versions
+from lora_da.report.initialization import REPORT_FILE
+from lora_da.report.provenance import find_versions
 from lora_da.system.files import write_text
 from lora_da.workflows.adapter_folder import save_adapter
 from lora_da.workflows.init import initialize_from_rows
@@ -136,7 +137,7 @@ def train_adapter(
     held_out = eval_data.tokenized(held_out_rows, loaded.tokenizer)
     record = fine_tune(model, loaded.tokenizer, train, held_out, settings, output, resume=resume)
     content = plan | {
-        "versions": versions(),
+        "versions": find_versions(),
         "rows": {"training": len(rows), "held_out": len(held_out_rows)},
         "init_seconds": seconds,
         "record": dataclasses.asdict(record),
