@@ -35,7 +35,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import torch
 from lora_da.loading.data import Columns
 from lora_da.workflows.sources import AdapterShape, DataSource, ModelSource, batches_of, calibration_sample
 from peft import get_peft_model
@@ -47,9 +46,10 @@ from lora_da.adapter.wrapping import find_base_model
 from lora_da.loading.models import convert_gguf, find_smollm2
 from lora_da.pipeline.memory_plan import sums_bytes
 from lora_da.report.provenance import describe_machine, find_versions
-from lora_da.statistics.hooks.shared_inputs import shared_inputs
 from lora_da.statistics.losses.chunked import HiddenStates, chunked_losses
 from lora_da.statistics.losses.example_losses import example_losses
+from lora_da.statistics.losses.objective import Objective
+from lora_da.statistics.shared_inputs import find_shared_inputs
 from lora_da.system.files import write_text
 from lora_da_bench.methods.method import Setup
 from lora_da_bench.methods.registry import get_method
@@ -168,7 +168,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         report = initialize_lora_da_weights(model, batches, config, progress=False)
         bases = {name: layer.base for name, layer in layers.items()}
         with adapters_disabled(find_base_model(model)):
-            groups = shared_inputs(find_base_model(model), bases, batches[0], torch.device("cpu"))
+            groups = find_shared_inputs(Objective(find_base_model(model)), bases, batches[0])
         kinds: dict[str, list[tuple[int, int]]] = defaultdict(list)
         for name, layer in layers.items():
             kinds[groups[name]].append(layer.shape)

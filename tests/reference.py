@@ -46,7 +46,6 @@ def reference_sums(
     task: str,
     *,
     reduction: str = "sum",
-    counted: str = "attended",
 ) -> ReferenceSums:
     """Loop over single examples. ``task`` is "causal", "translation" or "example"."""
     model = copy.deepcopy(model).double().eval().requires_grad_(True)
@@ -81,9 +80,6 @@ def reference_sums(
                 continue
             a, g = layer_input.flatten(0, -2), output.grad.flatten(0, -2)
             _add(sums.gradients, name, torch.einsum("to,ti->oi", g, a))
-            if counted == "labels" and task == "causal":
-                rows = [t - 1 for t, label in enumerate(labels.tolist()) if t > 0 and label != -100]
-                a, g = a[rows], g[rows]
             _add(sums.inputs, name, sum((torch.outer(row, row) for row in a), torch.zeros(())))
             _add(sums.outputs, name, sum((torch.outer(row, row) for row in g), torch.zeros(())))
             sums.tokens[name] = sums.tokens.get(name, 0) + len(a)

@@ -84,9 +84,7 @@ def test_written_factors_are_the_oracles(preset: str, rslora: bool) -> None:
     patterns = {"rank_pattern": {"down_proj": 2, "q_proj": 3}, "alpha_pattern": {"o_proj": 5}}
     model = with_lora(tiny_llama().double(), use_rslora=rslora, **patterns)
     model.double()
-    collection = dataclasses.replace(config.collection, accumulation_dtype="float64")
-    config = dataclasses.replace(config, collection=collection)
-    statistics = collect_statistics(model, batches_of(EXAMPLES), collection, progress=False)
+    statistics = collect_statistics(model, batches_of(EXAMPLES), config.collection, progress=False)
     report = _initialize(model, config=config, statistics=statistics)
     layers, _ = find_adapted_layers(model, "default")
     assert report.layers.keys() == layers.keys()
@@ -257,14 +255,12 @@ def _mismatches() -> dict[str, tuple[Any, LoraDAConfig | None, str]]:
     wide = dataclasses.replace(wide, model=statistics.model)
     strange = collect_statistics(positionwise(), batches_of(EXAMPLES), progress=False)
     mean = LoraDAConfig(collection=CollectionConfig(loss_reduction="mean"))
-    labels = LoraDAConfig(collection=CollectionConfig(counted_tokens="labels"))
     paper = dataclasses.replace(LoraDAConfig.paper(), population_size=9)
     return {
         "model": (other, None, "the statistics belong to another model"),
         "shapes": (wide, None, r"the statistics of layer .*mlp.* have shape \(\d+, \d+\), the layer has"),
         "layers": (dataclasses.replace(strange, model=statistics.model), None, "know none of the adapted layers"),
         "reduction": (statistics, mean, "collected with loss_reduction='sum', the settings ask for 'mean'"),
-        "counted": (statistics, labels, "collected with counted_tokens='attended', the settings ask for 'labels'"),
         "diagonal": (statistics, paper, r'collect with CollectionConfig\(output_factor="full"\)'),
         "population": (
             collect_statistics(tiny_llama(), batches_of(EXAMPLES), LoraDAConfig.paper().collection, progress=False),
@@ -275,9 +271,7 @@ def _mismatches() -> dict[str, tuple[Any, LoraDAConfig | None, str]]:
     }
 
 
-@pytest.mark.parametrize(
-    "name", ["model", "shapes", "layers", "reduction", "counted", "diagonal", "population", "nothing"]
-)
+@pytest.mark.parametrize("name", ["model", "shapes", "layers", "reduction", "diagonal", "population", "nothing"])
 def test_statistics_that_do_not_fit_change_nothing(name: str) -> None:
     statistics, config, message = _mismatches()[name]
     model = with_lora(tiny_llama(), trained=True)
@@ -526,8 +520,7 @@ def test_compiled_models(order: str) -> None:
 
 def test_the_sums_of_two_halves_initialise_like_the_whole() -> None:
     def part(examples: list[Example]) -> Statistics:
-        config = CollectionConfig(accumulation_dtype="float64")
-        return collect_statistics(tiny_llama().double(), batches_of(examples), config, progress=False)
+        return collect_statistics(tiny_llama().double(), batches_of(examples), progress=False)
 
     whole, halves = with_lora(tiny_llama().double()).double(), with_lora(tiny_llama().double()).double()
     _initialize(whole, statistics=part(EXAMPLES))

@@ -21,7 +21,6 @@ def test_paper_needs_the_full_output_factor_and_the_population() -> None:
 def test_released_is_the_authors_configuration() -> None:
     config = LoraDAConfig.released()
     assert config.collection.loss_reduction == "mean"
-    assert config.collection.counted_tokens == "attended"
     assert (config.input_damping, config.output_damping, config.damping_mode) == (1e-6, 1e-6, "absolute")
     assert (config.variance_weight, config.stable_gamma) == (0.03, 1024.0)
     assert (config.init_scale, config.fisher_unit, config.output_factor) == ("stable", "token", "inverse_of_diagonal")

@@ -12,7 +12,7 @@ import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora.layer import ParamWrapper
 
-from lora_da import CollectionConfig, LoraDAConfig, collect_statistics, initialize_lora_da_weights
+from lora_da import LoraDAConfig, collect_statistics, initialize_lora_da_weights
 from lora_da.statistics.losses.example_losses import example_losses
 from models import VOCABULARY, batches_of, causal_examples, collate
 from reference import distance
@@ -21,7 +21,7 @@ RANK = 2
 EXPERTS = 12
 TARGETS = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj", "mlp.gate.weight"]
 BATCHES = batches_of(causal_examples(6), 3)
-CONFIG = LoraDAConfig(population_size=100, collection=CollectionConfig(accumulation_dtype="float64"))
+CONFIG = LoraDAConfig(population_size=100)
 
 
 def tiny_mixtral(implementation: str = "eager") -> Any:

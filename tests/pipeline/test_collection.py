@@ -12,7 +12,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
 import lora_da.pipeline._collection_plan as module
-from lora_da import CollectionConfig, InitializationReport, LoraDAConfig, collect_statistics, initialize_lora_da_weights
+from lora_da import InitializationReport, LoraDAConfig, collect_statistics, initialize_lora_da_weights
 from lora_da.adapter.layers import find_adapted_layers
 from lora_da.pipeline.checkpoint import Checkpoint
 from lora_da.pipeline.memory_limits import MemoryLimits
@@ -21,7 +21,7 @@ from models import batches_of, causal_examples, tiny_llama, trained_llama, with_
 from reference import distance
 
 # In float64, since other orders of summation lead to other roundings.
-CONFIG = LoraDAConfig(population_size=1000, collection=CollectionConfig(accumulation_dtype="float64"))
+CONFIG = LoraDAConfig(population_size=1000)
 BATCHES = batches_of(causal_examples(10), 3)
 
 

@@ -26,9 +26,9 @@ def test_sizes_by_hand() -> None:
     assert sums_bytes([(6, 4), (2, 4)], DIAGONAL) == QK
     assert sums_bytes([(2, 4)], DIAGONAL) == OUT
     assert sums_bytes([(2, 4)], FULL) == 4 * (16 + 8 + 4)
-    assert sums_bytes([(2, 4)], CollectionConfig(accumulation_dtype="float64")) == 2 * OUT
+    assert sums_bytes([(2, 4)], DIAGONAL, itemsize=8) == 2 * OUT
     assert sums_bytes([(2, 4)], DIAGONAL, compensated=True) == OUT * 6 // 4  # bfloat16 beside float32
-    assert sums_bytes([(2, 4)], CollectionConfig(accumulation_dtype="float64"), compensated=True) == 2 * OUT
+    assert sums_bytes([(2, 4)], DIAGONAL, compensated=True, itemsize=8) == 2 * OUT
 
 
 def test_all_beside_the_model_where_it_fits() -> None:

@@ -191,7 +191,7 @@ def test_layers_of_a_real_model(
     request: pytest.FixtureRequest,
 ) -> None:
     every, folder = request.config.getoption("--every-layer"), request.config.getoption("--results")
-    collection = CollectionConfig(loss_reduction=reduction, output_factor=output_factor, accumulation_dtype="float64")
+    collection = CollectionConfig(loss_reduction=reduction, output_factor=output_factor)
     statistics = collect_statistics(*model_and_batches, collection, progress=False)
     assert len(statistics.layers) == 210
     assert statistics.examples == EXAMPLES

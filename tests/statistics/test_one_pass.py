@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader
 from transformers import BatchEncoding
 
 from lora_da import CollectionConfig, Statistics, collect_statistics
-from lora_da.statistics.one_pass import calibration_loss
 from models import (
     VOCABULARY,
     Example,
@@ -102,20 +101,6 @@ def test_sums_are_those_of_single_examples(name: str, reduction: Any) -> None:
         assert distance(found[layer].output_sum, wanted.outputs[layer]) <= 1e-5
 
 
-@pytest.mark.parametrize("reduction", ["sum", "mean"])
-def test_label_positions_alone_enter_the_factors(reduction: Any) -> None:
-    model, examples = tiny_llama(), causal_examples(8)
-    config = CollectionConfig(counted_tokens="labels", loss_reduction=reduction)
-    found = _collect(model, batches_of(examples, 3, "left"), config)
-    wanted = reference_sums(model, examples, found.layers, "causal", reduction=reduction, counted="labels")
-    assert found.tokens == wanted.tokens
-    assert set(found.tokens.values()) == {sum(int((e["labels"][1:] != -100).sum()) for e in examples)}
-    for layer in found.layers:
-        assert distance(found[layer].gradient_sum, wanted.weight_gradients[layer]) <= 1e-5
-        assert distance(found[layer].input_sum, wanted.inputs[layer]) <= 1e-5
-        assert distance(found[layer].output_sum, wanted.outputs[layer].diagonal()) <= 1e-5
-
-
 def test_autograd_of_one_padded_batch_makes_the_same_weight_gradient() -> None:
     for make, data, task in (CASES["llama"], CASES["gpt2"], CASES["bert"], CASES["t5"]):
         model, batch = make(), collate(data(5))
@@ -144,20 +129,6 @@ def test_cross_attention_keys_count_the_encoders_tokens() -> None:
     source = sum(len(example["input_ids"]) for example in examples)
     target = sum(len(example["labels"]) for example in examples)
     assert source != target
-    for name, tokens in found.tokens.items():
-        of_encoder = name.startswith("encoder.") or name.endswith(("EncDecAttention.k", "EncDecAttention.v"))
-        assert tokens == (source if of_encoder else target), name
-
-
-def test_a_decoders_label_positions() -> None:
-    examples = translated_examples(4)
-    for example in examples:
-        example["labels"][0] = -100
-        example["labels"][-1] = 5
-    config = CollectionConfig(counted_tokens="labels")
-    found = _collect(tiny_t5(), [collate(examples)], config)
-    source = sum(len(example["input_ids"]) for example in examples)
-    target = sum(len(example["labels"]) - 1 for example in examples)
     for name, tokens in found.tokens.items():
         of_encoder = name.startswith("encoder.") or name.endswith(("EncDecAttention.k", "EncDecAttention.v"))
         assert tokens == (source if of_encoder else target), name
@@ -192,12 +163,10 @@ def test_checkpointed_segments_really_run_twice(reentrant: bool) -> None:
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "opt", "positionwise"])
-@pytest.mark.parametrize("counted", ["attended", "labels"])
-def test_the_side_of_the_padding_does_not_matter(name: str, counted: Any) -> None:
+def test_the_side_of_the_padding_does_not_matter(name: str) -> None:
     make, data, _ = CASES[name]
-    config = CollectionConfig(counted_tokens=counted)
     examples = data(8)
-    right, left = (_collect(make(), batches_of(examples, 3, side), config) for side in ("right", "left"))
+    right, left = (_collect(make(), batches_of(examples, 3, side)) for side in ("right", "left"))
     _assert_same(left, right)
 
 
@@ -253,9 +222,9 @@ def test_small_gradients_survive_float16() -> None:
         assert distance(found[name].gradient_sum, wanted[name].gradient_sum) <= 0.02
 
 
-def test_float64_accumulation() -> None:
+def test_float64_models_are_summed_in_float64() -> None:
     model, examples = tiny_llama().double(), causal_examples(6)
-    found = _collect(model, batches_of(examples), CollectionConfig("sum", "attended", "full", "float64"))
+    found = _collect(model, batches_of(examples), FULL)
     wanted = reference_sums(model, examples, found.layers, "causal")
     for name in found.layers:
         assert found[name].gradient_sum.dtype == torch.float64
@@ -459,8 +428,6 @@ def test_an_example_loss_of_ones_own() -> None:
     assert not wanted.batch_dependent
     loss.batch_dependent = True  # type: ignore[attr-defined]
     assert _collect(model, batches_of(examples, 3), example_loss=loss).batch_dependent
-    with pytest.raises(ValueError, match='counted_tokens="labels" is not known for an example_loss of your own'):
-        _collect(model, batches_of(examples), CollectionConfig(counted_tokens="labels"), example_loss=loss)
     with pytest.raises(ValueError, match=r"example_loss must return one loss an example, \(B,\), not \(\)"):
         _collect(model, batches_of(examples), example_loss=lambda output, batch: loss(output, batch).sum())
 
@@ -486,16 +453,6 @@ def test_batch_statistics_make_losses_depend_on_the_batch() -> None:
     batch = {"x": torch.randn(5, 3), "labels": torch.randint(3, (5,))}
     assert _collect(Normalised(track=False), [batch]).batch_dependent
     assert not _collect(Normalised(track=True), [batch]).batch_dependent
-
-
-def test_the_loss_of_forward_passes_alone() -> None:
-    model, examples = tiny_llama().train(), causal_examples(7)
-    found = _collect(model, batches_of(examples, 3))
-    total, count = calibration_loss(model, batches_of(examples, 2), FULL, device=torch.device("cpu"), progress=False)
-    mean = total / count
-    assert mean == pytest.approx(found.loss_sum / 7, rel=1e-5)
-    assert mean == pytest.approx(reference_sums(model, examples, [], "causal").loss / 7, rel=1e-5)
-    assert model.training
 
 
 # Errors

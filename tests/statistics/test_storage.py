@@ -43,8 +43,7 @@ def test_a_round_trip_changes_no_bit(statistics: Statistics, tmp_path: Path) -> 
 
 
 def test_float64_sums_and_transposed_layers_keep_their_bits(tmp_path: Path) -> None:
-    config = CollectionConfig(accumulation_dtype="float64")
-    found = collect_statistics(tiny_gpt2(), batches_of(causal_examples(3)), config, progress=False)
+    found = collect_statistics(tiny_gpt2().double(), batches_of(causal_examples(3)), progress=False)
     save_statistics(found, tmp_path / "deep" / "s.safetensors")
     _same(found, load_statistics(tmp_path / "deep" / "s.safetensors"))
 
@@ -125,4 +124,15 @@ def test_a_later_version_and_a_lost_part(statistics: Statistics, tmp_path: Path)
     save_statistics(statistics, path, overwrite=True)
     _rewrite(path, version=2)
     with pytest.raises(ValueError, match="has version 2 of the format; this lora-da reads 1"):
+        load_statistics(path)
+
+
+def test_files_of_version_0_1(statistics: Statistics, tmp_path: Path) -> None:
+    path = tmp_path / "s.safetensors"
+    save_statistics(statistics, path)
+    config = {"loss_reduction": "mean", "output_factor": "full", "accumulation_dtype": "float32"}
+    _rewrite(path, config=config | {"counted_tokens": "attended"})
+    _same(statistics, load_statistics(path))
+    _rewrite(path, config=config | {"counted_tokens": "labels"})
+    with pytest.raises(ValueError, match=r"0\.1 with counted_tokens='labels', and now all attended .*: collect.* anew"):
         load_statistics(path)

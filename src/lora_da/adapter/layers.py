@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lora_da.adapter.sharding import is_sharded, whole_shape
 from lora_da.adapter.wrapping import find_base_model
-from lora_da.statistics.hooks.experts import Layer, ParameterLayer
+from lora_da.statistics.layers import Layer, ParameterLayer
 
 # Inits that write part of W into A and B and leave the rest in the base layer: the base is no longer the model.
 _CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga", "mica")

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from lora_da.distributed.processes import Processes
 from lora_da.statistics.batches.examples import dataset_length, take_examples
-from lora_da.statistics.estimation_mode import random_state_kept
 from lora_da.system.hashing import hash_tensors
+from lora_da.system.random_state import preserve_random_state
 
 _DIVIDING = {"DistributedSampler", "DataLoaderShard", "DataLoaderDispatcher", "BatchSamplerShard"}
 
@@ -31,7 +31,7 @@ def select_own_batches(
     Raises:
         ValueError: A loader that is not divided differs between the processes, or one process reads for all.
     """
-    with random_state_kept(dataloader):
+    with preserve_random_state(dataloader):
         if processes is None:
             return list(take_examples(dataloader, max_examples))
         if is_divided(dataloader):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 import torch
@@ -14,8 +15,9 @@ from lora_da.pipeline.memory_limits import MemoryLimits, find_memory_limits, lea
 from lora_da.pipeline.memory_plan import MemoryPlan, plan_memory
 from lora_da.solver.layer import solver_bytes
 from lora_da.statistics.batches.examples import cut_batch
-from lora_da.statistics.hooks.shared_inputs import shared_inputs
-from lora_da.statistics.one_pass import device_of
+from lora_da.statistics.layers import device_of
+from lora_da.statistics.products import sum_dtype
+from lora_da.statistics.shared_inputs import find_shared_inputs
 from lora_da.system.memory import MemoryBudget, format_size
 
 _DOING = "planning the collection"
@@ -54,14 +56,16 @@ def _new_plan(source: CalibrationSource, config: CollectionConfig, budget: Memor
     numbers = {device: str(number) for number, device in enumerate(dict.fromkeys(_devices(source).values()))}
     devices = {name: numbers[device] for name, device in _devices(source).items()}
     limits, compensated = _agree_on_limits(source, config, budget, numbers)
+    itemsize = sum_dtype(*source.base.parameters()).itemsize
+    plan_for = functools.partial(plan_memory, source.shapes, compensated=compensated, itemsize=itemsize)
     try:  # as if no layers shared their input: what is needed at most
         alone = {name: name for name in source.layers}
-        plan = plan_memory(source.shapes, alone, devices, limits, config, compensated=compensated)
+        plan = plan_for(alone, devices, limits, config)
         if len(plan.passes) == 1 and plan.place == "device":
             return plan
     except ValueError:
         pass
-    return plan_memory(source.shapes, _input_groups(source), devices, limits, config, compensated=compensated)
+    return plan_for(_input_groups(source), devices, limits, config)
 
 
 def _devices(source: CalibrationSource) -> dict[str, torch.device]:
@@ -93,7 +97,7 @@ def _input_groups(source: CalibrationSource) -> dict[str, str]:
     if source.batches:
         with adapters_disabled(source.base):
             (example,) = cut_batch(source.batches[0], 1)
-            groups = shared_inputs(source.base, source.layers, example, device_of(source.base), source.entry)
+            groups = find_shared_inputs(source.objective, source.layers, example)
     if source.processes is not None:
         groups = next(filter(None, source.processes.gather_objects(groups, _DOING)), None)
     if groups is None:

@@ -16,8 +16,9 @@ from lora_da.adapter.wrapping import find_base_model
 from lora_da.distributed.processes import Processes, current_processes
 from lora_da.distributed.shares import count_repeats, select_own_batches
 from lora_da.statistics.accumulator import COMPENSATED_ABOVE
-from lora_da.statistics.hooks.experts import Layer
+from lora_da.statistics.layers import Layer
 from lora_da.statistics.losses.example_losses import ExampleLoss
+from lora_da.statistics.losses.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,11 @@ class CalibrationSource:
     def entry(self) -> nn.Module:
         """The module that is called: sharded weights are gathered by the outermost module alone."""
         return self.model if self.sharded else self.base
+
+    @property
+    def objective(self) -> Objective:
+        """The model that is called, and the loss of each example."""
+        return Objective(self.base, self.example_loss, self.entry)
 
     @property
     def compensated(self) -> bool:

@@ -15,7 +15,7 @@ from lora_da.config import CollectionConfig
 from lora_da.pipeline.calibration_source import CalibrationSource
 from lora_da.pipeline.memory_plan import MemoryPlan
 from lora_da.statistics.batches.examples import batch_size
-from lora_da.statistics.hooks.experts import Layer, ParameterLayer
+from lora_da.statistics.layers import Layer, ParameterLayer
 from lora_da.statistics.storage import load_statistics, save_statistics
 from lora_da.statistics.sums import Statistics
 from lora_da.system.files import write_text

@@ -15,8 +15,8 @@ from lora_da.pipeline._collection_plan import plan_collection
 from lora_da.pipeline.calibration_source import CalibrationSource
 from lora_da.pipeline.checkpoint import Checkpoint, find_collection_file, left_to_read, load_partial
 from lora_da.pipeline.memory_plan import MemoryPlan
-from lora_da.statistics.batches.examples import batch_size
-from lora_da.statistics.one_pass import calibration_loss, collect, device_of
+from lora_da.statistics.calibration_loss import measure_calibration_loss
+from lora_da.statistics.one_pass import OnePass, Procedure
 from lora_da.statistics.storage import save_statistics
 from lora_da.statistics.sums import Statistics
 from lora_da.system.memory import MemoryBudget, format_size
@@ -108,37 +108,20 @@ def _collect_batches(
     title: str,
 ) -> Statistics:
     """The statistics of this process's batches, added to those that it had at the start."""
+    procedure = Procedure(plan.place, source.compensated, repeats, source.progress, title)
     with adapters_disabled(source.base):
-        return collect(
-            source.base,
-            source.layers,
-            batches,
-            config,
-            max_examples=sum(map(batch_size, batches)),
-            identity=identify_model(source.base),
-            example_loss=source.example_loss,
-            progress=source.progress,
-            repeats=repeats,
-            entry=source.entry,
-            place=plan.place,
-            compensated=source.compensated,
-            description=title,
-            start=start,
-            after_batch=checkpoint.saving(file) if checkpoint and file else None,
-        )
+        one_pass = OnePass(source.objective, source.layers, config, procedure, identify_model(source.base))
+        return one_pass.run(batches, start, checkpoint.saving(file) if checkpoint and file else None)
 
 
 def measure_loss(source: CalibrationSource, config: CollectionConfig) -> float:
     """Return the mean loss of the examples of all processes in nats, with adapters as they are."""
-    total, count = calibration_loss(
-        source.base,
+    total, count = measure_calibration_loss(
+        source.objective,
         source.batches,
-        config,
-        device_of(source.base),
-        source.example_loss,
+        config.loss_reduction,
         progress=source.progress,
         repeats=source.repeats_of(len(source.batches)),
-        entry=source.entry,
     )
     if source.processes is not None:
         parts = source.processes.gather_objects((total, count), "measuring the loss")

@@ -39,6 +39,7 @@ def plan_memory(
     config: CollectionConfig,
     *,
     compensated: bool = False,
+    itemsize: int = 4,
 ) -> MemoryPlan:
     """Return the plan with the fewest passes: on the devices if all fits there, else in the host, else in parts.
 
@@ -49,6 +50,7 @@ def plan_memory(
         limits: What the sums may take.
         config: What is collected.
         compensated: Whether the sums carry along what rounding takes off them.
+        itemsize: The bytes of an entry of the sums: 8 for a float64 model, else 4.
 
     Raises:
         ValueError: Not even the layers of one input fit; the message names them and says what would help.
@@ -57,7 +59,10 @@ def plan_memory(
     for name in shapes:
         members.setdefault(input_groups[name], []).append(name)
     groups = [
-        _Group(tuple(names), sums_bytes([shapes[name] for name in names], config, compensated=compensated))
+        _Group(
+            tuple(names),
+            sums_bytes([shapes[name] for name in names], config, compensated=compensated, itemsize=itemsize),
+        )
         for names in members.values()
     ]
     plans: list[tuple[Place, list[list[_Group]]]] = []
@@ -110,7 +115,9 @@ def _refusal(largest: _Group, limits: MemoryLimits) -> str:
     )
 
 
-def sums_bytes(shapes: list[tuple[int, int]], config: CollectionConfig, *, compensated: bool = False) -> int:
+def sums_bytes(
+    shapes: list[tuple[int, int]], config: CollectionConfig, *, compensated: bool = False, itemsize: int = 4
+) -> int:
     """Return the bytes of the sums of layers that share an input.
 
     They have one input factor together, and each has a gradient and an output factor.
@@ -119,9 +126,10 @@ def sums_bytes(shapes: list[tuple[int, int]], config: CollectionConfig, *, compe
         shapes: (d_out, d_in) of each; d_in is the same for all.
         config: What is collected.
         compensated: As in :func:`plan_memory`.
+        itemsize: As in :func:`plan_memory`.
     """
     d_in = shapes[0][1]
     full = config.output_factor == "full"
     entries = d_in**2 + sum(d_out * d_in + (d_out**2 if full else d_out) for d_out, _ in shapes)
-    carry = 2 if compensated and config.accumulation_dtype == "float32" else 0
-    return entries * (config.torch_dtype.itemsize + carry)
+    carry = 2 if compensated and itemsize == 4 else 0
+    return entries * (itemsize + carry)

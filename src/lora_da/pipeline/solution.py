@@ -121,13 +121,12 @@ def check_collection(statistics: Statistics, config: LoraDAConfig) -> None:
     Raises:
         ValueError: They were not; the message says in what.
     """
-    for name in ("loss_reduction", "counted_tokens"):
-        collected, asked = getattr(statistics.config, name), getattr(config.collection, name)
-        if collected != asked:
-            raise ValueError(
-                f"the statistics were collected with {name}={collected!r}, the settings ask for {asked!r}: collect "
-                "anew, or give a LoraDAConfig whose collection is that of the statistics"
-            )
+    collected, asked = statistics.config.loss_reduction, config.collection.loss_reduction
+    if collected != asked:
+        raise ValueError(
+            f"the statistics were collected with loss_reduction={collected!r}, the settings ask for {asked!r}: collect "
+            "anew, or give a LoraDAConfig whose collection is that of the statistics"
+        )
 
 
 def check_statistics(

@@ -34,7 +34,7 @@ class LayerStatistics:
     examples: int
 
     def to(self, device: torch.device | None) -> LayerStatistics:
-        """The same on another device; None leaves it where it is."""
+        """Return the same on another device; None leaves it where it is."""
         return dataclasses.replace(
             self,
             gradient_sum=self.gradient_sum.to(device),

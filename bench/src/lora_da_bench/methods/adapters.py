@@ -12,7 +12,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 
 from lora_da.adapter.layers import AdaptedLayer, find_adapted_layers
-from lora_da.statistics.hooks.experts import ParameterLayer
+from lora_da.statistics.layers import ParameterLayer
 from lora_da_bench.methods.method import Setup
 
 ADAPTER = "default"

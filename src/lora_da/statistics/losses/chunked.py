@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lora_da.statistics.batches.segments import Segments
-from lora_da.statistics.hooks.experts import Layer
+from lora_da.statistics.hooks.forward_method import replace_forward
+from lora_da.statistics.layers import Layer
 from lora_da.statistics.losses.alignment import label_alignment
 from lora_da.statistics.losses.example_losses import example_losses
 from lora_da.statistics.losses.targets import Reduction, find_targets, token_losses
@@ -64,7 +64,7 @@ class HiddenStates:
         output = copy.copy(self._output)
         output["last_hidden_state"] = states[None]
         places = torch.zeros(1, len(states), dtype=torch.long, device=states.device)
-        with _answering(self._model.get_decoder(), output):
+        with replace_forward(self._model.get_decoder(), lambda *_, **__: output):
             logits: Tensor = self._model(input_ids=places, use_cache=False).logits
         return logits[0]
 
@@ -146,16 +146,3 @@ def forward_losses(
     if hidden is not None:
         return chunked_losses(hidden, labels, reduction, segments=segments)[0]
     return example_losses(model(**inputs).logits, labels, label_alignment(model), reduction, segments)
-
-
-@contextmanager
-def _answering(module: nn.Module, output: Any) -> Iterator[None]:
-    """Let a module return something at once."""
-    own = vars(module).get("forward")  # accelerate's, where it dispatches a model over devices
-    module.forward = lambda *_, **__: output
-    try:
-        yield
-    finally:
-        del module.forward
-        if own is not None:
-            module.forward = own

@@ -7,28 +7,22 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lora_da.statistics.batches.inputs import model_inputs
-from lora_da.statistics.estimation_mode import quiet, random_state_kept
-from lora_da.statistics.hooks.experts import Layer, ParameterLayer
+from lora_da.statistics.estimation_mode import estimation_mode
+from lora_da.statistics.layers import Layer, ParameterLayer
+from lora_da.statistics.losses.objective import Objective
+from lora_da.system.random_state import preserve_random_state
 
 
-def shared_inputs(
-    model: nn.Module,
-    layers: Mapping[str, Layer],
-    batch: Mapping[str, Any],
-    device: torch.device,
-    entry: nn.Module | None = None,
-) -> dict[str, str]:
+def find_shared_inputs(objective: Objective, layers: Mapping[str, Layer], batch: Mapping[str, Any]) -> dict[str, str]:
     """Run the model, and see which layers were given one and the same tensor.
 
     Args:
-        model: As in :func:`lora_da.statistics.one_pass.collect`.
+        objective: The model, and what is called.
         layers: Its layers, by name.
         batch: A batch of examples.
-        device: Where the inputs go.
-        entry: As in ``collect``.
 
     Returns:
         For each layer, the first one that was given its input; itself where it was not reached.
@@ -39,7 +33,7 @@ def shared_inputs(
     def remember(name: str, layer_input: Tensor) -> None:
         groups[name] = first.setdefault(id(layer_input), (layer_input, name))[1]
 
-    with random_state_kept(), quiet(model), torch.no_grad(), ExitStack() as hooks:
+    with preserve_random_state(), estimation_mode(objective.model), torch.no_grad(), ExitStack() as hooks:
         for name, layer in layers.items():
             if isinstance(layer, ParameterLayer):
                 continue  # every expert has tokens of its own
@@ -50,5 +44,5 @@ def shared_inputs(
                 with_kwargs=True,
             )
             hooks.callback(handle.remove)
-        (entry or model)(**model_inputs(model, batch, device))
+        objective.called(**model_inputs(objective.model, batch, objective.device))
     return groups
