@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from lora_da.adapter.sharding import is_partitioned
-from lora_da.statistics.batches.inputs import take_examples
+from lora_da.statistics.batches.examples import take_examples
 from lora_da.statistics.estimation_mode import random_state_kept
 
 # Their `compute_loss` takes the model's own loss, or one that equals it.
