@@ -9,8 +9,8 @@ import pytest
 
 from command import call
 from folders import tiny_model_folder
-from lora_da.workflows import demo as module
-from lora_da.workflows.arithmetic import make_problems
+from lora_da.workflows.demo import comparison as module
+from lora_da.workflows.demo.arithmetic import make_problems
 
 
 def test_demo_on_a_tiny_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
