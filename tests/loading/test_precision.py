@@ -120,7 +120,7 @@ def test_an_adapter_made_on_it_trains_on_it(dtype: str, model: str, data: str, t
     losses = []
     for _ in range(6):
         loss = peft_model(**batch).loss
-        losses.append(float(loss))
+        losses.append(loss.item())
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()
