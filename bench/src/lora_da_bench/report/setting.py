@@ -1,21 +1,21 @@
-"""What surrounds the numbers of a comparison's report: what was compared, its weaknesses, where it comes from."""
+"""The setting of a comparison: what was compared, its weaknesses, where its numbers come from."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lora_da_bench.analysis.summary import Summary
-from lora_da_bench.experiment.experiment import Experiment
+from lora_da_bench.analysis.summary import RankSummary, Summary
+from lora_da_bench.experiment.description import Experiment
 from lora_da_bench.experiment.record import RunRecord
-from lora_da_bench.report.document import Table
+from lora_da_bench.report.page import write_table
 
 
-def compared_on(experiment: Experiment, records: Sequence[RunRecord]) -> Table:
-    """Model, task and protocol."""
+def tabulate_setting(experiment: Experiment, records: Sequence[RunRecord]) -> str:
+    """Tabulate model, task and protocol."""
     model, task, protocol = experiment.model, experiment.task, experiment.protocol
     rows_used = [record.about["rows"] for record in records if record.about.get("rows")]
     sizes = rows_used[-1] if rows_used else {"validation": task.validation_rows}
@@ -38,28 +38,28 @@ def compared_on(experiment: Experiment, records: Sequence[RunRecord]) -> Table:
     if experiment.forgetting is not None:
         forgetting = experiment.forgetting
         rows.append(("forgetting", f"{forgetting.data}: {forgetting.blocks} blocks of {forgetting.length} tokens"))
-    return Table(("", ""), rows, text=True)
+    return write_table(("", ""), rows, text=True)
 
 
-def methods_table(summary: Summary) -> Table:
-    """What each method is, and the adapter that its runs had; values that differ between ranks in the ranks' order."""
+def tabulate_methods(summary: Summary, methods: Mapping[str, str]) -> str:
+    """Tabulate methods and the adapters that their runs had; values that differ between ranks in the ranks' order."""
     rows = []
     for group in zip(*(rank.methods for rank in summary.ranks), strict=True):
         facts = [[_plain(method.adapter.get(name)) for name in ("alpha", "rslora", "scaling")] for method in group]
         sizes = [f"{method.figures.get('trainable_parameters', math.nan):,.0f}" for method in group]
         columns = [*zip(*facts, strict=True), [size.replace("nan", "–") for size in sizes]]
         name = group[0].name
-        rows.append((name, _description(name), *(" / ".join(dict.fromkeys(column)) for column in columns)))
-    return Table(("method", "what it is", "alpha", "rslora", "scaling", "parameters trained"), rows, text=True)
+        rows.append((name, methods.get(name, name), *(" / ".join(dict.fromkeys(column)) for column in columns)))
+    return write_table(("method", "what it is", "alpha", "rslora", "scaling", "parameters trained"), rows, text=True)
 
 
-def shortcomings(
+def list_shortcomings(
     summary: Summary,
     experiment: Experiment,
     records: Sequence[RunRecord] = (),
     added: Sequence[tuple[str, Sequence[str]]] = (),
 ) -> list[str]:
-    """Where the protocol or its execution is weaker than it should be.
+    """List where the protocol or its execution is weaker than it should be.
 
     Args:
         summary: The comparison.
@@ -69,6 +69,22 @@ def shortcomings(
     """
     found = [_sentence(text) for text in experiment.protocol.shortcomings()]
     found += [f"Added on {date}, when other methods may have had results: {', '.join(names)}." for date, names in added]
+    found += _unlike(records)
+    for rank in summary.ranks:
+        charged = [record for record in records if record.run.stage == "compute" and record.run.rank == rank.rank]
+        found += [_sentence(f"Rank {rank.rank}: {text}") for text in _shortcomings_at(rank)]
+        if experiment.charge_init and not charged:
+            found.append(
+                f"Rank {rank.rank}: LoRA was given no method's initialisation time: none takes 1 % of the training, or "
+                "those runs are to come."
+            )
+        found += [_sentence(f"Rank {rank.rank}: {text}") for text in rank.missing]
+    return found or ["None that is known."]
+
+
+def _unlike(records: Sequence[RunRecord]) -> list[str]:
+    """Where runs were not made alike."""
+    found = []
     for name, what in (("fingerprints", "data"), ("versions", "software"), ("machine", "machines")):
         if len(_distinct(record.about.get(name) for record in records)) > 1:
             found.append(f"The runs were not all made with the same {what}: see the provenance.")
@@ -77,37 +93,32 @@ def shortcomings(
     failed = sum(record.run.stage == "sweep" and record.status == "failed" for record in records)
     if failed:
         found.append(f"{failed} runs of the sweep failed with an error; they count as diverged in the selection.")
-    for rank in summary.ranks:
-        where = f"Rank {rank.rank}: "
-        below, above = rank.grown
-        if below or above:
-            found.append(f"{where}the grid grew, for every method, by {below} points below and {above} above.")
-        for method in rank.methods:
-            if method.selection is not None and method.selection.at_edge is not None:
-                found.append(
-                    f"{where}{method.name} is best at the {method.selection.at_edge} edge of the grid; a rate beyond "
-                    "could be better."
-                )
-            if method.unsuccessful:
-                found.append(
-                    f"{where}{method.unsuccessful} of {method.name}'s final runs diverged or failed, so it is not "
-                    "compared: to leave those out would flatter it."
-                )
-        if rank.low_accuracy:
-            found.append(f"{where}tuned LoRA's accuracy is below 10 %, so accuracies say little.")
-        if experiment.charge_init and not any(
-            record.run.stage == "compute" and record.run.rank == rank.rank for record in records
-        ):
+    return found
+
+
+def _shortcomings_at(rank: RankSummary) -> list[str]:
+    found = []
+    below, above = rank.grown
+    if below or above:
+        found.append(f"the grid grew, for every method, by {below} points below and {above} above")
+    for method in rank.methods:
+        if method.selection is not None and method.selection.at_edge is not None:
             found.append(
-                f"{where}LoRA was given no method's initialisation time: none takes 1 % of the training, or those runs "
-                "are to come."
+                f"{method.name} is best at the {method.selection.at_edge} edge of the grid; a rate beyond could be "
+                "better"
             )
-        found += [_sentence(where + text) for text in rank.missing]
-    return found or ["None that is known."]
+        if method.unsuccessful:
+            found.append(
+                f"{method.unsuccessful} of {method.name}'s final runs diverged or failed, so it is not compared: to "
+                "leave those out would flatter it"
+            )
+    if rank.low_accuracy:
+        found.append("tuned LoRA's accuracy is below 10 %, so accuracies say little")
+    return found
 
 
-def limits(experiment: Experiment) -> list[str]:
-    """What a reader might conclude and should not."""
+def list_limits(experiment: Experiment) -> list[str]:
+    """List what a reader might conclude and should not."""
     return [
         f"One model ({experiment.model.name}) and one task: nothing about others, larger models least of all.",
         f"One budget of {experiment.protocol.steps} steps, one optimiser and schedule, one alpha: with more steps "
@@ -123,29 +134,19 @@ def limits(experiment: Experiment) -> list[str]:
     ]
 
 
-def provenance(records: Sequence[RunRecord]) -> Table:
-    """Where, when and with what the runs were made, as their records say."""
+def tabulate_provenance(records: Sequence[RunRecord]) -> str:
+    """Tabulate where, when and with what the runs were made, as their records say."""
     finished = sorted(str(record.about["finished"]) for record in records if record.about.get("finished"))
-    rows = [("report", "made from the files in runs/ alone: lora-da compare --report-only")]
+    rows = [("report", "made from the files in runs/ alone: lora-da-bench compare --report-only")]
     rows += [("runs", f"{len(records)}, finished from {finished[0]} to {finished[-1]}" if finished else "0")]
-    for name in ("command", "machine", "versions", "fingerprints"):
+    for name in ("machine", "versions", "fingerprints"):
         values = _distinct(record.about.get(name) for record in records)
         rows += [(name, _plain(value)) for value in values]
     for stage in ("sweep", "final", "compute"):
         seeds = sorted({record.run.seed for record in records if record.run.stage == stage})
         if seeds:
             rows.append((f"seeds of stage {stage}", _numbers(seeds)))
-    return Table(("", ""), rows, text=True)
-
-
-def _description(name: str) -> str:
-    # Here, as the methods bring torch, transformers and PEFT with them.
-    from lora_da_bench.methods.registry import get_method
-
-    try:
-        return get_method(name).description
-    except ValueError:
-        return name
+    return write_table(("", ""), rows, text=True)
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from lora_da_bench.analysis.pairs import paired, usable
-from lora_da_bench.analysis.selection import Selection, sweep_means
-from lora_da_bench.analysis.significance import Estimate, mean_interval
+from lora_da_bench.analysis.pairs import is_usable, pair_runs
+from lora_da_bench.analysis.significance import Estimate, estimate_mean
 from lora_da_bench.experiment.record import RunRecord
+from lora_da_bench.experiment.selection import Selection, average_sweep
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class MethodResult:
         return self.figures.get("init_seconds", 0.0) + self.figures.get("train_seconds", 0.0)
 
 
-def method_result(
+def summarise_method(
     name: str,
     sweep: Sequence[RunRecord],
     finals: Sequence[RunRecord],
@@ -104,10 +104,10 @@ def method_result(
         seeds: Of the sweep.
         target: Vanilla LoRA's final mean validation loss.
     """
-    good = [record for record in finals if usable(record)]
-    pairs = paired({name: good})
+    good = [record for record in finals if is_usable(record)]
+    pairs = pair_runs({name: good})
     figures = _figures(good)
-    curve = mean_curve(good)
+    curve = average_curves(good)
     steps, seconds = _reached(curve, target, figures.get("init_seconds", 0.0))
     return MethodResult(
         name=name,
@@ -115,8 +115,8 @@ def method_result(
         selection=selection,
         seeds=tuple(sorted(record.run.seed for record in good)),
         unsuccessful=len(finals) - len(good),
-        test_loss=mean_interval(pairs.losses[name], pairs.labels) if pairs else None,
-        accuracy=mean_interval(pairs.correct[name]) if pairs and pairs.correct else None,
+        test_loss=estimate_mean(pairs.losses[name], pairs.labels) if pairs else None,
+        accuracy=estimate_mean(pairs.correct[name]) if pairs and pairs.correct else None,
         figures=figures,
         adapter=next((record.adapter for record in [*good, *sweep] if record.adapter), {}),
         curve=curve,
@@ -125,8 +125,8 @@ def method_result(
     )
 
 
-def mean_curve(records: Sequence[RunRecord]) -> tuple[CurvePoint, ...]:
-    """Validation losses along runs, at the steps that all of them measured."""
+def average_curves(records: Sequence[RunRecord]) -> tuple[CurvePoint, ...]:
+    """Average the validation losses along runs, at the steps that all of them measured."""
     curves = [{point.step: point for point in record.curve} for record in records]
     found = []
     for step in sorted(set.intersection(*(set(curve) for curve in curves))) if curves else []:
@@ -139,7 +139,7 @@ def mean_curve(records: Sequence[RunRecord]) -> tuple[CurvePoint, ...]:
 
 
 def _grid(name: str, sweep: Sequence[RunRecord], seeds: Collection[int]) -> tuple[GridPoint, ...]:
-    means = sweep_means(sweep, seeds)
+    means = average_sweep(sweep, seeds)
     points = []
     for rate in sorted({record.run.learning_rate for record in sweep}):
         steps = {step: loss for (_, at, step), loss in means.items() if at == rate and step > 0}

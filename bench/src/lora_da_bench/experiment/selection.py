@@ -31,8 +31,8 @@ class Selection:
     at_edge: Edge | None
 
 
-def sweep_means(records: Sequence[RunRecord], seeds: Collection[int] = ()) -> dict[tuple[str, float, int], float]:
-    """Mean validation losses of a sweep over its seeds.
+def average_sweep(records: Sequence[RunRecord], seeds: Collection[int] = ()) -> dict[tuple[str, float, int], float]:
+    """Average the validation losses of a sweep over its seeds.
 
     Args:
         records: Of one rank; other stages than the sweep are left out.
@@ -64,10 +64,10 @@ def sweep_means(records: Sequence[RunRecord], seeds: Collection[int] = ()) -> di
     return means
 
 
-def select(
+def select_rates(
     records: Sequence[RunRecord], methods: Sequence[str], rank: int, seeds: Collection[int] = ()
 ) -> dict[str, Selection]:
-    """The learning rate and the step with the best mean validation loss, for each method.
+    """Select the learning rate and the step with the best mean validation loss, for each method.
 
     Step 0, the initialisation alone, is not eligible. Of equal losses the smaller rate wins, then the earlier step.
 
@@ -81,7 +81,7 @@ def select(
         By method; without those of which no grid point is finished and finite.
     """
     sweep = [record for record in records if record.run.rank == rank and record.run.stage == "sweep"]
-    means = sweep_means(sweep, seeds)
+    means = average_sweep(sweep, seeds)
     selected = {}
     for method in methods:
         eligible = [

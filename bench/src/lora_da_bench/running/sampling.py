@@ -1,4 +1,4 @@
-"""The order of training: the same batches in the same order for every method with the same seed."""
+"""What a seed draws: the calibration sample and the order of training, the same for every method."""
 
 from __future__ import annotations
 
@@ -8,8 +8,20 @@ from collections.abc import Iterator, Sequence
 _POOLED = 16  # batches whose examples are sorted by length together: padding falls, and the order stays random
 
 
-def training_order(lengths: Sequence[int], batch_size: int, steps: int, seed: int) -> list[int]:
-    """Indices of the examples of all batches, one after another.
+def draw_calibration(lengths: Sequence[int], examples: int, seed: int) -> list[int]:
+    """Draw the indices of the calibration sample at random, the shortest examples first for batches of little padding.
+
+    Args:
+        lengths: Tokens of each training example.
+        examples: How many to draw; all if there are not so many.
+        seed: Of the draw.
+    """
+    drawn = sorted(random.Random(seed).sample(range(len(lengths)), min(examples, len(lengths))))
+    return sorted(drawn, key=lengths.__getitem__)
+
+
+def draw_training_order(lengths: Sequence[int], batch_size: int, steps: int, seed: int) -> list[int]:
+    """Draw the indices of the examples of all batches, one after another.
 
     Each pass over the data is a fresh permutation; within pools of some batches examples of like length share a batch.
 
