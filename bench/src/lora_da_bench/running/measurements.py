@@ -11,10 +11,12 @@ from transformers import TrainerCallback
 from lora_da_bench.experiment.description import Experiment
 from lora_da_bench.experiment.record import Items, Point, Run
 from lora_da_bench.experiment.schedule import spread_measurements
-from lora_da_bench.running.held_out import BATCH_SIZE
 from lora_da_bench.running.peak_memory import read_peak_memory, reset_peak_memory
 from lora_da_bench.running.prepared_data import PreparedData
+from lora_da_bench.tasks.item_losses import measure_item_losses
 from lora_da_bench.tasks.task import Answer, Task
+
+BATCH_SIZE = 16
 
 
 class Measurements(TrainerCallback):
@@ -63,17 +65,17 @@ class Measurements(TrainerCallback):
 
     def measure(self, step: int) -> None:
         """Add a point to the curve; a sweep does not touch the test split."""
-        validation = self._data.validation.measure(self._model).mean
+        validation = measure_item_losses(self._model, self._data.validation, BATCH_SIZE).mean
         if not math.isfinite(validation):
             self.curve.append(Point(step, self.seconds, math.inf))
             return
-        test = None if self._run.stage == "sweep" else self._data.test.measure(self._model)
+        test = None if self._run.stage == "sweep" else measure_item_losses(self._model, self._data.test, BATCH_SIZE)
         self.curve.append(Point(step, self.seconds, validation, None if test is None else test.mean))
         if test is None or step != self._run.selected_step:
             return
         if self._data.unrelated is not None:
-            self.forgetting = self._data.unrelated.measure(self._model)
-        if self._data.questions:
+            self.forgetting = measure_item_losses(self._model, self._data.unrelated, BATCH_SIZE).mean
+        if self._data.questions is not None:
             self.answers = self._task.answer(self._model, self._tokenizer, self._data.questions, BATCH_SIZE)
         self.items = Items(
             [float(f"{loss:.6g}") for loss in test.losses], test.labels, [answer.correct for answer in self.answers]

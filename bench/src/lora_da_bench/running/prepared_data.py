@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import itertools
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 import datasets
 
-from lora_da_bench.experiment.description import Experiment
+from lora_da.loading import PreparedExamples, RowFormat, load_rows, prepare_examples
+from lora_da_bench.experiment.description import Experiment, Forgetting, expand_path
 from lora_da_bench.experiment.splits import Splits, load_splits
-from lora_da_bench.running.held_out import HeldOutRows, UnrelatedText
 from lora_da_bench.tasks.task import Task
 
 
@@ -21,32 +23,28 @@ class PreparedData:
     Attributes:
         splits: The rows that they were made of.
         train: Training examples.
-        lengths: Tokens of each of them.
         validation: Selects.
         test: Is reported.
-        questions: To the test rows, see :meth:`Task.pose`; none where no answers are taken.
-        unrelated: For forgetting, if that is measured.
+        questions: To the test rows, see :meth:`Task.pose`; None where no answers are taken.
+        unrelated: Text that has nothing to do with the task: what the loss on it gains, the model has forgotten. None
+            where that is not measured.
     """
 
     splits: Splits
-    train: datasets.Dataset
-    lengths: list[int]
-    validation: HeldOutRows
-    test: HeldOutRows
-    questions: Sequence[Any]
-    unrelated: UnrelatedText | None
+    train: PreparedExamples
+    validation: PreparedExamples
+    test: PreparedExamples
+    questions: Any
+    unrelated: PreparedExamples | None
 
     def describe(self, max_length: int) -> dict[str, Any]:
         """Describe the data in a record's terms."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
         return {
             "fingerprints": self.splits.fingerprints,
-            "rows": {"train": len(self.train), "validation": len(self.validation), "test": len(self.test)},
+            "rows": {name: len(part) for name, part in parts.items()},
             "rows_removed": self.splits.removed,
-            "rows_cut": {
-                "train": sum(length >= max_length for length in self.lengths),
-                "validation": self.validation.cut,
-                "test": self.test.cut,
-            },
+            "rows_cut": {name: sum(length >= max_length for length in part.lengths) for name, part in parts.items()},
         }
 
 
@@ -63,16 +61,42 @@ def prepare_data(experiment: Experiment, task: Task, tokenizer: Any) -> Prepared
     key = experiment.model_dump_json(include={"model", "task", "forgetting"})
     if key not in _latest:
         splits = load_splits(experiment.task)
-        train = task.encode(splits.train, tokenizer)
         prepared = PreparedData(
             splits=splits,
-            train=train,
-            lengths=[len(ids) for ids in train["input_ids"]],
-            validation=HeldOutRows(task, splits.validation, tokenizer),
-            test=HeldOutRows(task, splits.test, tokenizer),
-            questions=task.pose(splits.test, tokenizer) if experiment.task.accuracy else (),
-            unrelated=None if experiment.forgetting is None else UnrelatedText(experiment.forgetting, tokenizer),
+            train=task.encode(splits.train, tokenizer),
+            validation=_held_out(task, splits.validation, tokenizer),
+            test=_held_out(task, splits.test, tokenizer),
+            questions=task.pose(splits.test, tokenizer) if experiment.task.accuracy else None,
+            unrelated=None if experiment.forgetting is None else _unrelated_text(experiment.forgetting, tokenizer),
         )
         _latest.clear()  # one comparison at a time
         _latest[key] = prepared
     return _latest[key]
+
+
+def _held_out(task: Task, rows: datasets.Dataset, tokenizer: Any) -> PreparedExamples:
+    examples = task.encode(rows, tokenizer)
+    if len(examples) < len(rows):
+        raise ValueError(
+            f"{len(rows) - len(examples)} of {len(rows)} rows to measure on have no label within max_length: raise "
+            "task.options.max_length, or take those rows out"
+        )
+    return examples
+
+
+def _unrelated_text(forgetting: Forgetting, tokenizer: Any) -> PreparedExamples:
+    """Consecutive blocks of texts with their end-of-sequence tokens.
+
+    So each token is predicted once at most: the first of a block never is. A last block of a single token predicts
+    nothing and is left out.
+    """
+    rows = load_rows(expand_path(forgetting.data), "test")
+    form = RowFormat(text_column="text", max_length=sys.maxsize)
+    texts = prepare_examples(rows.select_columns(["text"]), tokenizer, form)
+    cuts = (
+        ids[start : start + forgetting.length]
+        for ids in texts.rows["input_ids"]
+        for start in range(0, len(ids), forgetting.length)
+    )
+    blocks = list(itertools.islice((block for block in cuts if len(block) > 1), forgetting.blocks))
+    return dataclasses.replace(texts, rows=datasets.Dataset.from_dict({"input_ids": blocks, "labels": blocks}))

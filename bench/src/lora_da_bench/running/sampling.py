@@ -8,16 +8,9 @@ from collections.abc import Iterator, Sequence
 _POOLED = 16  # batches whose examples are sorted by length together: padding falls, and the order stays random
 
 
-def draw_calibration(lengths: Sequence[int], examples: int, seed: int) -> list[int]:
-    """Draw the indices of the calibration sample at random, the shortest examples first for batches of little padding.
-
-    Args:
-        lengths: Tokens of each training example.
-        examples: How many to draw; all if there are not so many.
-        seed: Of the draw.
-    """
-    drawn = sorted(random.Random(seed).sample(range(len(lengths)), min(examples, len(lengths))))
-    return sorted(drawn, key=lengths.__getitem__)
+def draw_calibration(count: int, examples: int, seed: int) -> list[int]:
+    """Draw which of ``count`` training examples are the calibration sample, in their order; all if there are fewer."""
+    return sorted(random.Random(seed).sample(range(count), min(examples, count)))
 
 
 def draw_training_order(lengths: Sequence[int], batch_size: int, steps: int, seed: int) -> list[int]:

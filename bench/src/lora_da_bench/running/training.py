@@ -6,24 +6,21 @@ import sys
 import tempfile
 from typing import Any
 
-import datasets
 import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
+from lora_da.loading import PreparedExamples
 from lora_da_bench.experiment.record import Run
-from lora_da_bench.tasks.task import Task
 
 
 def train_model(
-    model: Any, task: Task, tokenizer: Any, examples: datasets.Dataset, run: Run, *, batch_size: int,
-    callback: TrainerCallback
-) -> None:  # fmt: skip
+    model: Any, tokenizer: Any, examples: PreparedExamples, run: Run, batch_size: int, callback: TrainerCallback
+) -> None:
     """Train by AdamW with a cosine schedule after a warm-up of 3 % of the steps.
 
     Args:
-        model: With what is to be trained.
-        task: Says which kind of model it is, and how batches are padded.
+        model: With what is to be trained; labels of whole examples are a classifier's.
         tokenizer: The model's.
         examples: Those of the batches, one after another, as they are trained on.
         run: Learning rate, steps and seed.
@@ -54,17 +51,14 @@ def train_model(
             "use_cpu": device.type == "cpu",
             "dataloader_pin_memory": device.type == "cuda",
         }
+        data: dict[str, Any] = {"train_dataset": examples.rows, "data_collator": examples.collate}
         trainer: Trainer
-        if task.head == "classifier":
-            trainer = Trainer(
-                model, TrainingArguments(**settings), train_dataset=examples, data_collator=task.collator(tokenizer)
-            )
+        if isinstance(examples.rows[0]["labels"], int):
+            trainer = Trainer(model, TrainingArguments(**settings), **data)
         else:
             # As Trainer has it: the base's own precision, and no recomputation. Examples are cut already.
             sft = SFTConfig(**settings, bf16=False, gradient_checkpointing=False, max_length=None)
-            trainer = SFTTrainer(
-                model, sft, train_dataset=examples, data_collator=task.collator(tokenizer), processing_class=tokenizer
-            )
+            trainer = SFTTrainer(model, sft, processing_class=tokenizer, **data)
         trainer.add_callback(callback)
         trainer.remove_callback(PrinterCallback)
         trainer.train()

@@ -14,23 +14,22 @@ from typing import Any
 
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
-from torch.utils.data import DataLoader
 from transformers import set_seed
 
-from lora_da.loading import LoadedModel
-from lora_da_bench.experiment.description import Experiment
+from lora_da.loading import LoadedModel, ModelSource, PreparedExamples, load_model
+from lora_da_bench.experiment.description import Experiment, ModelDescription, expand_path
 from lora_da_bench.experiment.files import write_atomically
 from lora_da_bench.experiment.record import Items, Run, RunRecord
 from lora_da_bench.methods.method import Setup
 from lora_da_bench.methods.registry import get_method
-from lora_da_bench.running.base_model import load_base
-from lora_da_bench.running.measurements import Measurements
+from lora_da_bench.running.measurements import BATCH_SIZE, Measurements
 from lora_da_bench.running.peak_memory import read_peak_memory, reset_peak_memory
 from lora_da_bench.running.prepared_data import PreparedData, prepare_data
 from lora_da_bench.running.progress import silence_bars
 from lora_da_bench.running.provenance import describe_provenance
 from lora_da_bench.running.sampling import draw_calibration, draw_training_order
 from lora_da_bench.running.training import train_model
+from lora_da_bench.tasks.item_losses import measure_item_losses
 from lora_da_bench.tasks.registry import make_task
 from lora_da_bench.tasks.task import Answer, Task
 
@@ -79,16 +78,15 @@ def _carried_out(run: Run, experiment: Experiment, folder: Path) -> RunRecord:
     base = load_base(experiment.model, task, folder)
     data = prepare_data(experiment, task, base.tokenizer)
     unrelated = None if run.stage == "sweep" else data.unrelated
-    forgetting_base = None if unrelated is None else unrelated.measure(base.model)
+    forgetting_base = None if unrelated is None else measure_item_losses(base.model, unrelated, BATCH_SIZE).mean
     start = _initialise(run, experiment, task, base, data)
 
     batch_size = experiment.protocol.batch_size
-    order = draw_training_order(data.lengths, batch_size, run.steps, run.seed)
+    lengths = data.train.lengths
+    order = draw_training_order(lengths, batch_size, run.steps, run.seed)
     measured = Measurements(run, experiment, task, data, start.model, base.tokenizer)
     measured.measure(0)
-    train_model(
-        start.model, task, base.tokenizer, data.train.select(order), run, batch_size=batch_size, callback=measured
-    )
+    train_model(start.model, base.tokenizer, _select(data.train, order), run, batch_size, measured)
     if measured.answers:
         _keep_answers(measured.answers, folder / "outputs" / f"{run.name}.jsonl")
     return RunRecord(
@@ -105,18 +103,28 @@ def _carried_out(run: Run, experiment: Experiment, folder: Path) -> RunRecord:
             "trainable_parameters": sum(p.numel() for p in start.model.parameters() if p.requires_grad),
         },
         adapter=_describe_adapter(start.model),
-        about=describe_provenance(experiment) | data.describe(task.max_length) | _describe_order(order, data.lengths),
+        about=describe_provenance(experiment) | data.describe(task.max_length) | _describe_order(order, lengths),
     )
+
+
+def load_base(model: ModelDescription, task: Task, folder: Path) -> LoadedModel:
+    """Load the base model of a comparison and its tokenizer; a GGUF file is converted beside the folder."""
+    source = ModelSource(expand_path(model.name), model.dtype, model.device, model.revision)
+    return load_model(source, folder, head=task.head, num_labels=task.class_count)
+
+
+def _select(examples: PreparedExamples, order: list[int]) -> PreparedExamples:
+    return dataclasses.replace(examples, rows=examples.rows.select(order))
 
 
 def _initialise(run: Run, experiment: Experiment, task: Task, base: LoadedModel, data: PreparedData) -> _Start:
     """Put a method's adapter on the base model; drawing and padding the calibration sample is not charged to it."""
     calibration = experiment.calibration
-    sample: Any = data.train.select(draw_calibration(data.lengths, calibration.examples, run.seed))
+    sample = _select(data.train, draw_calibration(len(data.train), calibration.examples, run.seed))
     setup = Setup(
         model=base.model,
         lora=_lora_config(run, experiment, task),
-        batches=list(DataLoader(sample, calibration.batch_size, collate_fn=task.collator(base.tokenizer))),
+        batches=list(sample.batches(calibration.batch_size)),
         population_size=min(len(data.train), run.steps * experiment.protocol.batch_size),
         seed=run.seed,
     )
@@ -135,7 +143,7 @@ def _lora_config(run: Run, experiment: Experiment, task: Task) -> LoraConfig:
         lora_alpha=experiment.alpha,
         use_rslora=experiment.rslora,
         target_modules=names[0] if names == ["all-linear"] else names,
-        task_type=task.task_type,
+        task_type="SEQ_CLS" if task.head == "classifier" else "CAUSAL_LM",
     )
 
 

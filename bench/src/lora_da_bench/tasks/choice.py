@@ -4,34 +4,29 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+import sys
 from dataclasses import dataclass
-from itertools import accumulate, chain, islice
+from itertools import chain, islice
 from typing import Any
 
 import datasets
 from pydantic import Field, PositiveInt
 
+from lora_da.loading import PreparedExamples
 from lora_da_bench.tasks.columns import read_cells, read_texts
 from lora_da_bench.tasks.item_losses import measure_item_losses
-from lora_da_bench.tasks.supervised_examples import join_prompt, tokenize_examples
-from lora_da_bench.tasks.task import Answer, Task
+from lora_da_bench.tasks.task import Answer, Task, pair_texts, prepare_pairs
 
 _MARK = "Answer format:"
 
 
 @dataclass(frozen=True)
-class Question:
-    """The candidates of a row, each as a tokenised example, and the right one."""
+class Questions:
+    """The candidates and the right one of each row, and all candidates of all rows as examples."""
 
-    candidates: list[str]
-    examples: list[dict[str, Any]]
-    expected: str
-
-    @property
-    def length(self) -> int:
-        """Tokens of the longest candidate, its prompt included."""
-        return max(len(example["input_ids"]) for example in self.examples)
+    candidates: list[list[str]]
+    expected: list[str]
+    examples: PreparedExamples
 
 
 class Choice(Task):
@@ -65,41 +60,30 @@ class Choice(Task):
         own = {"prompt": self.prompt, "completion": self.completion, "label": self.label}
         return own if self.choices is None else own | {"choices": self.choices}
 
-    def encode(self, rows: datasets.Dataset, tokenizer: Any) -> datasets.Dataset:
+    def encode(self, rows: datasets.Dataset, tokenizer: Any) -> PreparedExamples:
         """See :meth:`Task.encode`."""
-        return _tokenized(read_texts(rows, self.prompt), read_texts(rows, self.completion), tokenizer, self.max_length)
+        pairs = pair_texts(read_texts(rows, self.prompt), read_texts(rows, self.completion))
+        return prepare_pairs(pairs, tokenizer, self.max_length)
 
-    def pose(self, rows: datasets.Dataset, tokenizer: Any) -> Sequence[Question]:
+    def pose(self, rows: datasets.Dataset, tokenizer: Any) -> Questions:
         """See :meth:`Task.pose`; candidates are tokenised as training's completions are, and not cut."""
-        expected, candidates, completions = self._expected(rows), self._candidates(rows), self._completions(rows)
-        prompts = [
-            prompt for prompt, names in zip(read_texts(rows, self.prompt), candidates, strict=True) for _ in names
-        ]
-        examples = _tokenized(prompts, list(chain.from_iterable(completions)), tokenizer, None).to_list()
-        ends = accumulate(map(len, candidates))
-        return [
-            Question(names, examples[end - len(names) : end], right)
-            for names, end, right in zip(candidates, ends, expected, strict=True)
-        ]
+        candidates, completions = self._candidates(rows), self._completions(rows)
+        repeated = zip(read_texts(rows, self.prompt), candidates, strict=True)
+        prompts = [prompt for prompt, names in repeated for _ in names]
+        pairs = pair_texts(prompts, list(chain.from_iterable(completions)))
+        return Questions(candidates, self._expected(rows), prepare_pairs(pairs, tokenizer, sys.maxsize))
 
-    def answer(self, model: Any, tokenizer: Any, questions: Sequence[Question], batch_size: int) -> list[Answer]:
-        """See :meth:`Task.answer`; a batch holds all candidates of ``batch_size`` questions.
+    def answer(self, model: Any, tokenizer: Any, questions: Questions, batch_size: int) -> list[Answer]:
+        """See :meth:`Task.answer`; each output lists the candidates with their scores and numbers of tokens.
 
-        Each output lists the candidates with their scores and numbers of tokens. A model that gives a score that is
-        not a number has predicted nothing.
+        A model that gives a score that is not a number has predicted nothing.
         """
-        # Longest first: batches need little padding, and memory runs out in the first one if at all.
-        order = sorted(range(len(questions)), key=lambda index: -questions[index].length)
-        batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-        collate = self.collator(tokenizer)
-        found = measure_item_losses(
-            model,
-            (collate([example for index in batch for example in questions[index].examples]) for batch in batches),
-        )
+        found = measure_item_losses(model, questions.examples, batch_size)
         scored = iter(zip(found.losses, found.labels, strict=True))
-        answers = {index: _answer(questions[index], list(islice(scored, len(questions[index].candidates))))
-                   for index in order}  # fmt: skip
-        return [answers[index] for index in range(len(questions))]
+        return [
+            _answer(names, list(islice(scored, len(names))), expected)
+            for names, expected in zip(questions.candidates, questions.expected, strict=True)
+        ]
 
     def check(self, rows: datasets.Dataset) -> None:
         """See :meth:`Task.check`."""
@@ -130,12 +114,6 @@ class Choice(Task):
         return [[name.strip() for name in names] for names in found]
 
 
-def _tokenized(prompts: list[str], completions: list[str], tokenizer: Any, max_length: int | None) -> datasets.Dataset:
-    joined = [join_prompt(*pair) for pair in zip(prompts, completions, strict=True)]
-    pairs = datasets.Dataset.from_dict({"prompt": joined, "completion": completions})
-    return tokenize_examples(pairs, tokenizer, max_length)
-
-
 def _variants(completion: str, answer: str, candidates: list[str], index: int) -> list[str]:
     """The completion with each candidate in the answer's place."""
     if answer not in candidates:
@@ -149,11 +127,11 @@ def _variants(completion: str, answer: str, candidates: list[str], index: int) -
     return [around[0] + candidate + around[1] for candidate in candidates]
 
 
-def _answer(question: Question, losses: list[tuple[float, int]]) -> Answer:
+def _answer(candidates: list[str], losses: list[tuple[float, int]], expected: str) -> Answer:
     scores = [-loss for loss, _ in losses]
     output = [
         {"candidate": candidate, "score": score, "tokens": tokens}
-        for candidate, score, (_, tokens) in zip(question.candidates, scores, losses, strict=True)
+        for candidate, score, (_, tokens) in zip(candidates, scores, losses, strict=True)
     ]
-    predicted = None if any(map(math.isnan, scores)) else question.candidates[scores.index(max(scores))]
-    return Answer(predicted == question.expected, predicted, question.expected, output)
+    predicted = None if any(map(math.isnan, scores)) else candidates[scores.index(max(scores))]
+    return Answer(predicted == expected, predicted, expected, output)

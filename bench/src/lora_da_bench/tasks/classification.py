@@ -12,9 +12,9 @@ from pydantic import Field, PositiveInt, field_validator
 from sklearn.metrics import f1_score, matthews_corrcoef
 from transformers import DataCollatorWithPadding
 
+from lora_da.loading import PreparedExamples
 from lora_da_bench.tasks.columns import read_cells, read_texts
-from lora_da_bench.tasks.item_losses import evaluation_mode
-from lora_da_bench.tasks.supervised_examples import Collate, find_padding_token
+from lora_da_bench.tasks.item_losses import evaluation_mode, restore_order
 from lora_da_bench.tasks.task import Answer, Task
 
 
@@ -51,51 +51,44 @@ class Classification(Task):
         own = {"text": self.text, "label": self.label}
         return own if self.pair is None else own | {"pair": self.pair}
 
-    def encode(self, rows: datasets.Dataset, tokenizer: Any) -> datasets.Dataset:
+    def encode(self, rows: datasets.Dataset, tokenizer: Any) -> PreparedExamples:
         """See :meth:`Task.encode`; every row becomes an example."""
         labels = self._labels(rows)
         pairs = None if self.pair is None else read_texts(rows, self.pair)
         encoded = tokenizer(read_texts(rows, self.text), pairs, truncation=True, max_length=self.max_length)
-        return datasets.Dataset.from_dict({**encoded, "labels": labels})
+        if tokenizer.pad_token_id is None:
+            tokenizer = copy.deepcopy(tokenizer)
+            tokenizer.pad_token = tokenizer.eos_token
+        return PreparedExamples(
+            datasets.Dataset.from_dict({**encoded, "labels": labels}), DataCollatorWithPadding(tokenizer)
+        )
 
     def check(self, rows: datasets.Dataset) -> None:
         """See :meth:`Task.check`."""
         self._labels(rows)
 
-    def collator(self, tokenizer: Any) -> Collate:
-        """See :meth:`Task.collator`."""
-        if tokenizer.pad_token_id is None:
-            tokenizer = copy.deepcopy(tokenizer)
-            tokenizer.pad_token_id = find_padding_token(tokenizer)
-        collator: Collate = DataCollatorWithPadding(tokenizer)
-        return collator
-
-    def pose(self, rows: datasets.Dataset, tokenizer: Any) -> Sequence[dict[str, Any]]:
+    def pose(self, rows: datasets.Dataset, tokenizer: Any) -> PreparedExamples:
         """See :meth:`Task.pose`; the questions are the examples of :meth:`encode`."""
-        return self.encode(rows, tokenizer).to_list()  # type: ignore[no-any-return]
+        return self.encode(rows, tokenizer)
 
-    def answer(self, model: Any, tokenizer: Any, questions: Sequence[dict[str, Any]], batch_size: int) -> list[Answer]:
+    def answer(self, model: Any, tokenizer: Any, questions: PreparedExamples, batch_size: int) -> list[Answer]:
         """See :meth:`Task.answer`; the outputs are logits. Logits that are no numbers predict nothing.
 
         Raises:
             ValueError: The model has another number of classes.
         """
-        collate = self.collator(tokenizer)
         device = next(model.parameters()).device
-        # Longest first: batches need little padding, and memory runs out in the first one if at all.
-        order = sorted(range(len(questions)), key=lambda index: -len(questions[index]["input_ids"]))
-        outputs: dict[int, list[float]] = {}
+        outputs: list[list[float]] = []
         with evaluation_mode(model), torch.no_grad():
-            for start in range(0, len(order), batch_size):
-                chosen = order[start : start + batch_size]
-                batch = collate([questions[index] for index in chosen])
+            for batch in questions.batches(batch_size):
                 logits = model(**{name: value.to(device) for name, value in batch.items() if name != "labels"}).logits
-                if logits.shape != (len(chosen), len(self.classes)):
+                if logits.shape[-1] != len(self.classes):
                     raise ValueError(
                         f"the task has {len(self.classes)} classes, and the model gives {logits.shape[-1]} numbers"
                     )
-                outputs |= dict(zip(chosen, logits.float().tolist(), strict=True))
-        return [self._answer(outputs[index], example["labels"]) for index, example in enumerate(questions)]
+                outputs += logits.float().tolist()
+        labels = questions.rows["labels"]
+        return [self._answer(*pair) for pair in zip(restore_order(outputs, questions), labels, strict=True)]
 
     def score(self, answers: Sequence[Answer]) -> Mapping[str, float]:
         """Score accuracy, F1 (of the positive class; of more than two classes the mean) and Matthews' coefficient."""

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import datasets
 from pydantic import Field, PositiveInt
 
+from lora_da.loading import PreparedExamples
 from lora_da_bench.tasks.columns import read_texts
 from lora_da_bench.tasks.greedy_decoding import continue_prompts
 from lora_da_bench.tasks.number_grading import match_numbers, read_prediction, read_reference
-from lora_da_bench.tasks.supervised_examples import join_prompt, tokenize_examples
-from lora_da_bench.tasks.task import Answer, Task
+from lora_da_bench.tasks.task import Answer, Task, pair_texts, prepare_pairs
 
 
 @dataclass(frozen=True)
@@ -41,15 +40,12 @@ class Generation(Task):
         """See :meth:`Task.columns`."""
         return {"prompt": self.prompt, "completion": self.completion}
 
-    def encode(self, rows: datasets.Dataset, tokenizer: Any) -> datasets.Dataset:
+    def encode(self, rows: datasets.Dataset, tokenizer: Any) -> PreparedExamples:
         """See :meth:`Task.encode`."""
-        return tokenize_examples(self._pairs(rows), tokenizer, self.max_length)
+        return prepare_pairs(self._pairs(rows), tokenizer, self.max_length)
 
     def _pairs(self, rows: datasets.Dataset) -> datasets.Dataset:
-        """TRL's prompts and completions."""
-        completions = read_texts(rows, self.completion)
-        prompts = [join_prompt(*pair) for pair in zip(read_texts(rows, self.prompt), completions, strict=True)]
-        return datasets.Dataset.from_dict({"prompt": prompts, "completion": completions})
+        return pair_texts(read_texts(rows, self.prompt), read_texts(rows, self.completion))
 
     def check(self, rows: datasets.Dataset) -> None:
         """See :meth:`Task.check`."""
@@ -59,12 +55,12 @@ class Generation(Task):
             except ValueError as error:
                 raise ValueError(f"Row {index}: {error}") from error
 
-    def pose(self, rows: datasets.Dataset, tokenizer: Any) -> Sequence[Question]:
+    def pose(self, rows: datasets.Dataset, tokenizer: Any) -> list[Question]:
         """See :meth:`Task.pose`; the prompts are those of training."""
         self.check(rows)
         return [Question(pair["prompt"], pair["completion"]) for pair in self._pairs(rows)]
 
-    def answer(self, model: Any, tokenizer: Any, questions: Sequence[Question], batch_size: int) -> list[Answer]:
+    def answer(self, model: Any, tokenizer: Any, questions: list[Question], batch_size: int) -> list[Answer]:
         """See :meth:`Task.answer`; the outputs are texts."""
         prompts = [question.prompt for question in questions]
         texts = continue_prompts(model, tokenizer, prompts, max_new_tokens=self.max_new_tokens, batch_size=batch_size)

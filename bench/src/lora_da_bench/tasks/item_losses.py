@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from lora_da.loading import PreparedExamples
+
 _IGNORED = -100
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -26,51 +30,48 @@ class ItemLosses:
 
     @property
     def mean(self) -> float:
-        """Loss per label over all examples.
-
-        Raises:
-            ValueError: There are no examples.
-        """
-        if not self.losses:
-            raise ValueError("There are no examples to take a loss of; check the data set and its maximum length.")
+        """Loss per label over all examples."""
         return sum(self.losses) / sum(self.labels)
 
 
-def measure_item_losses(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> ItemLosses:
-    """Measure the loss of each example, which does not depend on the others of its batch.
+def measure_item_losses(model: nn.Module, examples: PreparedExamples, batch_size: int) -> ItemLosses:
+    """Measure the loss of each example, which depends on the others of its batch by rounding alone.
+
+    The batches, of examples of like length, are the same for every model.
 
     Args:
         model: A causal language model or a classifier of transformers, or a PEFT model around one; its modes are as
             before afterwards.
-        batches: Mappings with ``labels``, (B, S) of tokens or (B,) of classes, and the model's inputs, padded on the
-            right and on any device.
-
-    Raises:
-        ValueError: An example has no label.
+        examples: With the labels of tokens, or one of a class each.
+        batch_size: Examples at once.
     """
     device = next(model.parameters()).device
-    losses: list[float] = []
-    counts: list[int] = []
+    found: list[tuple[float, int]] = []
     with evaluation_mode(model), torch.no_grad():
-        for batch in batches:
+        for batch in examples.batches(batch_size):
             labels = batch["labels"].to(device)
             logits = model(**{name: value.to(device) for name, value in batch.items() if name != "labels"}).logits
             if labels.ndim == 2:  # the logits of a position predict the next token
                 logits, labels = logits[:, :-1], labels[:, 1:]
-            for row_logits, row_labels in zip(logits, labels, strict=True):
-                loss, count = _loss_of(row_logits.reshape(-1, logits.shape[-1]), row_labels.reshape(-1))
-                losses.append(loss)
-                counts.append(count)
-    return ItemLosses(losses, counts)
+            rows = zip(logits, labels, strict=True)
+            found += [_loss_of(row.reshape(-1, row.shape[-1]), own.reshape(-1)) for row, own in rows]
+    in_order = restore_order(found, examples)
+    return ItemLosses([loss for loss, _ in in_order], [count for _, count in in_order])
 
 
 def _loss_of(logits: Tensor, labels: Tensor) -> tuple[float, int]:
     """The summed loss of one example and the number of its labels; float32 copies are of its labelled rows alone."""
     counted = labels != _IGNORED
-    if not bool(counted.any()):
-        raise ValueError("An example has no label token, so there is no loss to take; leave it out.")
     loss = nn.functional.cross_entropy(logits[counted].float(), labels[counted], reduction="sum")
     return float(loss), int(counted.sum())
+
+
+def restore_order(found: list[_Found], examples: PreparedExamples) -> list[_Found]:
+    """Bring what was found batch by batch, the shortest examples first, into the order of the examples."""
+    lengths = examples.lengths
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    restored = dict(zip(order, found, strict=True))
+    return [restored[index] for index in range(len(order))]
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Literal
 
 import datasets
 
+from lora_da.loading import PreparedExamples, RowFormat, prepare_examples
 from lora_da_bench.experiment.validation import Section
-from lora_da_bench.tasks.supervised_examples import Collate, padding_collator
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,6 @@ class Task(Section, ABC):
     max_length: int
 
     @property
-    def task_type(self) -> str:
-        """PEFT's name of the model's kind."""
-        return "SEQ_CLS" if self.head == "classifier" else "CAUSAL_LM"
-
-    @property
     def class_count(self) -> int | None:
         """How many classes a classifier needs; None for language models."""
         return None
@@ -57,16 +52,12 @@ class Task(Section, ABC):
         """The columns that rows must have, by the option that names each."""
 
     @abstractmethod
-    def encode(self, rows: datasets.Dataset, tokenizer: Any) -> datasets.Dataset:
+    def encode(self, rows: datasets.Dataset, tokenizer: Any) -> PreparedExamples:
         """Tokenise rows into examples with ``labels``, one for each row or fewer.
 
         Raises:
             ValueError: A row is malformed; the message names it and says what to do.
         """
-
-    def collator(self, tokenizer: Any) -> Collate:
-        """Make a function that pads examples of :meth:`encode` into a batch."""
-        return padding_collator(tokenizer)
 
     @abstractmethod
     def check(self, rows: datasets.Dataset) -> None:
@@ -77,8 +68,8 @@ class Task(Section, ABC):
         """
 
     @abstractmethod
-    def pose(self, rows: datasets.Dataset, tokenizer: Any) -> Sequence[Any]:
-        """Make the questions that :meth:`answer` puts to a model, one for each row, in their order.
+    def pose(self, rows: datasets.Dataset, tokenizer: Any) -> Any:
+        """Make the questions that :meth:`answer` puts to a model.
 
         It is done before a training, as TRL's tokenisation sets states that a training under way relies on.
 
@@ -87,9 +78,23 @@ class Task(Section, ABC):
         """
 
     @abstractmethod
-    def answer(self, model: Any, tokenizer: Any, questions: Sequence[Any], batch_size: int) -> list[Answer]:
-        """Take a model's answers to questions of :meth:`pose`. The model's modes are as before afterwards."""
+    def answer(self, model: Any, tokenizer: Any, questions: Any, batch_size: int) -> list[Answer]:
+        """Take a model's answers to questions of :meth:`pose`, in the rows' order; its modes are as before."""
 
     def score(self, answers: Sequence[Answer]) -> Mapping[str, float]:
         """Score all answers: ``accuracy`` and others, each from 0 to 1 (Matthews: −1 to 1)."""
         return {"accuracy": sum(answer.correct for answer in answers) / len(answers)}
+
+
+def pair_texts(prompts: Sequence[str], completions: Sequence[str]) -> datasets.Dataset:
+    """Pair prompts and completions as TRL takes them; a line break parts them where no whitespace would."""
+    joined = [
+        f"{prompt}\n" if prompt and not prompt[-1].isspace() and not completion[:1].isspace() else prompt
+        for prompt, completion in zip(prompts, completions, strict=True)
+    ]
+    return datasets.Dataset.from_dict({"prompt": joined, "completion": list(completions)})
+
+
+def prepare_pairs(pairs: datasets.Dataset, tokenizer: Any, max_length: int) -> PreparedExamples:
+    """Tokenise pairs by TRL, so that completions alone are learnt."""
+    return prepare_examples(pairs, tokenizer, RowFormat("prompt", "completion", max_length=max_length))
