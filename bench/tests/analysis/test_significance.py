@@ -9,9 +9,9 @@ from scipy.stats import beta, norm, t
 from lora_da_bench.analysis.significance import (
     Array,
     Comparison,
-    compare_all,
-    difference_interval,
-    mean_interval,
+    compare_methods,
+    estimate_difference,
+    estimate_mean,
 )
 
 SEEDS, ITEMS, FAMILIES = 3, 100, 600
@@ -46,7 +46,7 @@ def any_difference(comparison: Comparison) -> bool:
 
 def test_a_case_by_hand() -> None:
     values = np.array([[1.0, 3.0, 5.0], [3.0, 5.0, 7.0]])
-    found = difference_interval(values)
+    found = estimate_difference(values)
     # Seed means 3 and 5: variance 2, over 2 seeds. Item means 2, 4 and 6: variance 4, over 3 items.
     half = math.sqrt(t.isf(0.025, 1) ** 2 * 1 + t.isf(0.025, 2) ** 2 * 4 / 3)
     assert found.mean == 4
@@ -64,14 +64,14 @@ def test_the_variance_is_that_of_resampling_seeds_and_items() -> None:
     by_item = item_means[generator.integers(ITEMS, size=(draws, ITEMS - 1))].mean(axis=1)
     resampled = by_seed.var() + by_item.var()
     # The relative error of a variance of n normal draws is √(2/n); four of them.
-    assert mean_interval(values).standard_error ** 2 == pytest.approx(resampled, rel=4 * math.sqrt(2 / draws))
+    assert estimate_mean(values).standard_error ** 2 == pytest.approx(resampled, rel=4 * math.sqrt(2 / draws))
 
 
 def test_the_ratio_is_that_of_resampling_sums() -> None:
     generator = np.random.default_rng(1)
     labels = generator.integers(20, 200, size=ITEMS).astype(float)
     values = labels * (1 + 0.3 * simulated(generator, 0.3)["b"])
-    found = mean_interval(values, labels)
+    found = estimate_mean(values, labels)
     assert found.mean == pytest.approx(values.sum() / (SEEDS * labels.sum()))
     draws = 20_000
     picked = generator.integers(ITEMS, size=(draws, ITEMS - 1))
@@ -84,13 +84,13 @@ def test_the_ratio_is_that_of_resampling_sums() -> None:
 
 def test_equal_weights_change_nothing_but_the_unit() -> None:
     values = simulated(np.random.default_rng(2), 0.3)["b"]
-    plain, weighted = mean_interval(values), mean_interval(4 * values, np.full(ITEMS, 4.0))
+    plain, weighted = estimate_mean(values), estimate_mean(4 * values, np.full(ITEMS, 4.0))
     assert (weighted.low, weighted.high) == pytest.approx((plain.low, plain.high))
 
 
 @pytest.mark.parametrize("values", [np.ones((1, 5)) + np.arange(5), np.arange(3.0)[:, None], np.full((3, 9), 0.1)])
 def test_what_cannot_be_estimated_has_no_interval(values: Array) -> None:
-    found = difference_interval(values)
+    found = estimate_difference(values)
     assert not found.estimable
     assert not found.excludes_zero
     assert (found.low, found.high, found.detectable) == (-math.inf, math.inf, math.inf)
@@ -102,14 +102,14 @@ def test_what_cannot_be_estimated_has_no_interval(values: Array) -> None:
 @pytest.mark.parametrize("comparisons", [1, 6])
 def test_the_p_value_is_the_level_at_which_the_interval_touches_zero(comparisons: int) -> None:
     values = simulated(np.random.default_rng(3), 0.01)["b"] + 6
-    p_value = difference_interval(values, comparisons=comparisons).p_value
-    touching = difference_interval(values, level=p_value, comparisons=comparisons)
+    p_value = estimate_difference(values, comparisons=comparisons).p_value
+    touching = estimate_difference(values, level=p_value, comparisons=comparisons)
     assert touching.low == pytest.approx(0, abs=1e-9)
 
 
 def test_many_items_and_seeds_give_the_normal_interval() -> None:
     values = np.random.default_rng(4).normal(size=(400, 400))
-    found = difference_interval(values)
+    found = estimate_difference(values)
     assert found.high - found.mean == pytest.approx(norm.isf(0.025) * found.standard_error, rel=0.01)
     assert found.detectable == pytest.approx((norm.isf(0.025) + norm.isf(0.2)) * found.standard_error, rel=0.02)
 
@@ -122,8 +122,8 @@ def test_the_detectable_difference_is_found_four_times_in_five() -> None:
     typical[0][:, 0] = np.array([-1, 0, 1])  # variance 1
     typical[1][0] = np.tile([-1, 1], ITEMS // 2) * math.sqrt((ITEMS - 1) / ITEMS)
     spread = math.sqrt(SEEDS / ITEMS)
-    detectable = difference_interval(typical[0] * spread + typical[1]).detectable
-    hits = sum(difference_interval(seed * spread + item + detectable).low > 0 for seed, item in effects)
+    detectable = estimate_difference(typical[0] * spread + typical[1]).detectable
+    hits = sum(estimate_difference(seed * spread + item + detectable).low > 0 for seed, item in effects)
     assert hits / len(effects) == pytest.approx(0.8, abs=0.04)
 
 
@@ -132,7 +132,7 @@ def test_the_detectable_difference_is_found_four_times_in_five() -> None:
 def test_identical_methods_are_not_told_apart(seed_effect: float, residual: float) -> None:
     generator = np.random.default_rng(6)
     hits = sum(
-        any_difference(compare_all(simulated(generator, seed_effect, residual), higher_is_better=False))
+        any_difference(compare_methods(simulated(generator, seed_effect, residual), higher_is_better=False))
         for _ in range(FAMILIES)
     )
     assert lower_bound(hits, FAMILIES) <= 0.05
@@ -144,7 +144,7 @@ def test_identical_answers_are_not_told_apart(seed_effect: float) -> None:
     hits = 0
     for _ in range(FAMILIES):
         correct = {name: (values > 1).astype(float) for name, values in simulated(generator, seed_effect).items()}
-        hits += any_difference(compare_all(correct, higher_is_better=True))
+        hits += any_difference(compare_methods(correct, higher_is_better=True))
     assert lower_bound(hits, FAMILIES) <= 0.05
 
 
@@ -178,7 +178,7 @@ def test_the_usual_intervals_would_tell_identical_methods_apart() -> None:
 
 def test_a_truly_better_method_wins() -> None:
     generator = np.random.default_rng(9)
-    families = [compare_all(simulated(generator, 0.05, gain=2.0), higher_is_better=False) for _ in range(100)]
+    families = [compare_methods(simulated(generator, 0.05, gain=2.0), higher_is_better=False) for _ in range(100)]
     winners = [comparison.winner() for comparison in families]
     assert set(winners) <= {"a", None}
     assert winners.count("a") >= 80
@@ -186,7 +186,7 @@ def test_a_truly_better_method_wins() -> None:
 
 def test_the_direction_of_better() -> None:
     values = simulated(np.random.default_rng(10), 0.01, gain=3.0)
-    loss, gain = compare_all(values, higher_is_better=False), compare_all(values, higher_is_better=True)
+    loss, gain = compare_methods(values, higher_is_better=False), compare_methods(values, higher_is_better=True)
     assert (loss.winner(), gain.winner()) == ("a", None)
     assert loss.better("a", "b")
     assert gain.better("b", "a")
@@ -196,4 +196,4 @@ def test_the_direction_of_better() -> None:
 
 
 def test_one_method_wins_nothing() -> None:
-    assert compare_all({"a": np.eye(3)}, higher_is_better=True).winner() is None
+    assert compare_methods({"a": np.eye(3)}, higher_is_better=True).winner() is None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lora_da_bench.experiment.experiment import expanded, experiment_from, load_experiment
+from lora_da_bench.experiment.description import expand_path, describe_experiment, load_experiment
 
 ROOT = Path(__file__).parents[3]
 
@@ -35,8 +35,8 @@ def test_toml_and_yaml_say_the_same(tmp_path: Path) -> None:
 
 
 def test_survives_json() -> None:
-    experiment = experiment_from(_content(forgetting={"data": "text.txt"}))
-    assert experiment_from(json.loads(json.dumps(dataclasses.asdict(experiment)))) == experiment
+    experiment = describe_experiment(_content(forgetting={"data": "text.txt"}))
+    assert describe_experiment(json.loads(json.dumps(dataclasses.asdict(experiment)))) == experiment
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_survives_json() -> None:
 )
 def test_what_is_wrong_is_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        experiment_from(_content(**changes))
+        describe_experiment(_content(**changes))
 
 
 def test_a_file_that_is_no_description(tmp_path: Path) -> None:
@@ -95,17 +95,17 @@ def test_a_file_that_is_no_description(tmp_path: Path) -> None:
 
 
 def test_weak_protocols_are_named() -> None:
-    assert experiment_from(_content()).protocol.shortcomings() == []
+    assert describe_experiment(_content()).protocol.shortcomings() == []
     weak = {"learning_rates": [1e-4, 1e-3], "seeds": [0], "fresh_seeds": [1, 2]}
-    found = experiment_from(_content(protocol=weak)).protocol.shortcomings()
+    found = describe_experiment(_content(protocol=weak)).protocol.shortcomings()
     assert len(found) == 4
 
 
 def test_environment_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_FOLDER", "here")
-    assert expanded("$SOME_FOLDER/a") == "here/a"
+    assert expand_path("$SOME_FOLDER/a") == "here/a"
     with pytest.raises(ValueError, match="not set"):
-        expanded("$NO_SUCH_VARIABLE_AT_ALL/a")
+        expand_path("$NO_SUCH_VARIABLE_AT_ALL/a")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.*")), ids=lambda path: path.name)

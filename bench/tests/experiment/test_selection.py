@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from lora_da_bench.analysis.selection import Selection, select, sweep_means
+from lora_da_bench.experiment.selection import Selection, select_rates, average_sweep
 from lora_da_bench.experiment.record import Point, Run, RunRecord, Status
 from simulated_records import record
 
@@ -33,24 +33,24 @@ GOOD: Losses = {1e-3: [[3, 2, 2], [3, 2, 2]], 1e-2: [[3, 1.5, 1], [3, 1, 1.75]],
 
 def test_the_best_mean_over_seeds_and_steps_is_selected() -> None:
     records = sweep(GOOD)
-    assert sweep_means(records)["lora", 1e-2, 5] == 1.25
-    assert select(records, ["lora"], 8) == {"lora": Selection(1e-2, 5, 1.25, None)}
+    assert average_sweep(records)["lora", 1e-2, 5] == 1.25
+    assert select_rates(records, ["lora"], 8) == {"lora": Selection(1e-2, 5, 1.25, None)}
 
 
 def test_step_zero_is_not_eligible() -> None:
     records = sweep({1e-3: [[0.5, 2, 2.5]], 1e-2: [[0.5, 3, 3]]})
-    assert select(records, ["lora"], 8)["lora"].step == 5
+    assert select_rates(records, ["lora"], 8)["lora"].step == 5
 
 
 @pytest.mark.parametrize(("best", "edge"), [(1e-3, "lower"), (1e-2, None), (1e-1, "upper")])
 def test_the_edge_of_the_grid(best: float, edge: str | None) -> None:
     records = sweep({rate: [[3, 2, 1 if rate == best else 2]] for rate in (1e-3, 1e-2, 1e-1)})
-    assert select(records, ["lora"], 8)["lora"] == Selection(best, 10, 1, edge)  # type: ignore[arg-type]
+    assert select_rates(records, ["lora"], 8)["lora"] == Selection(best, 10, 1, edge)  # type: ignore[arg-type]
 
 
 def test_of_equal_losses_the_smaller_rate_and_the_earlier_step_win() -> None:
     records = sweep({1e-2: [[3, 1, 1]], 1e-3: [[3, 1, 1]], 1e-4: [[3, 2, 2]]})
-    assert select(records, ["lora"], 8)["lora"] == Selection(1e-3, 5, 1, None)
+    assert select_rates(records, ["lora"], 8)["lora"] == Selection(1e-3, 5, 1, None)
 
 
 @pytest.mark.parametrize("status", ["diverged", "failed"])
@@ -59,21 +59,21 @@ def test_one_run_gone_wrong_rules_its_grid_point_out_and_still_bounds_the_grid(s
     for index, found in enumerate(records):
         if found.run.learning_rate == 1e-1 and found.run.seed == 1:
             records[index] = ended(found, status)
-    assert sweep_means(records)["lora", 1e-1, 10] == math.inf
-    assert select(records, ["lora"], 8)["lora"].at_edge is None
+    assert average_sweep(records)["lora", 1e-1, 10] == math.inf
+    assert select_rates(records, ["lora"], 8)["lora"].at_edge is None
     everything = [ended(found, status) for found in records]
-    assert select(everything, ["lora"], 8) == {}
+    assert select_rates(everything, ["lora"], 8) == {}
 
 
 def test_a_grid_point_counts_once_all_seeds_are_there() -> None:
     records = [found for found in sweep(GOOD) if (found.run.learning_rate, found.run.seed) != (1e-2, 1)]
-    assert select(records, ["lora"], 8)["lora"].learning_rate == 1e-3
-    assert select(sweep(GOOD), ["lora"], 8, seeds=(0, 1, 2)) == {}
+    assert select_rates(records, ["lora"], 8)["lora"].learning_rate == 1e-3
+    assert select_rates(sweep(GOOD), ["lora"], 8, seeds=(0, 1, 2)) == {}
 
 
 def test_methods_and_ranks_are_apart() -> None:
     records = sweep(GOOD) + sweep({1e-3: [[3, 2, 0.1]] * 2}, "pissa") + sweep({1e-3: [[3, 2, 0.1]] * 2}, rank=2)
-    assert select(records, ["lora", "pissa", "eva"], 8) == {
+    assert select_rates(records, ["lora", "pissa", "eva"], 8) == {
         "lora": Selection(1e-2, 5, 1.25, None),
         "pissa": Selection(1e-3, 10, 0.1, "lower"),
     }

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lora_da import LoraDAConfig, initialize_lora_da_weights
-from lora_da_bench.methods.lora_da import with_lora_da
+from lora_da_bench.methods.lora_da import initialise_lora_da
 from methods.setups import (
     KINDS,
     RANK,
@@ -77,7 +77,7 @@ def test_the_seed_completes_what_the_data_leave_open() -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.manual_seed(0)
-            found.append(layers_in(with_lora_da(setup, config)))
+            found.append(layers_in(initialise_lora_da(setup, config)))
     for name, layer in found[0].items():
         assert torch.equal(layer.A, found[1][name].A)
     assert not torch.allclose(*(each["model.layers.0.self_attn.q_proj"].A for each in found[1:]))

@@ -7,7 +7,7 @@ import torch
 
 from lora_da_bench.methods import registry
 from lora_da_bench.methods.method import Method
-from lora_da_bench.methods.registry import METHODS, get_method, register
+from lora_da_bench.methods.registry import METHODS, get_method, register_method
 from methods.setups import initialised, layers_in, logits_of, setup_of
 
 

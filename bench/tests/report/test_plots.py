@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lora_da_bench.analysis.summary import summarise
+from lora_da_bench.analysis.summary import summarise_records
 from lora_da_bench.report import plots
 from simulated_records import description, simulated
 
@@ -20,7 +20,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def test_methods_look_the_same_in_all_plots(drawn: list[Any]) -> None:
     experiment = description(ranks=[2, 8])
-    summary = summarise(simulated(experiment), experiment)
+    summary = summarise_records(simulated(experiment), experiment)
     plots.plot_learning_rates(summary.ranks[0], Path())
     plots.plot_losses(summary.ranks[0], Path())
     plots.plot_pareto(summary.ranks[0], Path())
@@ -36,7 +36,7 @@ def test_methods_look_the_same_in_all_plots(drawn: list[Any]) -> None:
 
 def test_curves_are_drawn_where_they_are(drawn: list[Any]) -> None:
     experiment = description()
-    (rank,) = summarise(simulated(experiment), experiment).ranks
+    (rank,) = summarise_records(simulated(experiment), experiment).ranks
     plots.plot_losses(rank, Path())
     line = drawn[0].axes[0].get_lines()[0]
     assert list(line.get_xdata()) == [0, 10, 20]
@@ -49,7 +49,7 @@ def test_diverged_runs_are_crosses_at_the_edge(drawn: list[Any]) -> None:
         replace(found, status="diverged", curve=[]) if found.run.learning_rate == 1e-2 else found
         for found in simulated(experiment)
     ]
-    (rank,) = summarise(records, experiment).ranks
+    (rank,) = summarise_records(records, experiment).ranks
     plots.plot_learning_rates(rank, Path())
     crosses = [line for line in drawn[0].axes[0].get_lines() if line.get_marker() == "x"]
     assert [list(line.get_xdata()) for line in crosses] == [[1e-2]] * 4
@@ -57,20 +57,20 @@ def test_diverged_runs_are_crosses_at_the_edge(drawn: list[Any]) -> None:
 
 def test_plots_are_png_files_that_are_replaced(tmp_path: Path) -> None:
     experiment = description()
-    (rank,) = summarise(simulated(experiment), experiment).ranks
+    (rank,) = summarise_records(simulated(experiment), experiment).ranks
     for _ in range(2):
         plots.plot_learning_rates(rank, tmp_path / "x.png")
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_many_methods_stay_apart() -> None:
-    looks = plots.styles([str(index) for index in range(28)])
+    looks = plots.choose_styles([str(index) for index in range(28)])
     assert len({tuple(look.values()) for look in looks.values()}) == 28
 
 
 @pytest.mark.parametrize("accuracy", [None, 0.03, 0.5])
 def test_quality_is_accuracy_where_it_can_be_relied_on(drawn: list[Any], accuracy: float | None) -> None:
     experiment = description()
-    (rank,) = summarise(simulated(experiment, accuracy=accuracy), experiment).ranks
+    (rank,) = summarise_records(simulated(experiment, accuracy=accuracy), experiment).ranks
     plots.plot_pareto(rank, Path())
     assert drawn[0].axes[0].get_ylabel().startswith("accuracy" if accuracy == 0.5 else "test loss")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lora_da_bench.analysis.summary import summarise
+from lora_da_bench.analysis.summary import summarise_records
 from lora_da_bench.experiment.record import RunRecord
 from lora_da_bench.report import plots
 from lora_da_bench.report.document import Bullets, Section, Strong, Table, to_html, to_markdown
@@ -170,10 +170,10 @@ def test_the_untouched_base_has_a_row(tmp_path: Path) -> None:
         if found.run.stage == "final":
             records[index] = replace(found, curve=[replace(found.curve[0], test_loss=2.34567), *found.curve[1:]])
     table = report(tmp_path, records).split("### Results on the test split")[1].split("\n\n")[1].splitlines()
-    cells = dict(zip(table[0].split("|"), table[2].split("|"), strict=True))
-    assert cells[" method "] == " untouched base (LoRA at step 0) "
-    assert cells[" test loss "] == " 2.3457 "
-    assert cells[" runs "] == " – "
+    read_cells = dict(zip(table[0].split("|"), table[2].split("|"), strict=True))
+    assert read_cells[" method "] == " untouched base (LoRA at step 0) "
+    assert read_cells[" test loss "] == " 2.3457 "
+    assert read_cells[" runs "] == " – "
 
 
 def test_one_seed_shows_nothing(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_numbers_are_those_of_the_summary(tmp_path: Path) -> None:
     experiment = description()
     records = simulated(experiment, {"lora-da": 0.05}, accuracy=0.4)
     text = report(tmp_path, records)
-    (rank,) = summarise(records, experiment).ranks
+    (rank,) = summarise_records(records, experiment).ranks
     for method in rank.methods:
         assert method.test_loss is not None
         assert method.accuracy is not None

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from folders import tiny_model_folder
-from lora_da_bench.compare import RUNS, compare
-from lora_da_bench.experiment.experiment import experiment_from
+from lora_da_bench.compare import compare
+from lora_da_bench.experiment.description import describe_experiment
 from lora_da_bench.experiment.record import load_records
 from lora_da_bench.running.progress import Progress, duration
 from simulated_records import description, simulated
@@ -39,7 +39,7 @@ class Stream(io.StringIO):
     ],
 )
 def test_times_in_words(seconds: float, words: str) -> None:
-    assert duration(seconds) == words
+    assert say_duration(seconds) == words
 
 
 def test_a_line_for_each_run_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,7 +81,7 @@ def test_a_comparison_shows_nothing_else(tmp_path: Path, monkeypatch: pytest.Mon
     for name, some in (("train", rows[:16]), ("test", rows[16:])):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
     (tmp_path / "text.txt").write_text("Call me Ishmael. " * 40)
-    experiment = experiment_from(
+    experiment = describe_experiment(
         {
             "name": "tiny",
             "model": {"name": str(tiny_model_folder(tmp_path / "model")), "device": "cpu"},

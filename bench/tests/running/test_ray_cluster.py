@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 
 from folders import sums_file, tiny_model_folder
-from lora_da_bench.compare import RUNS, compare
-from lora_da_bench.experiment.experiment import experiment_from
+from lora_da_bench.compare import compare
+from lora_da_bench.experiment.description import describe_experiment
 from lora_da_bench.experiment.record import load_records
 
 
 @pytest.mark.slow
 def test_runs_on_ray_give_what_runs_here_give(tmp_path: Path) -> None:
     ray = pytest.importorskip("ray")
-    experiment = experiment_from(
+    experiment = describe_experiment(
         {
             "name": "tiny",
             "model": {"name": str(tiny_model_folder(tmp_path / "model")), "device": "cpu"},

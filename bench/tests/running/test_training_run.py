@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 
 from folders import sums_file, tiny_model_folder
-from lora_da_bench.experiment.experiment import Experiment, experiment_from
+from lora_da_bench.experiment.description import Experiment, describe_experiment
 from lora_da_bench.experiment.record import Run, load_record
 from lora_da_bench.running import execution as module
-from lora_da_bench.running.execution import execute
+from lora_da_bench.running.training_run import carry_out_run
 
 WORDS = [f"{a} {b}" for a in ("good", "bad", "fine", "dull", "great", "poor") for b in ("day", "film", "cake", "song")]
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("execute")
+    folder = tmp_path_factory.mktemp("carry_out_run")
     tiny_model_folder(folder / "model")
     sums_file(folder / "train.jsonl", 30)
     rows = [{"prompt": f"{a} + 1 =", "completion": f" {a + 1}\n#### {a + 1}"} for a in range(100, 105)]
@@ -48,11 +48,11 @@ def experiment(root: Path, kind: str = "generation", **changes: Any) -> Experime
         "protocol": {"steps": 4, "batch_size": 2, "evaluations": 2},
         "calibration": {"examples": 4},
     }
-    return experiment_from(base | changes)
+    return describe_experiment(base | changes)
 
 
 def test_a_sweep_does_not_touch_the_test_split(root: Path, tmp_path: Path) -> None:
-    record = execute(Run("sweep", "lora", 2, 1e-2, 0, 4), experiment(root), tmp_path)
+    record = carry_out_run(Run("sweep", "lora", 2, 1e-2, 0, 4), experiment(root), tmp_path)
     assert record.status == "success", record.error
     assert [point.step for point in record.curve] == [0, 2, 4]
     assert all(point.test_loss is None for point in record.curve)
@@ -64,7 +64,7 @@ def test_a_sweep_does_not_touch_the_test_split(root: Path, tmp_path: Path) -> No
 
 def test_a_final_run_reports_its_selected_step(root: Path, tmp_path: Path) -> None:
     run = Run("final", "lora-da", 2, 1e-2, 0, 4, selected_step=2)
-    record = execute(
+    record = carry_out_run(
         run, experiment(root, forgetting={"data": str(root / "text.txt"), "blocks": 2, "length": 32}), tmp_path
     )
     assert record.status == "success", record.error
@@ -83,17 +83,17 @@ def test_a_final_run_reports_its_selected_step(root: Path, tmp_path: Path) -> No
 
 
 def test_records_survive_their_file(root: Path, tmp_path: Path) -> None:
-    record = execute(Run("final", "lora", 2, 1e-2, 0, 2, selected_step=2), experiment(root), tmp_path)
+    record = carry_out_run(Run("final", "lora", 2, 1e-2, 0, 2, selected_step=2), experiment(root), tmp_path)
     assert load_record(record.save(tmp_path / "runs")) == record
 
 
 def test_classification(root: Path, tmp_path: Path) -> None:
     run = Run("final", "lora-da", 2, 1e-2, 0, 4, selected_step=4)
-    record = execute(run, experiment(root, "classification"), tmp_path)
+    record = carry_out_run(run, experiment(root, "classification"), tmp_path)
     assert record.status == "success", record.error
     assert record.items.labels == [1] * 6
     assert {"accuracy", "f1", "matthews"} <= record.metrics.keys()
-    again = execute(run, experiment(root, "classification"), tmp_path)
+    again = carry_out_run(run, experiment(root, "classification"), tmp_path)
     assert again.curve[-1].validation_loss == record.curve[-1].validation_loss  # the fresh head is of the seed too
 
 
@@ -113,7 +113,7 @@ def test_all_methods_of_a_seed_see_the_same_batches(
     orders = {}
     for method, seed in (("lora", 0), ("lora-da", 0), ("lora", 1)):
         current.append((method, seed))
-        record = execute(Run("sweep", method, 2, 1e-2, seed, 4), experiment(root), tmp_path)
+        record = carry_out_run(Run("sweep", method, 2, 1e-2, seed, 4), experiment(root), tmp_path)
         orders[method, seed] = record.about["order"]
     assert len(seen["lora", 0]) == 4
     assert seen["lora", 0] == seen["lora-da", 0]
@@ -122,7 +122,7 @@ def test_all_methods_of_a_seed_see_the_same_batches(
 
 
 def test_an_error_ends_in_the_record(root: Path, tmp_path: Path) -> None:
-    record = execute(Run("sweep", "lora", 2, 1e-2, 0, 4), experiment(root, target_modules="no_such_layer"), tmp_path)
+    record = carry_out_run(Run("sweep", "lora", 2, 1e-2, 0, 4), experiment(root, target_modules="no_such_layer"), tmp_path)
     assert record.status == "failed"
     assert "no_such_layer" in (record.error or "")
     assert load_record(record.save(tmp_path)).error == record.error

@@ -9,7 +9,7 @@ import pytest
 
 from folders import tiny_model_folder
 from lora_da.loading.models import LoadedModel, load_model
-from lora_da_bench.running.evaluation import reference_number
+from lora_da_bench.running.evaluation import read_reference
 from lora_da_bench.tasks import generation
 from lora_da_bench.tasks.generation import Generation
 
@@ -80,4 +80,4 @@ def test_expressions_are_no_answers(answer: str, read: str | None) -> None:
             TASK.check(rows)
     else:
         TASK.check(rows)
-        assert reference_number(rows[0]["answer"]) == read
+        assert read_reference(rows[0]["answer"]) == read

@@ -15,13 +15,13 @@ from peft import LoraConfig, PrefixTuningConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lora_da_bench.running.evaluation import (
-    exact_match,
+    match_numbers,
     extract_answer,
     generate,
     held_out_loss,
     item_losses,
-    predicted_number,
-    reference_number,
+    read_prediction,
+    read_reference,
 )
 from models import (
     batches_of,
@@ -150,7 +150,7 @@ def test_extract_answer() -> None:
     ],
 )
 def test_right_answers(prediction: str, reference: str) -> None:
-    assert exact_match(prediction, reference)
+    assert match_numbers(prediction, reference)
 
 
 @pytest.mark.parametrize(
@@ -194,25 +194,25 @@ def test_right_answers(prediction: str, reference: str) -> None:
     ],
 )
 def test_wrong_answers(prediction: str, reference: str) -> None:
-    assert not exact_match(prediction, reference)
+    assert not match_numbers(prediction, reference)
 
 
 def test_reference_without_an_answer_is_an_error() -> None:
     with pytest.raises(ValueError, match="The reference has no number after ####"):
-        exact_match("#### 12", "12")
+        match_numbers("#### 12", "12")
 
 
 def test_the_numbers_that_are_compared() -> None:
-    assert predicted_number("#### $1,234 pens\n#### 7") == "1234"
-    assert predicted_number("1234") is None
-    assert reference_number("#### 7\n#### -1,234") == "-1234"
+    assert read_prediction("#### $1,234 pens\n#### 7") == "1234"
+    assert read_prediction("1234") is None
+    assert read_reference("#### 7\n#### -1,234") == "-1234"
     with pytest.raises(ValueError, match="no number after ####"):
-        reference_number("1234")
+        read_reference("1234")
 
 
 def test_grading_works_in_any_thread() -> None:
     results: list[bool] = []
-    thread = threading.Thread(target=lambda: results.append(exact_match("#### 1/2", "#### 0.5")))
+    thread = threading.Thread(target=lambda: results.append(match_numbers("#### 1/2", "#### 0.5")))
     thread.start()
     thread.join()
     assert results == [True]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from lora_da_bench.tasks.classification import Classification
-from lora_da_bench.tasks.registry import TASKS, make_task, options_from_text
+from lora_da_bench.tasks.registry import TASKS, make_task, parse_options
 
 
 @pytest.mark.parametrize("kind", ["generation", "choice", "classification", "text"])
@@ -35,7 +35,7 @@ def test_errors_list_what_there_is(kind: str, options: dict[str, Any], message: 
 
 
 def test_options_of_the_command_line() -> None:
-    options = options_from_text("classification", ["text=a=b", "classes=no, yes", "max_length=7", "pair=c,d"])
+    options = parse_options("classification", ["text=a=b", "classes=no, yes", "max_length=7", "pair=c,d"])
     assert options == {"text": "a=b", "classes": ["no", "yes"], "max_length": 7, "pair": "c,d"}
     assert make_task("classification", options) == Classification(
         text="a=b", classes=("no", "yes"), max_length=7, pair="c,d"
@@ -52,4 +52,4 @@ def test_options_of_the_command_line() -> None:
 )
 def test_options_of_the_command_line_that_are_wrong(kind: str, option: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        options_from_text(kind, [option])
+        parse_options(kind, [option])
