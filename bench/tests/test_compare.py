@@ -23,8 +23,8 @@ from torch import nn
 from folders import sums_file, tiny_model_folder
 from lora_da_bench import compare as module
 from lora_da_bench.compare import check_experiment, compare, estimate_seconds, list_missing_runs
-from lora_da_bench.experiment.fixed_description import check_description, fix_description
 from lora_da_bench.experiment.description import describe_experiment
+from lora_da_bench.experiment.fixed_description import check_description, fix_description
 from lora_da_bench.experiment.record import Run, RunRecord, load_records
 from lora_da_bench.methods import registry
 from lora_da_bench.methods.method import Method, Setup

@@ -9,7 +9,7 @@ import pytest
 
 from lora_da_bench.experiment.description import Experiment, describe_experiment
 from lora_da_bench.experiment.record import Items, Point, Run, RunRecord
-from lora_da_bench.experiment.schedule import list_later_stages, spread_measurements, plan_runs
+from lora_da_bench.experiment.schedule import list_later_stages, plan_runs, spread_measurements
 
 Loss = Callable[[Run, int], float]
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from lora_da_bench.experiment.selection import Selection, select_rates, average_sweep
 from lora_da_bench.experiment.record import Point, Run, RunRecord, Status
+from lora_da_bench.experiment.selection import Selection, average_sweep, select_rates
 from simulated_records import record
 
 Losses = dict[float, list[list[float]]]

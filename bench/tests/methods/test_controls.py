@@ -16,7 +16,7 @@ def _rows(matrix: Tensor) -> Tensor:
     return torch.linalg.qr(matrix.T)[0].T
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_norm_matched_keeps_norms_alone(kind: str) -> None:
     found, lora_da = (layers_in(initialised(name, setup_of(kind))) for name in ("random-norm-matched", "lora-da"))
     for name, layer in found.items():
@@ -27,7 +27,7 @@ def test_norm_matched_keeps_norms_alone(kind: str) -> None:
         assert not torch.allclose(*spectra, rtol=1e-2)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_random_subspaces_keep_norms_and_spectra(kind: str) -> None:
     found, lora_da = (layers_in(initialised(name, setup_of(kind))) for name in ("random-subspace", "lora-da"))
     for name, layer in found.items():
@@ -54,7 +54,7 @@ def test_random_subspaces_are_uniform() -> None:
     torch.testing.assert_close(columns, torch.eye(3, dtype=torch.float64) / 3, rtol=0, atol=0.03)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["llama"])
 def test_zero_b_keeps_a(kind: str) -> None:
     found, lora_da = (layers_in(initialised(name, setup_of(kind))) for name in ("lora-da-zero-b", "lora-da"))
     for name, layer in found.items():

@@ -28,11 +28,11 @@ CONFIGS = {
     "lora-da-paper": LoraDAConfig.paper(),
     "lora-da-released": LoraDAConfig.released(),
     "lora-da-no-variance": LoraDAConfig(variance_weight=0.0, sample_correction="none"),
-    "lora-da-no-correction": LoraDAConfig(sample_correction="none"),
+    "lora-da-gamma-256": LoraDAConfig(stable_gamma=256),
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["llama", "bert"])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_equals_the_librarys_call(name: str, kind: str) -> None:
     setup = setup_of(kind, seed=3)
@@ -57,7 +57,8 @@ def test_the_presets_differ_from_each_other() -> None:
     names = list(found)
     for index, one in enumerate(names):
         for other in names[index + 1 :]:
-            assert any(not torch.allclose(layer.A, found[other][name].A) for name, layer in found[one].items())
+            others = found[other]
+            assert any(not torch.allclose(x.B @ x.A, others[name].B @ others[name].A) for name, x in found[one].items())
 
 
 def test_the_population_size_counts() -> None:

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -11,20 +9,11 @@ from lora_da_bench.report import plots
 from simulated_records import description, simulated
 
 
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    figures: list[Any] = []
-    monkeypatch.setattr(plots, "save_figure", lambda figure, *_, **__: figures.append(figure))
-    return figures
-
-
-def test_methods_look_the_same_in_all_plots(drawn: list[Any]) -> None:
+def test_methods_look_the_same_in_all_plots() -> None:
     experiment = description(ranks=[2, 8])
     summary = summarise_records(simulated(experiment), experiment)
-    plots.plot_learning_rates(summary.ranks[0], Path())
-    plots.plot_losses(summary.ranks[0], Path())
-    plots.plot_pareto(summary.ranks[0], Path())
-    plots.plot_ranks(summary, Path())
+    of_rank = (plots.plot_learning_rates, plots.plot_losses, plots.plot_pareto)
+    drawn = [*(plot(summary.ranks[0]) for plot in of_rank), plots.plot_ranks(summary)]
     colours = []
     for figure in drawn:
         handles, labels = figure.axes[0].get_legend_handles_labels()
@@ -34,33 +23,32 @@ def test_methods_look_the_same_in_all_plots(drawn: list[Any]) -> None:
     assert len(set(colours[0])) == 4
 
 
-def test_curves_are_drawn_where_they_are(drawn: list[Any]) -> None:
+def test_curves_are_drawn_where_they_are() -> None:
     experiment = description()
     (rank,) = summarise_records(simulated(experiment), experiment).ranks
-    plots.plot_losses(rank, Path())
-    line = drawn[0].axes[0].get_lines()[0]
+    line = plots.plot_losses(rank).axes[0].get_lines()[0]
     assert list(line.get_xdata()) == [0, 10, 20]
     assert list(line.get_ydata()) == [point.loss for point in rank.methods[0].curve]
 
 
-def test_diverged_runs_are_crosses_at_the_edge(drawn: list[Any]) -> None:
+def test_diverged_runs_are_crosses_at_the_edge() -> None:
     experiment = description()
     records = [
         replace(found, status="diverged", curve=[]) if found.run.learning_rate == 1e-2 else found
         for found in simulated(experiment)
     ]
     (rank,) = summarise_records(records, experiment).ranks
-    plots.plot_learning_rates(rank, Path())
-    crosses = [line for line in drawn[0].axes[0].get_lines() if line.get_marker() == "x"]
+    figure = plots.plot_learning_rates(rank)
+    crosses = [line for line in figure.axes[0].get_lines() if line.get_marker() == "x"]
     assert [list(line.get_xdata()) for line in crosses] == [[1e-2]] * 4
 
 
-def test_plots_are_png_files_that_are_replaced(tmp_path: Path) -> None:
+def test_the_same_figures_are_the_same_svg() -> None:
     experiment = description()
     (rank,) = summarise_records(simulated(experiment), experiment).ranks
-    for _ in range(2):
-        plots.plot_learning_rates(rank, tmp_path / "x.png")
-    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+    first, second = (plots.render_svg(plots.plot_learning_rates(rank)) for _ in range(2))
+    assert first == second
+    assert b"<svg" in first
 
 
 def test_many_methods_stay_apart() -> None:
@@ -69,8 +57,7 @@ def test_many_methods_stay_apart() -> None:
 
 
 @pytest.mark.parametrize("accuracy", [None, 0.03, 0.5])
-def test_quality_is_accuracy_where_it_can_be_relied_on(drawn: list[Any], accuracy: float | None) -> None:
+def test_quality_is_accuracy_where_it_can_be_relied_on(accuracy: float | None) -> None:
     experiment = description()
     (rank,) = summarise_records(simulated(experiment, accuracy=accuracy), experiment).ranks
-    plots.plot_pareto(rank, Path())
-    assert drawn[0].axes[0].get_ylabel().startswith("accuracy" if accuracy == 0.5 else "test loss")
+    assert plots.plot_pareto(rank).axes[0].get_ylabel().startswith("accuracy" if accuracy == 0.5 else "test loss")

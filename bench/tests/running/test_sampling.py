@@ -4,8 +4,7 @@ from collections import Counter
 
 import pytest
 
-from lora_da.workflows.sources import calibration_indices
-from lora_da_bench.running.sampling import draw_training_order
+from lora_da_bench.running.sampling import draw_calibration, draw_training_order
 
 
 def test_every_pass_reads_every_example_once() -> None:
@@ -41,4 +40,4 @@ def test_what_is_trained_on_first_is_not_the_calibration_sample() -> None:
     # With one random stream for both, the first examples of training would be the calibration examples.
     for seed in range(5):
         first = draw_training_order([1] * 2000, 8, 12, seed)
-        assert len(set(first) & set(calibration_indices(2000, 64, seed))) < 15  # 3 are expected
+        assert len(set(first) & set(draw_calibration(2000, 64, seed))) < 15  # 3 are expected

@@ -11,7 +11,7 @@ import pytest
 from folders import sums_file, tiny_model_folder
 from lora_da_bench.experiment.description import Experiment, describe_experiment
 from lora_da_bench.experiment.record import Run, load_record
-from lora_da_bench.running import execution as module
+from lora_da_bench.running import training
 from lora_da_bench.running.training_run import carry_out_run
 
 WORDS = [f"{a} {b}" for a in ("good", "bad", "fine", "dull", "great", "poor") for b in ("day", "film", "cake", "song")]
@@ -102,14 +102,14 @@ def test_all_methods_of_a_seed_see_the_same_batches(
 ) -> None:
     seen: dict[tuple[str, int], list[Any]] = {}
     current: list[tuple[str, int]] = []
-    original = module.Trainer
+    original = training.SFTTrainer
 
     class Spying(original):  # type: ignore[misc, valid-type]
         def training_step(self, model: Any, inputs: Any, *rest: Any, **options: Any) -> Any:
             seen.setdefault(current[-1], []).append(inputs["input_ids"].tolist())
             return super().training_step(model, inputs, *rest, **options)
 
-    monkeypatch.setattr(module, "Trainer", Spying)
+    monkeypatch.setattr(training, "SFTTrainer", Spying)
     orders = {}
     for method, seed in (("lora", 0), ("lora-da", 0), ("lora", 1)):
         current.append((method, seed))
@@ -122,7 +122,9 @@ def test_all_methods_of_a_seed_see_the_same_batches(
 
 
 def test_an_error_ends_in_the_record(root: Path, tmp_path: Path) -> None:
-    record = carry_out_run(Run("sweep", "lora", 2, 1e-2, 0, 4), experiment(root, target_modules="no_such_layer"), tmp_path)
+    record = carry_out_run(
+        Run("sweep", "lora", 2, 1e-2, 0, 4), experiment(root, target_modules="no_such_layer"), tmp_path
+    )
     assert record.status == "failed"
     assert "no_such_layer" in (record.error or "")
     assert load_record(record.save(tmp_path)).error == record.error

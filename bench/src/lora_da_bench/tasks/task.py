@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import datasets
 
@@ -39,7 +39,8 @@ class Task(Section, ABC):
     """
 
     head: ClassVar[Literal["language model", "classifier"]] = "language model"
-    max_length: int
+    if TYPE_CHECKING:  # declared where its default is
+        max_length: int
 
     @property
     def class_count(self) -> int | None:
