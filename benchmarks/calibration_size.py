@@ -19,7 +19,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lora_da.workflows.sources import by_length, calibration_indices
 from torch.utils.data import DataLoader
 
 from agreement import solved, subspace_agreement

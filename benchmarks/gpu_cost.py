@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lora_da.workflows.sources import AdapterShape, ModelSource
 from peft import get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig
 

@@ -35,7 +35,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from lora_da.workflows.sources import AdapterShape, ModelSource
 from peft import get_peft_model
 
 from lora_da import LoraDAConfig, initialize_lora_da_weights
