@@ -11,13 +11,11 @@ from lora_da.cli.init import init
 from lora_da.cli.inspect import inspect
 from lora_da.cli.merge import merge_statistics
 from lora_da.cli.plan import plan
-from lora_da.cli.train import train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(init)
 app.command()(plan)
 app.command()(inspect)
-app.command()(train)
 app.command()(demo)
 app.command()(merge_statistics)
 
@@ -26,4 +24,4 @@ app.command()(merge_statistics)
 def _common(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
 ) -> None:
-    """Initialise LoRA adapters from data (LoRA-DA), and fine-tune from them."""
+    """Initialise LoRA adapters from data (LoRA-DA)."""

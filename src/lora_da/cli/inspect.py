@@ -15,7 +15,7 @@ def inspect(
         Path, typer.Argument(help="An adapter folder made by lora-da, or a statistics file.", show_default=False)
     ],
     rank: Annotated[int, typer.Option(help="With a statistics file: how far to follow the spectra.")] = 64,
-    preset: options.Preset = "default",
+    preset: options.Preset = options.DEFAULT_PRESET,
     plot: Annotated[
         Path | None,
         typer.Option(help="Where the plot goes; by default to spectra.png in the folder, or beside the file."),
