@@ -7,7 +7,6 @@ with a comment of a file's name is that file. A block that can't run follows `<!
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import shutil
@@ -24,7 +23,7 @@ import yaml
 from sybil import Document, Example
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 from torch.utils.data import DataLoader
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 from trl import SFTConfig
 from typer.testing import CliRunner
 
@@ -35,28 +34,28 @@ from lora_da_bench.cli.app import app as bench
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 NOT_CODE = {"text", "bibtex"}
-SKIPPED = 0  # blocks in all documents that are not run
+SKIPPED = 3  # blocks in all documents that are not run
 APPS = {"lora-da": app, "lora-da-bench": bench}
-IN_PLACE_OF = {"MODEL": "model", "DATA": "train.jsonl", "DIR": "adapter"}
 SHORT_TRAINING = ["--max_steps", "1", "--use_cpu", "--bf16", "false", "--report_to", "none"]
 
 
 @pytest.fixture
 def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What a reader has before the first block: a model, data, and names for them."""
+    """What a reader has before the first block: MODEL, DATA and other files, and names for them in Python."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("os.environ", os.environ.copy())
-    folder = tiny_model_folder(tmp_path / "model")
-    for name in ("train.jsonl", "test.jsonl"):
-        rows = [json.loads(line) for line in sums_file(tmp_path / name, 300).read_text().splitlines()]
-        (tmp_path / "gsm8k").mkdir(exist_ok=True)
-        answers = [{"question": row["prompt"], "answer": f"#### {row['completion'].strip()}"} for row in rows]
-        (tmp_path / "gsm8k" / name).write_text("".join(json.dumps(row) + "\n" for row in answers))
+    monkeypatch.setenv("LORA_DA_DATA", str(tmp_path))
+    tiny_model_folder(tmp_path / "MODEL")
+    for length, name in enumerate(("train", "test", "part1", "part2"), start=12):
+        sums_file(tmp_path / f"{name}.jsonl", length)
+    rows = datasets.Dataset.from_json(str(tmp_path / "train.jsonl"), cache_dir=str(tmp_path / "cache"))
+    rows.save_to_disk("DATA")
+    for name in ("train", "test"):
+        renamed = rows.rename_columns({"prompt": "question", "completion": "answer"})
+        renamed.to_json(f"gsm8k/{name}.jsonl")
     examples = [{"input_ids": ids, "labels": ids} for ids in torch.randint(1, 200, (16, 12))]
     return {
-        "model": AutoModelForCausalLM.from_pretrained(folder),
-        "tokenizer": AutoTokenizer.from_pretrained(folder),
-        "dataset": datasets.load_dataset("json", data_files=str(tmp_path / "train.jsonl"), split="train"),
+        "model": AutoModelForCausalLM.from_pretrained("MODEL"),
+        "dataset": rows,
         "dataloader": DataLoader(examples, batch_size=4),  # type: ignore[arg-type]
         "args": SFTConfig(output_dir="run", max_steps=1, use_cpu=True, bf16=False, report_to="none"),
     }
@@ -74,21 +73,20 @@ def run_command(words: list[str]) -> None:
     if program in ("accelerate", "torchrun"):  # what they would start in every process
         program, rest = "lora-da", rest[rest.index("lora_da") + 1 :]
     if program in APPS:
-        run_ours(program, [IN_PLACE_OF.get(word, word) for word in rest])
-    elif program == "export":
-        name, value = rest[0].split("=")
-        os.environ[name] = value
+        run_ours(program, rest)
     elif program == "make":
         assert all(re.search(rf"^{name}:", (ROOT / "Makefile").read_text(), re.MULTILINE) for name in rest)
     elif words[:2] == ["pip", "install"]:
         check_installation(rest[1:])
-    else:
+    elif program != "export":
         raise AssertionError(f"{program} is none of the programs that may stand in a block: {shlex.join(words)}")
 
 
 def run_ours(program: str, arguments: list[str]) -> None:
-    if "--output" in arguments:  # an earlier block's
-        shutil.rmtree(arguments[arguments.index("--output") + 1], ignore_errors=True)
+    for option in {"--output", "--output_dir"} & set(arguments):
+        output = Path(arguments[arguments.index(option) + 1])
+        if output.is_dir() and "--dry-run" not in arguments:  # an earlier block's
+            shutil.rmtree(output)
     if arguments[0] == "sft":
         arguments = [*arguments, *SHORT_TRAINING]
     if program == "lora-da-bench" and not {"--dry-run", "--list"} & set(arguments):
