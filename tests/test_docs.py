@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lora_da_bench.experiment import experiment as descriptions
 
 from folders import sums_file, tiny_model_folder
 from lora_da_bench.compare import RUNS, compare
+from lora_da_bench.experiment import experiment as descriptions
 from lora_da_bench.experiment.experiment import experiment_from
 from lora_da_bench.experiment.record import load_records
 from lora_da_bench.methods import registry

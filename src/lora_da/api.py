@@ -45,7 +45,7 @@ from lora_da.report.initialization import InitializationReport, LayerReport
 from lora_da.report.notices import POPULATION_UNKNOWN, notices_of
 from lora_da.solver.layer import LayerInit, check_population
 from lora_da.solver.scale import scaled_factors
-from lora_da.statistics.batches.inputs import dataset_length
+from lora_da.statistics.batches.examples import dataset_length
 from lora_da.statistics.hooks.experts import Layer
 from lora_da.statistics.losses.example_losses import ExampleLoss
 from lora_da.statistics.sums import Statistics

@@ -16,7 +16,7 @@ from lora_da.workflows.arithmetic import make_problems
 def test_demo_on_a_tiny_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "make_problems", lambda held_out, seed: make_problems(40, held_out, seed))
     model = tiny_model_folder(tmp_path / "model")
-    options = ["--output", tmp_path / "demo", "--quick", "--steps", "8", "--examples", "16"]
+    options = ["--output", tmp_path / "demo", "--quick", "--steps", "10", "--examples", "16"]
     output = call("demo", "--model", model, *options)
     for said in ("base model", "LoRA", "LoRA-DA", "loss at the end", "no evidence"):
         assert said in output

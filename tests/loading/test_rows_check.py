@@ -33,7 +33,7 @@ def conversation(*turns: tuple[str, str | None]) -> dict[str, Any]:
         (PAIR | {"prompt": None}, "Row 41 has no prompt"),
         (PAIR | {"completion": 3}, "Row 41 has prompt of type str, completion of type int"),
         ({"text": " "}, "Row 41 has an empty text"),
-        ({"text": ["a"]}, "Row 41 has text of type list|Row 41 has a message without a role"),
+        ({"text": ["a"]}, "Row 41 has text of type list"),
         ({"messages": "a"}, "Row 41 has messages of type str"),
         (conversation(), "Row 41 has no message of the assistant"),
         (conversation(("user", "a")), "Row 41 has no message of the assistant"),

@@ -15,7 +15,7 @@ from lora_da.workflows.demo_settings import DemoSettings
 def demo(
     settings: DemoSettings,
     output: options.Output = Path("demo-output"),
-    quick: Annotated[bool, typer.Option("--quick", help="A quarter of the work: two minutes on two cores.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Less of everything: about two minutes on two cores.")] = False,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Show the main job on a small real model: LoRA-DA against plain LoRA, with nothing to download."""

@@ -10,6 +10,7 @@ CONTEXT_SETTINGS = {"ignore_unknown_options": True, "allow_extra_args": True, "h
 
 def sft(context: typer.Context) -> None:
     """Fine-tune by TRL from an adapter initialised by LoRA-DA: `trl sft`, with all its options and --config FILE."""
-    from lora_da.workflows.sft import fine_tune, parse_arguments
+    from lora_da.workflows.sft.arguments import parse_arguments
+    from lora_da.workflows.sft.fine_tuning import fine_tune
 
     fine_tune(parse_arguments(context.args))

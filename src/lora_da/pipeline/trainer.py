@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from lora_da.adapter.sharding import is_partitioned
-from lora_da.statistics.batches.inputs import take_examples
+from lora_da.statistics.batches.examples import take_examples
 from lora_da.statistics.estimation_mode import random_state_kept
 
 # Their `compute_loss` takes the model's own loss, or one that equals it.
@@ -41,6 +41,11 @@ def check_trainer(trainer: Any, *, own_loss: bool) -> None:
         raise ValueError(
             f"the {name} makes its model anew by model_init when training starts, which would lose the initialised "
             "adapter: give it the model itself"
+        )
+    if hasattr(trainer, "ref_model"):
+        raise ValueError(
+            f"the {name} compares with the model as it was when the trainer was made: initialise the adapter first "
+            "(`lora-da init`, or initialize_lora_da_weights), and make the trainer from that PEFT model"
         )
     if not hasattr(trainer.model, "peft_config"):
         raise ValueError(
@@ -147,7 +152,7 @@ def count_examples(trainer: Any) -> int | None:
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
         return None
     if "seq_lengths" in (getattr(dataset, "column_names", None) or ()):
-        return sum(map(len, dataset["seq_lengths"]))
+        return sum(map(len, dataset["seq_lengths"][:]))  # one read: going through the column reads row by row
     return len(dataset)
 
 

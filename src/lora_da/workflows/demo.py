@@ -121,6 +121,8 @@ def _train(source: ModelSource, settings: DemoSettings, output: Path, *, from_da
     model: Any = trainer.model
     model.save_pretrained(str(output))
     losses |= {int(entry["step"]): entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry}
+    if settings.steps not in losses:
+        losses[settings.steps] = trainer.evaluate()["eval_loss"]
     return DemoResult(list(losses.items()), init_seconds, seconds)
 
 
@@ -141,8 +143,8 @@ def _trainer(source: ModelSource, settings: DemoSettings, output: Path) -> SFTTr
         seed=settings.seed,
         max_length=256,
         eval_strategy="steps",
-        eval_steps=max(1, settings.steps // 4),
-        logging_steps=max(1, settings.steps // 4),
+        eval_steps=max(1, settings.steps // settings.evaluations),
+        logging_strategy="no",
         save_strategy="no",
         report_to="none",
         use_cpu=not torch.cuda.is_available(),

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lora_da.api import collect_statistics
 from lora_da.config import CollectionConfig
-from lora_da.statistics.batches.inputs import batch_size
+from lora_da.statistics.batches.examples import batch_size
 from lora_da_bench.methods.adapters import layers_of
 from lora_da_bench.methods.method import Setup
 

@@ -13,7 +13,7 @@ from lora_da.api import collect_statistics, initialize_lora_da_weights
 from lora_da.config import LoraDAConfig
 from lora_da.pipeline.solution import solve_layers
 from lora_da.solver.scale import scaled_factors
-from lora_da.statistics.batches.inputs import batch_size
+from lora_da.statistics.batches.examples import batch_size
 from lora_da.statistics.sums import Statistics
 from lora_da_bench.methods.adapters import layers_of, with_adapter
 from lora_da_bench.methods.method import Method, Setup

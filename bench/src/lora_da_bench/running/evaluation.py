@@ -15,8 +15,8 @@ from transformers import GenerationConfig
 
 from lora_da.adapter.layers import base_model_of
 from lora_da.statistics.batches.inputs import labels_of, model_inputs
+from lora_da.statistics.losses.alignment import label_alignment, predicting_positions
 from lora_da.statistics.losses.chunked import forward_losses
-from lora_da.statistics.losses.example_losses import label_alignment, predicting_positions
 from lora_da_bench.running.quiet import bar
 
 __all__ = [

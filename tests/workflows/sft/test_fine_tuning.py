@@ -6,19 +6,22 @@ import json
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, TrainerCallback, set_seed
 
+from command import sft_options
 from folders import sums_file, tiny_model_folder
 from lora_da import load_report
-from lora_da.workflows import sft as module
-from lora_da.workflows.sft import SftArguments, fine_tune, load_splits, make_trainer, parse_arguments
+from lora_da.workflows.sft import fine_tuning as module
+from lora_da.workflows.sft.arguments import SftArguments, parse_arguments
+from lora_da.workflows.sft.fine_tuning import fine_tune, make_trainer
 
-COMMON = ["--use_cpu", "--bf16", "false", "--report_to", "none", "--disable_tqdm", "true", "--lora_da_examples", "12"]
+
+def arguments(*given: Any) -> SftArguments:
+    return parse_arguments(sft_options(*given))
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +32,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(sums_file(tmp_path_factory.mktemp("data") / "sums.jsonl"))
-
-
-def arguments(model: str, data: str, output: Path, *options: str | int) -> SftArguments:
-    given = ["--model_name_or_path", model, "--dataset_name", data, "--output_dir", str(output), "--max_steps", "4"]
-    return parse_arguments([*given, *COMMON, *map(str, options)])
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -113,38 +111,6 @@ def test_outputs_that_are_in_the_way_or_missing(model: str, data: str, tmp_path:
     assert [path.name for path in finished.iterdir()] == ["adapter_config.json"]
 
 
-def test_held_out_rows(model: str, data: str, tmp_path: Path) -> None:
-    evaluating = ["--eval_strategy", "steps"]
-    with pytest.raises(ValueError, match=r"no split 'test', only train: .* --test_split_size 0\.1"):
-        load_splits(arguments(model, data, tmp_path, *evaluating))
-    train, held_out = load_splits(arguments(model, data, tmp_path, *evaluating, "--test_split_size", 0.2))
-    assert (len(train), len(held_out)) == (32, 8)
-    assert not set(train["prompt"]) & set(held_out["prompt"])
-    assert load_splits(arguments(model, data, tmp_path))[1] is None
-    datasets.DatasetDict(train=train, test=held_out).save_to_disk(tmp_path / "saved")
-    assert (
-        load_splits(arguments(model, str(tmp_path / "saved"), tmp_path, *evaluating))[1]["prompt"] == held_out["prompt"]
-    )
-
-    config = tmp_path / "mixture.yaml"
-    config.write_text(f"datasets:\n- path: json\n  data_files: {data}\n  columns: [prompt, completion]\n")
-    mixed = ["--model_name_or_path", model, "--config", str(config), *COMMON]
-    parts = []
-    for _ in range(2):  # TRL draws the rows with numpy's generator, which fine_tune seeds
-        set_seed(0)
-        parts.append(load_splits(parse_arguments([*mixed, *evaluating, "--test_split_size", "0.2"]))[1]["prompt"][:])
-    assert parts[0] == parts[1]
-
-
-def test_columns_that_trl_does_not_read(model: str, tmp_path: Path) -> None:
-    file = tmp_path / "rows.jsonl"
-    file.write_text('{"question": "1 + 1", "answer": "2"}\n')
-    with pytest.raises(ValueError, match="the columns question, answer; TRL reads messages, prompt and completion, or"):
-        load_splits(arguments(model, str(file), tmp_path))
-    train, _ = load_splits(arguments(model, str(file), tmp_path, "--dataset_text_field", "answer"))
-    assert train["answer"][:] == ["2"]
-
-
 def test_models_that_transformers_does_not_know(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     converted: list[tuple[Path, Path]] = []
 
@@ -162,12 +128,3 @@ def test_models_that_transformers_does_not_know(data: str, tmp_path: Path, monke
     (tmp_path / "adapter" / "adapter_config.json").touch()
     with pytest.raises(ValueError, match="holds an adapter, which would be loaded with the model"):
         make_trainer(arguments(str(tmp_path / "adapter"), data, tmp_path / "run"))
-
-
-def test_lora_is_on_and_of_all_linear_layers_unless_told(model: str, data: str, tmp_path: Path) -> None:
-    plain = arguments(model, data, tmp_path)
-    assert plain.model.use_peft
-    assert plain.model.lora_target_modules == "all-linear"
-    assert plain.training.resume_from_checkpoint is None
-    chosen = arguments(model, data, tmp_path, "--lora_target_modules", "q_proj", "v_proj")
-    assert chosen.model.lora_target_modules == ["q_proj", "v_proj"]
