@@ -101,11 +101,15 @@ def classifier_trainer(folder: str, output: Path, kind: Any = Trainer, **options
     return trainer
 
 
-def rows_one_by_one(trainer: Any) -> Iterator[dict[str, Any]]:
-    """The trainer's tokenised rows in their order, with no collator and no padding."""
+def examples_one_by_one(trainer: Any) -> Iterator[dict[str, Any]]:
+    """The trainer's tokenised examples in their order: with no collator, no padding and no packing."""
     for row in trainer.train_dataset:
-        label = "labels" if "labels" in row else "label"
-        yield {"input_ids": torch.tensor([row["input_ids"]]), "labels": torch.tensor([row[label]])}
+        if "label" in row:
+            yield {"input_ids": torch.tensor([row["input_ids"]]), "labels": torch.tensor([row["label"]])}
+            continue
+        lengths = row.get("seq_lengths", [len(row["input_ids"])])
+        parts = [torch.tensor([row[name]]).split(lengths, dim=1) for name in ("input_ids", "labels")]
+        yield from ({"input_ids": ids, "labels": labels} for ids, labels in zip(*parts, strict=True))
 
 
 def adapter(trainer: Any) -> dict[str, torch.Tensor]:
@@ -121,6 +125,8 @@ MAKERS: dict[str, Callable[[str, Path], Any]] = {
     "prompt and completion": sft_trainer,
     "messages with tools": lambda folder, output: sft_trainer(folder, output, conversation, assistant_only_loss=True),
     "without checkpointing": lambda folder, output: sft_trainer(folder, output, gradient_checkpointing=False),
+    "packed": lambda folder, output: sft_trainer(folder, output, packing=True, max_length=40),
+    "padding-free": lambda folder, output: sft_trainer(folder, output, padding_free=True, max_length=None),
     "classifier": classifier_trainer,
 }
 
@@ -128,12 +134,14 @@ MAKERS: dict[str, Callable[[str, Path], Any]] = {
 @pytest.mark.parametrize("kind", MAKERS)
 def test_equals_the_call_on_the_same_examples(folder: str, tmp_path: Path, kind: str) -> None:
     trainer = MAKERS[kind](folder, tmp_path)
+    examples = list(examples_one_by_one(trainer))
+    assert len(examples) == ROWS
     report = initialize_from_trainer(trainer, progress=False)
-    assert report.examples == report.population_size == len(trainer.train_dataset)
+    assert report.examples == report.population_size == ROWS
     found = products(adapter(trainer))
     config = LoraDAConfig(population_size=ROWS)
     with pytest.warns(UserWarning, match="lora_B was not zero"):
-        expected = initialize_lora_da_weights(trainer.model, list(rows_one_by_one(trainer)), config, progress=False)
+        expected = initialize_lora_da_weights(trainer.model, examples, config, progress=False)
     assert report.loss_before == pytest.approx(expected.loss_before, rel=1e-5)
     assert report.loss_after == pytest.approx(expected.loss_after, rel=1e-5)
     for name, wanted in products(adapter(trainer)).items():
@@ -212,10 +220,17 @@ def test_a_collator_that_draws_random_numbers_is_seeded(folder: str, tmp_path: P
     torch.testing.assert_close(first, calibration_batches(trainer, 4, 0), rtol=0, atol=0)
 
 
-def test_packed_rows_count_as_the_examples_they_hold() -> None:
-    rows = datasets.Dataset.from_dict({"input_ids": [[1, 2, 3], [4, 5]], "seq_lengths": [[2, 1], [2]]})
-    assert count_examples(SimpleNamespace(train_dataset=rows)) == 3
-    assert count_examples(SimpleNamespace(train_dataset=rows.select_columns("input_ids"))) == 2
+def test_a_sample_of_packed_rows_has_the_examples_asked_for(folder: str, tmp_path: Path) -> None:
+    trainer = MAKERS["packed"](folder, tmp_path)
+    rows = [row["input_ids"] for row in trainer.train_dataset]
+    assert max(map(len, trainer.train_dataset["seq_lengths"])) > 1
+    batches = calibration_batches(trainer, 5, 0)
+    read = [token for batch in trainer.data_collator.batches for row in batch["input_ids"].tolist() for token in row]
+    found = [token for batch in batches for row in batch["input_ids"].tolist() for token in row]
+    assert read[: len(found)] == found
+    assert found[: len(rows[0])] != rows[0]
+    assert sum(len(batch["cu_seq_lens_q"]) - 1 for batch in batches) == 5
+    assert initialize_from_trainer(trainer, max_examples=5, progress=False).examples == 5
 
 
 def test_an_iterable_data_set_gives_its_first_examples(folder: str, tmp_path: Path) -> None:

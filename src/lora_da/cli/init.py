@@ -84,6 +84,6 @@ def init(
             return
         kept = Checkpoint(checkpoint, checkpoint_every) if checkpoint else None
         print(create_adapter(model, sample, shape, config, calibration, outputs, checkpoint=kept))
-        print(f"written: {outputs.output}; train from it with any trainer that starts from a PEFT adapter")
+        print(f"written: {outputs.output}; train from it by `lora-da sft --lora_da_adapter`, or by plain PEFT")
         if checkpoint is not None:
             print(f"the files in {checkpoint} are not needed any more, unless other jobs use that folder")

@@ -16,6 +16,7 @@ from command import sft_options
 from folders import sums_file, tiny_model_folder
 from lora_da import load_report
 from lora_da.workflows.sft import fine_tuning as module
+from lora_da.workflows.sft import start
 from lora_da.workflows.sft.arguments import SftArguments, parse_arguments
 from lora_da.workflows.sft.fine_tuning import fine_tune, make_trainer
 
@@ -91,7 +92,7 @@ def test_an_interrupted_run_resumes_without_a_new_start(
             fine_tune(arguments(model, data, tmp_path / "broken", *options))
     with pytest.raises(FileExistsError, match=r"holds a run already: .* --resume_from_checkpoint true"):
         fine_tune(arguments(model, data, tmp_path / "broken", *options))
-    monkeypatch.setattr(module, "initialize_from_trainer", None)  # would fail if called
+    monkeypatch.setattr(start, "initialize_from_trainer", None)  # would fail if called
     fine_tune(arguments(model, data, tmp_path / "broken", *options, "--resume_from_checkpoint", "true"))
     for part in (".", "initial_adapter"):
         expected, found = weights(tmp_path / "whole" / part), weights(tmp_path / "broken" / part)

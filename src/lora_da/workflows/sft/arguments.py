@@ -1,4 +1,4 @@
-"""The options of ``lora-da sft``: those of `trl sft`, and three of LoRA-DA."""
+"""The options of ``lora-da sft``: those of `trl sft`, and a few of LoRA-DA."""
 
 from __future__ import annotations
 
@@ -31,6 +31,13 @@ class InitializationArguments:
     )
     lora_da_examples: int = field(
         default=256, metadata={"help": "How many training examples the adapter is initialised from."}
+    )
+    lora_da_adapter: str | None = field(
+        default=None,
+        metadata={
+            "help": "Start from this adapter, a folder of `lora-da init`, instead of initialising one; rank, alpha and "
+            "layers are then its own."
+        },
     )
 
 

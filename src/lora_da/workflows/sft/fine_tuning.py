@@ -7,20 +7,14 @@ from typing import Any
 
 from transformers import set_seed
 from transformers.trainer_utils import get_last_checkpoint
-from trl import SFTTrainer, get_peft_config, get_quantization_config
+from trl import SFTTrainer, get_quantization_config
 
-from lora_da.api import initialize_from_trainer
 from lora_da.loading.gguf import convert_gguf
 from lora_da.loading.model_source import ModelSource
 from lora_da.loading.models import check_model_folder
-from lora_da.report.initialization import InitializationReport
-from lora_da.workflows.adapter_folder import save_adapter
-from lora_da.workflows.presets import preset_config
 from lora_da.workflows.sft.arguments import SftArguments
 from lora_da.workflows.sft.splits import load_splits
-
-INITIAL_ADAPTER = "initial_adapter"
-"""The folder in a run's output that holds the adapter that training started from."""
+from lora_da.workflows.sft.start import adapter_config, prepare_start
 
 
 def fine_tune(arguments: SftArguments) -> None:
@@ -40,9 +34,10 @@ def fine_tune(arguments: SftArguments) -> None:
     set_seed(training.seed)  # of the split and of LoRA's random matrices, the same in all processes
     trainer = make_trainer(arguments)
     tell = trainer.accelerator.print
-    if arguments.initialization.lora_da_init and training.resume_from_checkpoint is None:
-        report = _initialize(trainer, arguments)
-        tell(report)
+    if training.resume_from_checkpoint is None:
+        report = prepare_start(trainer, arguments)
+        if report is not None:
+            tell(report)
     trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
     trainer.save_model(training.output_dir)
     tell(f"written: {training.output_dir}")
@@ -88,7 +83,7 @@ def make_trainer(arguments: SftArguments) -> SFTTrainer:
         train_dataset=train,
         eval_dataset=held_out,
         quantization_config=get_quantization_config(model),
-        peft_config=get_peft_config(model),
+        peft_config=adapter_config(arguments),
     )
 
 
@@ -98,32 +93,3 @@ def _model_name(arguments: SftArguments) -> str:
     check_model_folder(source.path)
     folder = source.converted_folder(arguments.output)
     return source.path if folder is None else str(convert_gguf(Path(source.path), folder))
-
-
-def _initialize(trainer: Any, arguments: SftArguments) -> InitializationReport:
-    """Initialise the trainer's adapter and keep it in the output folder, with how it came about."""
-    own, script, training = arguments.initialization, arguments.script, arguments.training
-    progress = not training.disable_tqdm
-    config = preset_config(own.lora_da_preset, training.seed)
-    report = initialize_from_trainer(trainer, config, max_examples=own.lora_da_examples, progress=progress)
-    if trainer.is_world_process_zero():
-        data = [entry.path for entry in arguments.mixture.datasets] or script.dataset_name
-        base = trainer.model.config._name_or_path
-        save_adapter(
-            trainer.model,
-            arguments.output / INITIAL_ADAPTER,
-            base=base,
-            revision=None if Path(base).is_dir() else arguments.model.model_revision,
-            report=report,
-            provenance={
-                "data": data,
-                "split": script.dataset_train_split,
-                "rows": report.population_size,
-                "preset": own.lora_da_preset,
-                "calibration": {"examples": own.lora_da_examples, "seed": training.seed},
-                "max_length": training.max_length,
-                "packing": training.packing,
-            },
-            overwrite=True,  # only a run that ended before its first checkpoint can have left one
-        )
-    return report
