@@ -29,9 +29,10 @@ from peft import get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from lora_da import LoraDAConfig, initialize_lora_da_weights
-from lora_da.adapter.layers import adapters_disabled, base_model_of
+from lora_da.adapter.activation import adapters_disabled
+from lora_da.adapter.wrapping import find_base_model
 from lora_da.loading import ModelSource
-from lora_da.report.initialization import machine, versions
+from lora_da.report.provenance import describe_machine, find_versions
 from lora_da.statistics.losses.example_losses import example_losses
 from lora_da.system.files import write_text
 from lora_da.workflows.adapter_shape import AdapterShape
@@ -73,9 +74,9 @@ def save(rows: list[dict[str, Any]], folder: Path) -> None:
     kept = [row for row in earlier if row["shape"] not in {new["shape"] for new in rows}]
     content = {
         "command": shlex.join(["python", *sys.argv]),
-        "machine": machine(),
+        "machine": describe_machine(),
         "date": date.today().isoformat(),
-        "versions": versions(),
+        "versions": find_versions(),
         "rows": kept + rows,
     }
     write_text(path, json.dumps(content, indent=1) + "\n", overwrite=True)
@@ -152,7 +153,7 @@ def extrapolated(row: dict[str, Any]) -> dict[str, Any]:
 
 def frozen_pass(model: Any, batches: list[Any]) -> None:
     """A forward and backward pass with respect to the activations alone."""
-    base = base_model_of(model)
+    base = find_base_model(model)
     required = [parameter for parameter in base.parameters() if parameter.requires_grad]
     base.requires_grad_(False)
     hook = base.get_input_embeddings().register_forward_hook(lambda _m, _a, output: output.requires_grad_(True))

@@ -16,7 +16,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from lora_da.report.initialization import machine, versions
+from lora_da.report.provenance import describe_machine, find_versions
 
 BENCHMARKS = Path(__file__).parent
 
@@ -34,8 +34,8 @@ def main() -> None:
         "commit": found["commit_info"]["id"],
         "changed": found["commit_info"]["dirty"],
         "date": date.today().isoformat(),
-        "versions": versions(),
-        "machine": machine(),
+        "versions": find_versions(),
+        "machine": describe_machine(),
         "ratios": ratios(found["benchmarks"]),
     }
     arguments.results.mkdir(parents=True, exist_ok=True)

@@ -39,10 +39,12 @@ import torch
 from peft import get_peft_model
 
 from lora_da import LoraDAConfig, initialize_lora_da_weights
-from lora_da.adapter.layers import adapted_layers, adapters_disabled, base_model_of
+from lora_da.adapter.activation import adapters_disabled
+from lora_da.adapter.layers import find_adapted_layers
+from lora_da.adapter.wrapping import find_base_model
 from lora_da.loading import ModelSource, RowFormat, convert_gguf, find_model, load_model
-from lora_da.pipeline.memory_plan import size_of
-from lora_da.report.initialization import machine, versions
+from lora_da.pipeline.memory_plan import sums_bytes
+from lora_da.report.provenance import describe_machine, find_versions
 from lora_da.statistics.hooks.shared_inputs import shared_inputs
 from lora_da.statistics.losses.chunked import HiddenStates, chunked_losses
 from lora_da.statistics.losses.example_losses import example_losses
@@ -100,9 +102,9 @@ def main() -> None:
             "command": shlex.join(["python", *sys.argv]),
             "model": "SmolLM2-135M-Instruct" if "smollm2" in arguments.model else Path(arguments.model).name,
             "data": f"GSM8K train, {arguments.examples} examples, batches of {arguments.batch_size}",
-            "machine": machine(),
+            "machine": describe_machine(),
             "date": date.today().isoformat(),
-            "versions": versions(),
+            "versions": find_versions(),
             "measured": found,
             "failed": failed,
             "figures": figures,
@@ -159,14 +161,14 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
     model = get_peft_model(loaded.model, lora)
     config = LoraDAConfig(population_size=7473)
-    layers = adapted_layers(model, "default")[0]
+    layers = find_adapted_layers(model, "default")[0]
     if arguments.measure == "init":
         initialize_lora_da_weights(model, batches[:1], config, measure_loss=False, progress=False)
         reset_peak()
         report = initialize_lora_da_weights(model, batches, config, progress=False)
         bases = {name: layer.base for name, layer in layers.items()}
-        with adapters_disabled(base_model_of(model)):
-            groups = shared_inputs(base_model_of(model), bases, batches[0], torch.device("cpu"))
+        with adapters_disabled(find_base_model(model)):
+            groups = shared_inputs(find_base_model(model), bases, batches[0], torch.device("cpu"))
         kinds: dict[str, list[tuple[int, int]]] = defaultdict(list)
         for name, layer in layers.items():
             kinds[groups[name]].append(layer.shape)
@@ -176,10 +178,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             "collect_seconds": report.seconds["statistics"],
             "solve_seconds": report.seconds["solve"],
             "peak_bytes": peak(),
-            "statistics_bytes": sum(size_of(shapes, config.collection) for shapes in kinds.values()),
+            "statistics_bytes": sum(sums_bytes(shapes, config.collection) for shapes in kinds.values()),
         }
 
-    base = base_model_of(model)
+    base = find_base_model(model)
     for parameter in base.parameters():
         parameter.requires_grad_(False)
     if arguments.measure == "frozen":

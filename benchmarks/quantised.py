@@ -18,13 +18,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from lora_da.workflows.sources import by_length, calibration_indices
 from torch.utils.data import DataLoader
 
 from agreement import solved, subspace_agreement, sums_agreement, update_agreement
 from lora_da import LoraDAConfig, Statistics, collect_statistics
-from lora_da.report.initialization import machine, versions
+from lora_da.report.provenance import describe_machine, find_versions
 from lora_da.system.files import write_text
-from lora_da.workflows.sources import by_length, calibration_indices
 from lora_da_bench.experiment.experiment import Experiment, load_experiment
 from lora_da_bench.experiment.splits import load_splits
 from lora_da_bench.running.execution import load_base
@@ -77,9 +77,9 @@ def main() -> None:
         "rank": options.rank,
         "layers": len(init),
         "mean_loss_float32": reference.loss_sum / reference.examples,
-        "machine": machine(),
+        "machine": describe_machine(),
         "date": time.strftime("%Y-%m-%d"),
-        "versions": versions(("lora-da", "torch", "peft", "transformers", "bitsandbytes")),
+        "versions": find_versions(("lora-da", "torch", "peft", "transformers", "bitsandbytes")),
         "rows": rows,
     }
     options.results.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,22 @@
+"""Every annotation of the library, the shapes of tensors included, is checked while the tests run."""
+
 from __future__ import annotations
 
+import builtins
+
+import jaxtyping
 import pytest
 import torch
+
+# The library names these types in annotations alone, so that it need not import jaxtyping: they are put where an
+# annotation that is read as text finds them. The hook has to be there before the library is imported.
+for _name in ("Bool", "Float", "Float32", "Float64", "Int", "Shaped"):
+    setattr(builtins, _name, getattr(jaxtyping, _name))
+# Not the faces that check for themselves what a user gives them (api, config), nor what serves the commands alone.
+_CHECKED = ("pipeline", "report", "adapter", "solver", "distributed", "statistics", "system")
+# Not at random, since tests compare random states; an int may stand for a float.
+_CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True, is_random=False, is_color=False))"
+jaxtyping.install_import_hook([f"lora_da.{package}" for package in _CHECKED], _CHECKER)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

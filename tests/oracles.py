@@ -55,8 +55,6 @@ def solve(
     omega = config.variance_weight * y.sum() / (N * u) * inverse - config.bias_weight * delta.T @ delta
     if config.sample_correction == "simple":
         omega += config.bias_weight * T_bar / u**2 * y.sum() / S * inverse
-    elif config.sample_correction == "exact":
-        omega += config.bias_weight * T_bar / u**2 * (y**2 * diag_Y).sum() / S * inverse @ Z @ inverse
     omega = (omega + omega.T) / 2
     values, vectors = torch.linalg.eigh(omega)
     A = vectors[:, :rank].T

@@ -27,7 +27,7 @@ from lora_da import (
     load_statistics,
     save_statistics,
 )
-from lora_da.adapter.layers import adapted_layers
+from lora_da.adapter.layers import find_adapted_layers
 from models import (
     Example,
     batches_of,
@@ -88,7 +88,7 @@ def test_written_factors_are_the_oracles(preset: str, rslora: bool) -> None:
     config = dataclasses.replace(config, collection=collection)
     statistics = collect_statistics(model, batches_of(EXAMPLES), collection, progress=False)
     report = _initialize(model, config=config, statistics=statistics)
-    layers, _ = adapted_layers(model, "default")
+    layers, _ = find_adapted_layers(model, "default")
     assert report.layers.keys() == layers.keys()
     assert report.population_size == 1000
     for name, layer in layers.items():
@@ -144,7 +144,7 @@ def test_other_architectures(make: Any, examples: list[Example], targets: list[s
     model = with_lora(make(), target_modules=targets)
     before = _copies(model)
     report = _initialize(model, _loader(examples))
-    layers, _ = adapted_layers(model, "default")
+    layers, _ = find_adapted_layers(model, "default")
     assert report.layers.keys() | report.kept_default.keys() == layers.keys()
     assert len(report.layers) >= len(layers) - 2
     for name in report.layers:
@@ -232,7 +232,7 @@ def test_statistics_serve_any_rank_and_another_precision() -> None:
     model = with_lora(tiny_llama().bfloat16(), r=2, target_modules=["v_proj"])
     report = _initialize(model, statistics=statistics)
     assert len(report.layers) == 2
-    layers, _ = adapted_layers(model, "default")
+    layers, _ = find_adapted_layers(model, "default")
     for name, layer in layers.items():
         wanted = oracles.solve(statistics[name], 2, report.config)
         product = wanted.delta_A @ wanted.A / (torch.linalg.matrix_norm(wanted.delta, 2) * 1024)
@@ -403,9 +403,9 @@ def test_one_of_several_adapters() -> None:
     report = _initialize(model, _loader(EXAMPLES), adapter_name="second")
     assert model.active_adapter == "default"
     assert len(report.layers) == 4
-    layers, _ = adapted_layers(model, "second")
+    layers, _ = find_adapted_layers(model, "second")
     for name, layer in layers.items():
-        expected = adapted_layers(alone, "default")[0][name]
+        expected = find_adapted_layers(alone, "default")[0][name]
         assert torch.equal(layer.A, expected.A)
         assert torch.equal(layer.B, expected.B)
     assert _unchanged(model, before, "default")
@@ -498,7 +498,7 @@ def test_the_seed_acts_only_where_the_data_leave_a_choice() -> None:
         model = with_lora(positionwise(width=1100), r=rank, target_modules=["once"])
         config = LoraDAConfig(sample_correction="none", variance_weight=0.0, init_scale="theory", seed=seed)
         _initialize(model, config=config, statistics=statistics)
-        return adapted_layers(model, "default")[0]["once"].A.detach().double()
+        return find_adapted_layers(model, "default")[0]["once"].A.detach().double()
 
     assert oracles.largest_angle(rows(2, 0), rows(2, 1)) <= 1e-5
     assert torch.equal(rows(3, 0), rows(3, 0))
@@ -519,8 +519,8 @@ def test_compiled_models(order: str) -> None:
         adapted = torch.compile(with_lora(model), backend="eager")
     report = _initialize(adapted, _loader(EXAMPLES))
     assert len(report.layers) == 14
-    found = adapted_layers(adapted, "default")[0]
-    for name, layer in adapted_layers(wanted, "default")[0].items():
+    found = find_adapted_layers(adapted, "default")[0]
+    for name, layer in find_adapted_layers(wanted, "default")[0].items():
         torch.testing.assert_close(found[name].B @ found[name].A, layer.B @ layer.A, rtol=1e-3, atol=1e-8)
 
 
@@ -532,6 +532,6 @@ def test_the_sums_of_two_halves_initialise_like_the_whole() -> None:
     whole, halves = with_lora(tiny_llama().double()).double(), with_lora(tiny_llama().double()).double()
     _initialize(whole, statistics=part(EXAMPLES))
     _initialize(halves, statistics=part(EXAMPLES[:5]) + part(EXAMPLES[5:]))
-    found = adapted_layers(halves, "default")[0]
-    for name, layer in adapted_layers(whole, "default")[0].items():
+    found = find_adapted_layers(halves, "default")[0]
+    for name, layer in find_adapted_layers(whole, "default")[0].items():
         assert distance(found[name].B @ found[name].A, layer.B @ layer.A) <= 1e-8

@@ -32,7 +32,6 @@ def test_released_is_the_authors_configuration() -> None:
     ("changes", "needed"),
     [
         ({}, False),
-        ({"sample_correction": "exact"}, False),
         ({"sample_correction": "none"}, True),
         ({"sample_correction": "none", "variance_weight": 0.0}, False),
     ],
@@ -44,20 +43,20 @@ def test_when_the_population_size_decides(changes: dict[str, Any], needed: bool)
 @pytest.mark.parametrize("name", ["input_damping", "output_damping", "bias_weight", "variance_weight"])
 @pytest.mark.parametrize("value", [-1e-9, math.inf, math.nan])
 def test_weights_and_dampings_are_numbers_from_zero_up(name: str, value: float) -> None:
-    with pytest.raises(ValueError, match=rf"LoraDAConfig\.{name} must be a number from 0 up"):
+    with pytest.raises(ValueError, match=rf"LoraDAConfig\.{name} must be a number of at least 0"):
         LoraDAConfig(**{name: value})
     LoraDAConfig(**{name: 0.0})
 
 
 @pytest.mark.parametrize("gamma", [0.0, -1.0, math.inf, math.nan])
 def test_gamma_is_above_zero(gamma: float) -> None:
-    with pytest.raises(ValueError, match="stable_gamma must be above 0"):
+    with pytest.raises(ValueError, match="stable_gamma must be a number above 0"):
         LoraDAConfig(stable_gamma=gamma)
 
 
 @pytest.mark.parametrize("size", [0, -5])
 def test_population_size_is_positive(size: int) -> None:
-    with pytest.raises(ValueError, match="population_size must be at least 1"):
+    with pytest.raises(ValueError, match="population_size must be a number of at least 1"):
         LoraDAConfig(population_size=size)
 
 

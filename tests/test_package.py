@@ -22,6 +22,7 @@ def test_everything_announced_is_there(package: object) -> None:
         assert hasattr(package, name)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = package.nothing
+    assert set(package.__all__) <= set(dir(package))
 
 
 def test_everything_announced_is_in_the_reference() -> None:

@@ -48,3 +48,7 @@ def __getattr__(name: str) -> object:
         if name in names:
             return getattr(import_module(f"lora_da.{module}"), name)
     raise AttributeError(f"module 'lora_da' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

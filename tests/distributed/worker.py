@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from lora_da import CollectionConfig, LoraDAConfig, collect_statistics, initialize_lora_da_weights
-from lora_da.adapter.sharding import whole
+from lora_da.adapter.sharding import gather_parameter
 from lora_da.pipeline.checkpoint import Checkpoint
 from lora_da.statistics.sums import Statistics
 from models import trained_llama
@@ -133,12 +133,12 @@ def main() -> None:
     found["examples"] = torch.tensor(report.examples)
     for name, parameter in model.named_parameters():
         if "lora_" in name:
-            found[name] = whole(parameter).contiguous()
+            found[name] = gather_parameter(parameter).contiguous()
     if "bf16" in mode:  # a step of length zero, after which the weights come from the optimiser's own copy
         batch = {name: value[None] for name, value in data[rank].items()}
         wrapped.backward(wrapped(**batch).loss)
         wrapped.step()
-        kept = [torch.equal(whole(p), found[name]) for name, p in model.named_parameters() if name in found]
+        kept = [torch.equal(gather_parameter(p), found[name]) for name, p in model.named_parameters() if name in found]
         found["kept"] = torch.tensor(all(kept))
     statistics = collect_statistics(wrapped, loader, config.collection, max_examples=count, progress=False)
     found |= {f"gradient/{name}": value for name, value in statistics.gradient_sums.items()}

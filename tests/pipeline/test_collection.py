@@ -11,11 +11,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
-import lora_da.pipeline.collection as module
+import lora_da.pipeline._collection_plan as module
 from lora_da import CollectionConfig, InitializationReport, LoraDAConfig, collect_statistics, initialize_lora_da_weights
-from lora_da.adapter.layers import adapted_layers
+from lora_da.adapter.layers import find_adapted_layers
 from lora_da.pipeline.checkpoint import Checkpoint
-from lora_da.pipeline.memory_plan import MemoryLimits
+from lora_da.pipeline.memory_limits import MemoryLimits
 from lora_da.statistics.losses.example_losses import example_losses
 from models import batches_of, causal_examples, tiny_llama, trained_llama, with_lora
 from reference import distance
@@ -30,7 +30,7 @@ def initialized(model: Any, batches: Any = BATCHES, **options: Any) -> tuple[dic
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         report = initialize_lora_da_weights(model, batches, CONFIG, progress=False, **options)
-    layers = adapted_layers(model, "default")[0]
+    layers = find_adapted_layers(model, "default")[0]
     return {name: (layer.scaling * layer.B @ layer.A).detach() for name, layer in layers.items()}, report
 
 
@@ -115,7 +115,7 @@ def test_a_restart_keeps_the_passes_whatever_is_free_then(tmp_path: Path, monkey
     checkpoint = Checkpoint(tmp_path, every=1)
     calls = []
     for free in (1_400_000, 10**9):
-        monkeypatch.setattr(module, "memory_limits", lambda *_, free=free, **__: MemoryLimits({"0": free}, None))
+        monkeypatch.setattr(module, "find_memory_limits", lambda *_, free=free, **__: MemoryLimits({"0": free}, None))
         model = trained()
         model.get_base_model().model.layers[0].register_forward_pre_hook(lambda *_: calls.append(1))
         initialized(model, checkpoint=checkpoint, measure_loss=False)

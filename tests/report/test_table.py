@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from lora_da.report.initialization import LayerReport
-from lora_da.report.table import HEADER, kind_of, layer_rows
+from lora_da.report.layers import LayerReport
+from lora_da.report.table import HEADER, tabulate_layers
 
 
 def layer(rank: int = 2, energy: float = 0.5, negative: int = 1, tokens: float = 3.0) -> LayerReport:
@@ -21,14 +21,6 @@ def layer(rank: int = 2, energy: float = 0.5, negative: int = 1, tokens: float =
     )
 
 
-def test_kind_of_drops_the_numbers_of_blocks() -> None:
-    assert kind_of("model.layers.3.mlp.up_proj") == "mlp.up_proj"
-    assert kind_of("transformer.h.11.attn.c_attn") == "attn.c_attn"
-    assert kind_of("model.layers.0.experts.7.w1") == "w1"
-    assert kind_of("model.layers.0.mlp.experts.gate_up_proj.7") == "mlp.experts.gate_up_proj"
-    assert kind_of("classifier") == "classifier"
-
-
 def test_rows_take_layers_of_a_kind_together() -> None:
     layers = {
         "h.0.q": layer(energy=0.2, tokens=1.0),
@@ -36,7 +28,7 @@ def test_rows_take_layers_of_a_kind_together() -> None:
         "h.2.q": layer(rank=4, energy=0.9, tokens=30.0, negative=0),
         "h.0.up": layer(),
     }
-    header, q, up = layer_rows(layers)
+    header, q, up = tabulate_layers(layers)
     assert header == HEADER
     assert q == ("q", "3", "2–4", "2", "40.0%", "2/8", "1.5", "0.1")
     assert up[:3] == ("up", "1", "2")

@@ -21,8 +21,8 @@ import torch
 
 from lora_da import CollectionConfig, LayerInit, LoraDAConfig, Statistics, collect_statistics, solve_layer
 from lora_da.loading import ModelSource, load_model
-from lora_da.report.initialization import machine, versions
-from lora_da.solver.eigenpairs import DENSE_LIMIT
+from lora_da.report.provenance import describe_machine, find_versions
+from lora_da.solver._eigenpairs import DENSE_LIMIT
 from lora_da.solver.layer import factorise_input
 from lora_da.system.files import write_text
 from oracles import OracleSolution, largest_angle, relative_gap, solve
@@ -142,9 +142,9 @@ def record(results: dict[str, dict[int, Row]], folder: Path, *, every: bool) -> 
         "what": f"linear layers of SmolLM2-135M-Instruct against the dense float64 oracle on the same statistics of "
         f"{EXAMPLES} GSM8K examples: largest angle between subspaces, relative errors of B·A and of tr(AΩAᵀ); "
         f"below_gap counts layers with (ω_{{r+1}} − ω_r)/|ω_1| ≤ {LEAST_GAP}, for which only the trace is compared",
-        "machine": machine(),
+        "machine": describe_machine(),
         "date": time.strftime("%Y-%m-%d"),
-        "versions": versions(),
+        "versions": find_versions(),
         "rows": rows,
     }
     folder.mkdir(parents=True, exist_ok=True)

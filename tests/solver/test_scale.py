@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lora_da.solver.layer import LayerInit
-from lora_da.solver.scale import scaled_factors
+from lora_da.solver.scale import scale_factors
 
 GAMMA, SCALING = 1024.0, 2.5
 
@@ -48,7 +48,7 @@ def covariance(seed: int, d_in: int, spread: float = 1.0) -> Tensor:
 
 
 def factors(init: LayerInit, scale: Any, gamma: float = GAMMA) -> tuple[Tensor, Tensor]:
-    return scaled_factors(init, scaling=SCALING, init_scale=scale, stable_gamma=gamma)
+    return scale_factors(init, scaling=SCALING, init_scale=scale, stable_gamma=gamma)
 
 
 def test_theory_writes_the_displacement_within_the_subspace() -> None:

@@ -56,7 +56,7 @@ def show_plan(plan: Plan, *, timed: bool) -> None:
         plan: The plan.
         timed: Whether to say how long it takes on this machine, which is measured for a moment.
     """
-    from lora_da.pipeline.memory_plan import gibibytes
+    from lora_da.system.memory import format_size
 
     layers = [(kind, str(count), str(d_in), str(d_out)) for kind, (count, d_in, d_out) in plan.layers.items()]
     show_table(("layers", "count", "d_in", "d_out"), layers)
@@ -65,15 +65,15 @@ def show_plan(plan: Plan, *, timed: bool) -> None:
         ("calibration examples", f"{work.examples:,}" + (f" of {work.rows:,} rows" if work.rows else "")),
         ("their tokens (longest example)", f"{work.tokens:,} ({work.longest:,})"),
         ("parameters of the base model", f"{plan.parameters:,}"),
-        (f"free memory of the {where}", gibibytes(plan.machine.device_bytes)),
-        *([("free memory of the host", gibibytes(plan.machine.host_bytes))] if where == "device" else []),
-        ("memory: model", gibibytes(plan.model_bytes)),
-        (f"memory: activations of {min(work.batch_size, work.examples)} examples", gibibytes(plan.activation_bytes)),
-        ("memory: sums of all layers", gibibytes(plan.statistics_bytes)),
-        ("memory: the solver", gibibytes(plan.solver_bytes)),
+        (f"free memory of the {where}", format_size(plan.machine.device_bytes)),
+        *([("free memory of the host", format_size(plan.machine.host_bytes))] if where == "device" else []),
+        ("memory: model", format_size(plan.model_bytes)),
+        (f"memory: activations of {min(work.batch_size, work.examples)} examples", format_size(plan.activation_bytes)),
+        ("memory: sums of all layers", format_size(plan.statistics_bytes)),
+        ("memory: the solver", format_size(plan.solver_bytes)),
     ]
     if plan.memory is not None:
-        facts += [("statistics", str(plan.memory)), (f"memory: {where}, together", gibibytes(plan.peak_bytes))]
+        facts += [("statistics", str(plan.memory)), (f"memory: {where}, together", format_size(plan.peak_bytes))]
     operations = f"{plan.collect_operations / 1e12:,.1f} · 10¹² for the statistics"
     facts.append(("operations", f"{operations}, {plan.solve_operations / 1e12:,.1f} · 10¹² in float64 to solve"))
     if timed:

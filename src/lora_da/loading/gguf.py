@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from pathlib import Path
@@ -13,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lora_da.loading._weights import check_weights
 from lora_da.system.files import atomic_path
+from lora_da.system.hashing import hash_file
 
 _SOURCE_RECORD = "gguf_source.json"
 _PART = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
@@ -44,7 +44,7 @@ def convert_gguf(file: Path, output: Path) -> Path:
             f"{file} is one part of a split model, and transformers reads whole files only; put the parts together "
             "first: llama-gguf-split --merge FIRST-PART WHOLE.gguf"
         )
-    digest = _sha256(file)
+    digest = hash_file(file)
     if _is_conversion_of(output, digest):
         return output
     if output.exists():
@@ -91,8 +91,3 @@ def _is_conversion_of(output: Path, digest: str) -> bool:
     except ValueError:
         return False
     return isinstance(content, dict) and content.get("sha256") == digest
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import gzip
-import hashlib
 import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import datasets
+
+from lora_da.system.hashing import hash_lines
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")
@@ -119,8 +120,6 @@ def _read_table(path: Path, separator: str) -> datasets.Dataset:
 
 def fingerprint(rows: datasets.Dataset) -> str:
     """SHA-256 of the rows' content and order, as hex digits, whichever file or cache they came from."""
-    digest = hashlib.sha256()
-    for row in rows.with_format(None):
-        line = json.dumps(row, sort_keys=True, separators=(",", ":"), default=str)
-        digest.update(line.encode() + b"\n")
-    return digest.hexdigest()
+    return hash_lines(
+        json.dumps(row, sort_keys=True, separators=(",", ":"), default=str) for row in rows.with_format(None)
+    )

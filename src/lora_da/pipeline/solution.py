@@ -1,14 +1,15 @@
-"""All layers of a model: from their statistics to their solutions."""
+"""All layers of a model: from their statistics to their solutions, and what a report says of each."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from tqdm.auto import tqdm
 
 from lora_da.adapter.layers import AdaptedLayer
 from lora_da.config import LoraDAConfig
+from lora_da.report.layers import LayerReport
 from lora_da.solver.factors import DampedFactor, SolverError
 from lora_da.solver.layer import LayerInit, factorise_input, solve_layer, solver_bytes
 from lora_da.statistics.sums import ModelIdentity, Statistics
@@ -39,26 +40,17 @@ def solve_layers(
         SolverError: The statistics of a layer are unusable; the message names it.
     """
     solved: dict[str, LayerInit] = {}
-    unsolved = {name: "has no statistics: no token reached it" for name in ranks if name not in statistics.tokens}
-    groups = statistics.input_groups
+    unsolved = {name: reason for name in ranks if (reason := _reason_against(statistics, name))}
     factor: DampedFactor | None = None
     group = None
-    # Layers of one group next to each other, so that one factorisation at a time is held.
-    order = {name: index for index, name in enumerate(statistics.layers)}
-    todo = sorted(ranks.keys() - unsolved.keys(), key=lambda name: (order.get(groups[name], -1), order[name]))
+    todo = _group_after_group(statistics, [name for name in ranks if name not in unsolved])
     for name in tqdm(todo, desc="solve", unit="layer", disable=not progress):
         layer = statistics[name]
         layer = layer.to(solving_device(layer.gradient_sum.shape, device, full=layer.output_sum.ndim == 2))
-        if layer.tokens == 0:
-            unsolved[name] = "has no statistics: no counted token reached it"
-            continue
-        if not bool(layer.gradient_sum.any()):
-            unsolved[name] = "has a gradient of zero: the data say nothing about it"
-            continue
         try:
-            if factor is None or groups[name] != group:
+            if factor is None or statistics.input_groups[name] != group:
                 factor = None  # freed before the next one is made
-                factor, group = factorise_input(layer, config), groups[name]
+                factor, group = factorise_input(layer, config), statistics.input_groups[name]
             init = solve_layer(layer, ranks[name], config, input_factor=factor)
         except SolverError as error:
             raise SolverError(f"layer {name}: {error}") from error
@@ -67,8 +59,51 @@ def solve_layers(
     return {name: solved[name] for name in ranks if name in solved}, unsolved
 
 
+def _reason_against(statistics: Statistics, name: str) -> str | None:
+    """Why a layer has no solution."""
+    if name not in statistics.tokens:
+        return "has no statistics: no token reached it"
+    if statistics.tokens[name] == 0:
+        return "has no statistics: no counted token reached it"
+    if not bool(statistics.gradient_sums[name].any()):
+        return "has a gradient of zero: the data say nothing about it"
+    return None
+
+
+def _group_after_group(statistics: Statistics, names: Iterable[str]) -> list[str]:
+    """The layers with those that share an input next to each other, so that one factorisation at a time is held."""
+    order = {name: index for index, name in enumerate(statistics.layers)}
+    return sorted(names, key=lambda name: (order.get(statistics.input_groups[name], -1), order[name]))
+
+
+def report_layer(init: LayerInit, *, tokens: int, scaling: float) -> LayerReport:
+    """Return what a report says of a layer's solution.
+
+    Args:
+        init: The solution.
+        tokens: The number of counted tokens that reached the layer.
+        scaling: PEFT's s.
+    """
+    rank, d_in = init.A.shape
+    eigenvalues = tuple(init.eigenvalues.tolist())
+    return LayerReport(
+        rank=rank,
+        scaling=scaling,
+        tokens=tokens,
+        tokens_per_input_dimension=tokens / d_in,
+        eigenvalues=eigenvalues,
+        negative_eigenvalues=sum(value < 0 for value in eigenvalues[:rank]),
+        captured_energy=tuple(init.captured_energy.tolist()),
+        delta_norm=init.delta_norm,
+        input_damping=init.input_damping,
+        output_damping=init.output_damping,
+        damping_raised=init.input_raised + init.output_raised,
+        residual=init.residual,
+    )
+
+
 def solving_device(shape: Sequence[int], device: torch.device | None, *, full: bool = False) -> torch.device | None:
-    """The device that a layer is solved on: the host where a GPU has too little memory free for it.
+    """Return the device that a layer is solved on: the host where a GPU has too little memory free for it.
 
     Args:
         shape: (d_out, d_in).

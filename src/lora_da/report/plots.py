@@ -1,4 +1,4 @@
-"""Plots, as PNG files. Needs matplotlib, which the extra ``lora-da[cli]`` brings."""
+"""Plots, as PNG files. They need matplotlib, which the extra ``lora-da[cli]`` brings: the core can do without."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lora_da.report.initialization import LayerReport
-from lora_da.report.table import by_kind
+from lora_da.report.layers import LayerReport, group_by_kind
 from lora_da.system.files import atomic_path
 
 
 def new_figure(columns: int) -> tuple[Any, Sequence[Any]]:
-    """A figure with some axes side by side, without a display.
+    """Return a figure with some axes side by side, for which no display is needed.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
@@ -22,11 +21,11 @@ def new_figure(columns: int) -> tuple[Any, Sequence[Any]]:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("plots need matplotlib: pip install 'lora-da[cli]'") from error
     figure = Figure(figsize=(5.5 * columns, 4), layout="constrained")
-    return figure, figure.subplots(1, columns, squeeze=False)[0]
+    return figure, list(figure.subplots(1, columns, squeeze=False)[0])
 
 
 def save_figure(figure: Any, path: Path | str, *, overwrite: bool = False) -> None:
-    """Write a figure as a PNG, atomically."""
+    """Write a figure as a PNG, which appears whole or not at all."""
     with atomic_path(path, overwrite=overwrite) as draft:
         figure.savefig(draft, dpi=120, format="png")
 
@@ -40,7 +39,7 @@ def plot_spectra(layers: Mapping[str, LayerReport], path: Path | str, *, overwri
         overwrite: Replace a file that is there.
     """
     figure, (spectrum, energy) = new_figure(2)
-    for kind, group in by_kind(layers).items():
+    for kind, group in group_by_kind(layers).items():
         eigenvalues = [[max(-value, 0.0) / max(-layer.eigenvalues[0], 1e-300) for value in layer.eigenvalues]
                        for layer in group]  # fmt: skip
         _band(spectrum, eigenvalues, kind)

@@ -1,4 +1,4 @@
-"""Fields of dataclasses that are options of commands: declared once, with their help."""
+"""Fields of dataclasses that are options: declared once, with their help and the values that are valid."""
 
 from __future__ import annotations
 
@@ -9,14 +9,22 @@ required: Any = MISSING
 """In place of a default: there is none."""
 
 
-def setting(default: Any, help_text: str, *, minimum: int | None = None, argument: bool = False) -> Any:
-    """Declare a dataclass field that a command offers.
+def setting(
+    default: Any,
+    help_text: str | None = None,
+    *,
+    minimum: float | None = None,
+    above: float | None = None,
+    argument: bool = False,
+) -> Any:
+    """Declare a dataclass field with the range that :func:`lora_da.system.validation.check_fields` checks.
 
     Args:
         default: The default, or :data:`required`.
-        help_text: What ``--help`` says.
+        help_text: What ``--help`` says, where a command offers the field; else the class's docstring describes it.
         minimum: The smallest number that is valid.
+        above: A number that valid ones exceed.
         argument: Whether it stands in the command line without a name.
     """
-    metadata = {"help": help_text, "minimum": minimum, "argument": argument}
+    metadata = {"help": help_text, "minimum": minimum, "above": above, "argument": argument}
     return field(default=default, metadata=metadata)

@@ -19,9 +19,9 @@ from lora_da.api import initialize_from_trainer
 from lora_da.config import LoraDAConfig
 from lora_da.loading.model_source import ModelSource
 from lora_da.loading.models import load_model
-from lora_da.report.initialization import machine, versions
 from lora_da.report.plots import plot_losses
-from lora_da.system.files import write_text
+from lora_da.report.provenance import describe_machine, find_versions
+from lora_da.system.files import refuse_existing, write_text
 from lora_da.workflows.adapter_shape import AdapterShape
 from lora_da.workflows.arithmetic import make_problems
 from lora_da.workflows.demo_settings import DemoSettings
@@ -64,8 +64,7 @@ def run_demo(output: Path, settings: DemoSettings, *, overwrite: bool = False) -
         FileNotFoundError: The package with the model is not installed; the message says how to.
     """
     source = ModelSource(settings.model, dtype="float32")
-    if output.exists() and not overwrite:
-        raise FileExistsError(f"{output} exists already; choose another --output, or give --overwrite")
+    refuse_existing(output, overwrite=overwrite)
     source = dataclasses.replace(source, model=source.path)  # or say what is not installed, before anything is made
     for path in (output / name for name in _PARTS):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -79,9 +78,9 @@ def run_demo(output: Path, settings: DemoSettings, *, overwrite: bool = False) -
     content = {
         "caveat": CAVEAT,
         "settings": dataclasses.asdict(settings),
-        "machine": machine(),
+        "machine": describe_machine(),
         "finished": time.strftime("%Y-%m-%d"),
-        "versions": versions(),
+        "versions": find_versions(),
         "results": {name: dataclasses.asdict(result) for name, result in results.items()},
     }
     write_text(output / "demo.json", json.dumps(content, indent=1) + "\n")

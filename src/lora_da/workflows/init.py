@@ -14,9 +14,9 @@ from lora_da.config import LoraDAConfig
 from lora_da.loading.model_source import ModelSource
 from lora_da.loading.models import load_model
 from lora_da.pipeline.checkpoint import Checkpoint
-from lora_da.pipeline.memory_plan import gibibytes
 from lora_da.report.initialization import InitializationReport
 from lora_da.statistics.storage import save_statistics
+from lora_da.system.memory import format_size
 from lora_da.workflows.adapter_folder import save_adapter
 from lora_da.workflows.adapter_shape import AdapterShape
 from lora_da.workflows.calibration import Calibration
@@ -140,6 +140,6 @@ def check_memory(
     if in_one_pass and plan.memory is not None and len(plan.memory.passes) > 1:
         raise ValueError(
             "this does not fit: statistics that are saved are collected in one pass, which takes "
-            f"{gibibytes(plan.statistics_bytes)} of sums: raise --memory-budget, choose fewer --target-modules, or "
+            f"{format_size(plan.statistics_bytes)} of sums: raise --memory-budget, choose fewer --target-modules, or "
             "leave --save-statistics out"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from lora_da.system.files import refuse_existing
 from lora_da.system.settings import required, setting
 
 
@@ -30,9 +31,7 @@ class Outputs:
             ValueError: A file lies inside the folder.
         """
         folder, file = self.output, self.save_statistics
-        for path in filter(None, (folder, file)):
-            if path.exists() and not self.overwrite:
-                raise FileExistsError(f"{path} exists already; choose another path, or give --overwrite to replace it")
+        refuse_existing(folder, file, overwrite=self.overwrite)
         if folder.is_dir() and any(folder.iterdir()) and not (folder / "adapter_config.json").is_file():
             raise FileExistsError(
                 f"{folder} holds something that is no adapter and is not replaced; choose another folder"

@@ -11,12 +11,13 @@ import torch
 from lora_da.adapter.layers import check_rank
 from lora_da.config import LoraDAConfig
 from lora_da.loading.model_source import ModelSource
-from lora_da.pipeline.memory_plan import MemoryLimits, MemoryPlan, gibibytes, plan_memory, share_of
-from lora_da.report.table import kind_of
+from lora_da.pipeline.memory_limits import MemoryLimits, usable_share
+from lora_da.pipeline.memory_plan import MemoryPlan, plan_memory
+from lora_da.report.layers import kind_of
 from lora_da.solver.layer import solver_bytes
 from lora_da.statistics.accumulator import COMPENSATED_ABOVE
 from lora_da.statistics.losses.chunked import CHUNK_ENTRIES
-from lora_da.system.memory import MemoryBudget, free_bytes, parse_size
+from lora_da.system.memory import MemoryBudget, format_size, free_bytes, parse_size
 from lora_da.workflows.adapter_shape import AdapterShape
 from lora_da.workflows.calibration import Calibration
 from lora_da.workflows.calibration_sample import CalibrationSample
@@ -194,8 +195,8 @@ def plan_initialization(
 def _limits(machine: Machine, model_bytes: int, solver: int, budget: MemoryBudget) -> MemoryLimits:
     """As :func:`lora_da.system.memory.memory_limits` will find them once the model is loaded."""
     left, on_host = max(0, machine.device_bytes - model_bytes), machine.device != "cuda"
-    size = share_of(left, solver if on_host else 0) if budget == "auto" else parse_size(budget)
-    host = None if on_host else share_of(machine.host_bytes, solver if solver > left else 0)
+    size = usable_share(left, solver if on_host else 0) if budget == "auto" else parse_size(budget)
+    host = None if on_host else usable_share(machine.host_bytes, solver if solver > left else 0)
     return MemoryLimits({"0": size}, host)
 
 
@@ -209,14 +210,14 @@ def _problem(
         if outline.model_bytes > outline.parameters:
             lower += "--dtype 4bit makes those of linear layers a quarter of bfloat16's; "
         return (
-            f"the model's weights take {gibibytes(outline.model_bytes)}, and {where} has {gibibytes(room)} free: "
+            f"the model's weights take {format_size(outline.model_bytes)}, and {where} has {format_size(room)} free: "
             f"{lower}FSDP shares them out in a script of your own (docs/cluster.md)"
         )
     left = room - outline.model_bytes
     to_solve = max(left, machine.host_bytes) if machine.device == "cuda" else left
     if solver > to_solve:
         return (
-            f"solving the largest layer takes {gibibytes(solver)} in float64, and {gibibytes(to_solve)} are free: "
+            f"solving the largest layer takes {format_size(solver)} in float64, and {format_size(to_solve)} are free: "
             "leave the widest layers out by --target-modules"
         )
     sums = max(memory.bytes) if memory is not None and memory.place == "device" else 0
@@ -224,10 +225,10 @@ def _problem(
         fits = int(batch_size * (room - outline.model_bytes - sums) / activations)
         option = f"--batch-size {fits}" if fits > 0 else "shorter examples (--max-length)"
         smaller_sums = sums and outline.model_bytes + _SURE * activations <= room
-        beside = f" and {gibibytes(sums)} of sums" if sums else ""
+        beside = f" and {format_size(sums)} of sums" if sums else ""
         return (
-            f"one batch's activations take {gibibytes(activations)} beside the model's "
-            f"{gibibytes(outline.model_bytes)}{beside}, and {where} has {gibibytes(room)} free: give {option}"
+            f"one batch's activations take {format_size(activations)} beside the model's "
+            f"{format_size(outline.model_bytes)}{beside}, and {where} has {format_size(room)} free: give {option}"
             + (" or a smaller --memory-budget" if smaller_sums else "")
         )
     return None

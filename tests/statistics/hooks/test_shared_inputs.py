@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lora_da import collect_statistics
-from lora_da.adapter.layers import linear_layers
+from lora_da.adapter.linear_layers import find_linear_layers
 from lora_da.statistics.hooks.shared_inputs import shared_inputs
 from models import (
     causal_examples,
@@ -35,7 +35,7 @@ CPU = torch.device("cpu")
 def test_the_groups_are_those_of_the_collection(make: Callable[[], Any], examples: Callable[[int], Any]) -> None:
     model, batch = make(), collate(examples(3))
     wanted = collect_statistics(model, [batch], progress=False).input_groups
-    found = shared_inputs(model, linear_layers(model), batch, CPU)
+    found = shared_inputs(model, find_linear_layers(model), batch, CPU)
     assert {name: found[name] for name in wanted} == wanted
     assert all(found[name] == name for name in found.keys() - wanted.keys())
 
@@ -43,7 +43,7 @@ def test_the_groups_are_those_of_the_collection(make: Callable[[], Any], example
 def test_the_model_is_left_as_it_was() -> None:
     model = tiny_llama().train()
     before = torch.get_rng_state()
-    shared_inputs(model, linear_layers(model), collate(causal_examples(1)), CPU)
+    shared_inputs(model, find_linear_layers(model), collate(causal_examples(1)), CPU)
     assert torch.equal(torch.get_rng_state(), before)
     assert model.training
     assert not any(module._forward_pre_hooks for module in model.modules())
@@ -52,4 +52,4 @@ def test_the_model_is_left_as_it_was() -> None:
 def test_a_layer_that_is_not_reached_shares_with_none() -> None:
     model = tiny_llama()
     model.spare = torch.nn.Linear(3, 3)
-    assert shared_inputs(model, linear_layers(model), collate(causal_examples(1)), CPU)["spare"] == "spare"
+    assert shared_inputs(model, find_linear_layers(model), collate(causal_examples(1)), CPU)["spare"] == "spare"

@@ -12,10 +12,10 @@ from torch import Tensor
 
 import lora_da.statistics.losses.chunked as module
 from lora_da import collect_statistics
-from lora_da.adapter.layers import linear_layers
+from lora_da.adapter.linear_layers import find_linear_layers
 from lora_da.statistics.losses.chunked import HiddenStates, chunked_losses, has_separate_head
 from lora_da.statistics.losses.example_losses import example_losses
-from lora_da.system.memory import peak_since, reset_peak
+from lora_da.system.memory import peak_memory, reset_peak_memory
 from models import (
     VOCABULARY,
     batches_of,
@@ -95,7 +95,7 @@ def test_losses_and_gradients_are_those_of_the_whole(
 ) -> None:
     monkeypatch.setattr(module, "CHUNK_ENTRIES", entries)
     model, batch = make(), collate(causal_examples(4))
-    assert has_separate_head(model, linear_layers(model))
+    assert has_separate_head(model, find_linear_layers(model))
     wanted_losses, wanted_gradient = whole(model, batch, reduction)
     inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "use_cache": False}
     losses, gradient = chunked_losses(hidden_states(model, inputs), batch["labels"], reduction, scale=4.0)
@@ -172,12 +172,12 @@ def test_long_sequences_and_large_vocabularies_fit() -> None:
     cpu = torch.device("cpu")
     model = tiny_llama(vocab_size=262144, num_hidden_layers=1, max_position_embeddings=32768)
     ids = torch.randint(3, 262144, (1, 32768), generator=torch.Generator().manual_seed(0))
-    reset_peak(cpu)
-    before = peak_since(cpu)
+    reset_peak_memory(cpu)
+    before = peak_memory(cpu)
     if before is None:
         pytest.skip("this system can't tell a process's peak memory")
     statistics = collect_statistics(model, [{"input_ids": ids, "labels": ids}], progress=False)
-    after = peak_since(cpu)
+    after = peak_memory(cpu)
     assert after is not None
     assert after - before < 2 * 2**30
     assert statistics.tokens["model.layers.0.mlp.up_proj"] == 32768

@@ -11,7 +11,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 
-from lora_da.adapter.layers import AdaptedLayer, adapted_layers
+from lora_da.adapter.layers import AdaptedLayer, find_adapted_layers
 from lora_da.statistics.hooks.experts import ParameterLayer
 from lora_da_bench.methods.method import Setup
 
@@ -27,7 +27,7 @@ def with_adapter(setup: Setup, **changes: Any) -> PeftModel:
 
 def layers_of(model: PeftModel) -> dict[str, AdaptedLayer]:
     """The adapted linear layers, by their names in the base model."""
-    return adapted_layers(model, ADAPTER)[0]
+    return find_adapted_layers(model, ADAPTER)[0]
 
 
 def shapes_of(model: PeftModel) -> dict[str, tuple[int, int, int]]:

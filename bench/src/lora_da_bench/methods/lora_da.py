@@ -12,7 +12,7 @@ from lora_da.adapter.factors import write_factors
 from lora_da.api import collect_statistics, initialize_lora_da_weights
 from lora_da.config import LoraDAConfig
 from lora_da.pipeline.solution import solve_layers
-from lora_da.solver.scale import scaled_factors
+from lora_da.solver.scale import scale_factors
 from lora_da.statistics.batches.examples import batch_size
 from lora_da.statistics.sums import Statistics
 from lora_da_bench.methods.adapters import layers_of, with_adapter
@@ -56,7 +56,7 @@ def _without_fisher(setup: Setup) -> PeftModel:
         measured = dataclasses.replace(
             init, activation_covariance=init.A @ Z @ init.A.mT, input_mean_square=float(Z.diagonal().mean())
         )
-        factors[name] = scaled_factors(
+        factors[name] = scale_factors(
             measured,
             scaling=layers[name].scaling,
             init_scale=config.init_scale,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
-from lora_da.adapter.layers import base_model_of
+from lora_da.adapter.wrapping import find_base_model
 from lora_da.statistics.batches.inputs import labels_of, model_inputs
 from lora_da.statistics.losses.alignment import label_alignment, predicting_positions
 from lora_da.statistics.losses.chunked import forward_losses
@@ -180,7 +180,7 @@ def item_losses(model: Any, batches: Iterable[Mapping[str, Tensor]]) -> ItemLoss
     Raises:
         ValueError: An example has no label, or the model's kind is unknown.
     """
-    base = base_model_of(model)
+    base = find_base_model(model)
     alignment = label_alignment(base)
     device = next(model.parameters()).device
     # LoRA lives in the base's layers; prompts that PEFT learns are put in front by PEFT's own model.

@@ -14,6 +14,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from lora_da.workflows.sources import ModelSource, by_length, calibration_sample
+from lora_da.workflows.trainer import trainer_arguments
 from peft.tuners.lora import LoraLayer
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -21,11 +23,9 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, set_seed
 
 from lora_da.loading.models import LoadedModel, find_minilm, find_smollm2
 from lora_da.loading.rows import load_rows
-from lora_da.report.initialization import machine, source_fingerprint, versions
+from lora_da.report.provenance import describe_machine, find_versions, fingerprint_source
 from lora_da.system.files import write_text
-from lora_da.system.memory import peak_since, reset_peak
-from lora_da.workflows.sources import ModelSource, by_length, calibration_sample
-from lora_da.workflows.trainer import trainer_arguments
+from lora_da.system.memory import peak_memory, reset_peak_memory
 from lora_da_bench.experiment.experiment import Experiment, ForgettingChoice, ModelChoice, expanded
 from lora_da_bench.experiment.order import training_order
 from lora_da_bench.experiment.record import Items, Point, Run, RunRecord
@@ -57,8 +57,8 @@ def execute(run: Run, experiment: Experiment, folder: Path, *, raising: bool = F
     started = time.perf_counter()
     about: dict[str, Any] = {
         "experiment": experiment.name,
-        "machine": machine(),
-        "versions": versions() | {"code": source_fingerprint()},
+        "machine": describe_machine(),
+        "versions": find_versions() | {"code": fingerprint_source()},
         "model": experiment.model.name,
     }
     try:
@@ -108,9 +108,9 @@ def _executed(run: Run, experiment: Experiment, folder: Path, about: dict[str, A
     forgetting_base = None if run.stage == "sweep" else _forgetting(experiment, loaded.model, loaded)
     set_seed(run.seed)
     init_started = time.perf_counter()
-    reset_peak(device)
+    reset_peak_memory(device)
     model = method.initialise(setup)
-    init_peak = peak_since(device)
+    init_peak = peak_memory(device)
     init_seconds = time.perf_counter() - init_started
 
     watch = _Watch(run, experiment, task, loaded, splits, model)
@@ -212,12 +212,12 @@ class _Watch(TrainerCallback):
             )
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        reset_peak(self.device)  # of the steps alone: measurements have batches of their own
+        reset_peak_memory(self.device)  # of the steps alone: measurements have batches of their own
         self.resumed = time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.seconds += time.perf_counter() - self.resumed
-        self.peak_bytes = max(filter(None, (self.peak_bytes, peak_since(self.device))), default=None)
+        self.peak_bytes = max(filter(None, (self.peak_bytes, peak_memory(self.device))), default=None)
         self.progress.update()
         if state.global_step in self.at:
             self.measure(state.global_step)

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 
 import datasets
 import torch
+from lora_da.loading.data import pad_right, padding_token
 from sklearn.metrics import f1_score, matthews_corrcoef
 from torch import Tensor
 
-from lora_da.adapter.layers import base_model_of
-from lora_da.loading.data import pad_right, padding_token
+from lora_da.adapter.wrapping import find_base_model
 from lora_da.statistics.batches.inputs import model_inputs
 from lora_da_bench.running.evaluation import evaluation_mode
 from lora_da_bench.running.quiet import bar
@@ -74,7 +74,7 @@ class Classification(Task):
         """
         examples = self.encode(rows, tokenizer).to_list()
         collate = self.collator(tokenizer)
-        base, device = base_model_of(model), next(model.parameters()).device
+        base, device = find_base_model(model), next(model.parameters()).device
         # Longest first: batches need little padding, and memory runs out in the first one if at all.
         order = sorted(range(len(examples)), key=lambda index: -len(examples[index]["input_ids"]))
         outputs: dict[int, list[float]] = {}

@@ -11,7 +11,7 @@ from torch import Tensor
 from lora_da.statistics.batches.segments import first_segments, segments_of
 
 
-def take_examples(dataloader: Iterable[Mapping[str, Any]], max_examples: int) -> Iterator[dict[str, Any]]:
+def take_examples(dataloader: Iterable[Any], max_examples: int) -> Iterator[dict[str, Any]]:
     """Read the first examples of a loader, batch by batch; the last batch is cut to reach the number exactly.
 
     Args:

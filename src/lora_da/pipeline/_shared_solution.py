@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,10 +15,13 @@ from lora_da.pipeline.solution import solve_layers
 from lora_da.solver.layer import LayerInit
 from lora_da.statistics.sums import Statistics
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 _DOING = "solving the layers"
 
 
-def solved_together(
+def solve_layers_together(
     statistics: Statistics,
     ranks: Mapping[str, int],
     config: LoraDAConfig,
@@ -26,7 +30,7 @@ def solved_together(
     *,
     progress: bool = True,
 ) -> tuple[dict[str, LayerInit], dict[str, str]]:
-    """As :func:`solve_layers`; in a job of several processes each of them solves its share.
+    """Solve some layers as :func:`solve_layers` does; in a job of several processes each of them solves its share.
 
     Args:
         statistics: Of all processes, the same in each.
@@ -43,7 +47,7 @@ def solved_together(
     if processes is None:
         return solve_layers(statistics, ranks, config, device, progress=progress)
     progress = progress and processes.rank == 0
-    owners = shared_out(statistics, ranks, processes.size)
+    owners = assign_layers(statistics, ranks, processes.size)
     mine = {name: rank for name, rank in ranks.items() if owners[name] == processes.rank}
     solved: dict[str, LayerInit] = {}
     unsolved: dict[str, str] = {}
@@ -53,21 +57,23 @@ def solved_together(
             solved, unsolved = solve_layers(statistics, mine, config, device, progress=progress)
     except Exception as raised:  # raised again, in every process
         error = raised
-    processes.together(error, _DOING)
+    processes.raise_together(error, _DOING)
     reasons: dict[str, str] = {}
-    for others in processes.gathered(unsolved, _DOING):
+    for others in processes.gather_objects(unsolved, _DOING):
         reasons |= others
     exchanged: dict[str, LayerInit] = {}
     for name, rank in ranks.items():
         if name not in reasons:
             d_out, d_in = statistics.gradient_sums[name].shape
-            flat = pack(solved[name]) if name in solved else torch.empty(packed_size(rank, d_in, d_out)).double()
-            exchanged[name] = unpack(processes.sent_from(owners[name], flat, _DOING), rank, d_in, d_out)
+            size = packed_size(rank, d_in, d_out)
+            flat = pack_solution(solved[name]) if name in solved else torch.empty(size, dtype=torch.float64)
+            flat = processes.broadcast_from(owners[name], flat, _DOING)
+            exchanged[name] = unpack_solution(flat, rank, d_in, d_out)
     return exchanged, {name: reasons[name] for name in ranks if name in reasons}
 
 
-def shared_out(statistics: Statistics, ranks: Mapping[str, int], size: int) -> dict[str, int]:
-    """Which process solves which layer: those that share an input factor together, the costly ones first."""
+def assign_layers(statistics: Statistics, ranks: Mapping[str, int], size: int) -> dict[str, int]:
+    """Return which process solves which layer: those that share an input factor together, the costly ones first."""
     groups: dict[str, list[str]] = {}
     for name in ranks:
         groups.setdefault(statistics.input_groups.get(name, name), []).append(name)
@@ -85,8 +91,8 @@ def shared_out(statistics: Statistics, ranks: Mapping[str, int], size: int) -> d
     return owners
 
 
-def pack(init: LayerInit) -> Tensor:
-    """A solution as one vector of float64."""
+def pack_solution(init: LayerInit) -> Float[Tensor, " n"]:
+    """Return a solution as one vector of float64."""
     values = [getattr(init, field.name) for field in dataclasses.fields(init)]
     return torch.cat(
         [
@@ -97,12 +103,12 @@ def pack(init: LayerInit) -> Tensor:
 
 
 def packed_size(rank: int, d_in: int, d_out: int) -> int:
-    """The length of :func:`pack`'s vector."""
+    """Return the length of :func:`pack_solution`'s vector."""
     return sum(torch.Size(shape).numel() for shape in _shapes(rank, d_in, d_out).values())
 
 
-def unpack(flat: Tensor, rank: int, d_in: int, d_out: int) -> LayerInit:
-    """What :func:`pack` packed."""
+def unpack_solution(flat: Float[Tensor, " n"], rank: int, d_in: int, d_out: int) -> LayerInit:
+    """Return the solution that :func:`pack_solution` packed."""
     shapes = _shapes(rank, d_in, d_out)
     parts = flat.split([torch.Size(shape).numel() for shape in shapes.values()])
     values = {

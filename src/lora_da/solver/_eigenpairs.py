@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 Operator = Callable[[Tensor], Tensor]
 
@@ -33,19 +37,19 @@ class Eigenpairs:
     """Lowest eigenpairs, ascending.
 
     Attributes:
-        values: (k,).
-        vectors: Orthonormal columns, (n, k), the largest entry of each positive.
+        values: The eigenvalues.
+        vectors: Orthonormal columns, the largest entry of each positive.
         residual: The largest ‖Ω x − ω x‖, relative to the largest |ω| among them.
     """
 
-    values: Tensor
-    vectors: Tensor
+    values: Float[Tensor, " k"]
+    vectors: Float[Tensor, "n k"]
     residual: float
 
 
 def lowest_eigenpairs(
     operator: Operator,
-    start: Tensor,
+    start: Float[Tensor, "n m"],
     count: int,
     *,
     precondition: Callable[[float], Operator] | None = None,
@@ -53,11 +57,11 @@ def lowest_eigenpairs(
     dense_limit: int | None = None,
     tolerance: float = TOLERANCE,
 ) -> Eigenpairs:
-    """The ``count`` lowest eigenpairs of a symmetric operator.
+    """Return the ``count`` lowest eigenpairs of a symmetric operator.
 
     Args:
         operator: X ↦ Ω X, for X of shape (n, k).
-        start: Columns that span a first guess, (n, m) with m > count; random columns will do.
+        start: Columns that span a first guess, with m > count; random columns will do.
         count: How many pairs.
         precondition: For a shift τ > 0, an operator X ↦ K X with K ≈ (Ω + τ)⁻¹ on the high end of the spectrum.
         dense: Gives Ω as a matrix, where it may be formed; by default it is made from ``operator``.
@@ -79,7 +83,7 @@ def lowest_eigenpairs(
         found = _davidson(operator, start, count, precondition, tolerance)
     if found is None:
         matrix = dense() if dense else operator(torch.eye(n, dtype=start.dtype, device=start.device))
-        values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
+        values, vectors = torch.linalg.eigh(_symmetric(matrix))
         found = values[:count], vectors[:, :count]
     values, vectors = found
     vectors = _fix_signs(vectors)
@@ -128,8 +132,8 @@ def _davidson(
     return None
 
 
-def orthonormal(columns: Tensor, against: Tensor | None = None) -> Tensor:
-    """An orthonormal basis of the columns, orthogonal to another one; what depends linearly on it is left out."""
+def orthonormal(columns: Float[Tensor, "n k"], against: Float[Tensor, "n m"] | None = None) -> Float[Tensor, "n j"]:
+    """Return an orthonormal basis of the columns, orthogonal to another one; what depends on it is left out."""
     for _ in range(2):  # once more, since the first projection loses digits
         if against is not None:
             columns = columns - against @ (against.mT @ columns)
