@@ -22,9 +22,9 @@ from torch import nn
 
 from folders import sums_file, tiny_model_folder
 from lora_da_bench import compare as module
-from lora_da_bench.compare import RUNS, check_experiment, compare, estimated_seconds, missing_runs
-from lora_da_bench.experiment.description import check_description, keep_description
-from lora_da_bench.experiment.experiment import experiment_from
+from lora_da_bench.compare import check_experiment, compare, estimate_seconds, list_missing_runs
+from lora_da_bench.experiment.description import describe_experiment
+from lora_da_bench.experiment.fixed_description import check_description, fix_description
 from lora_da_bench.experiment.record import Run, RunRecord, load_records
 from lora_da_bench.methods import registry
 from lora_da_bench.methods.method import Method, Setup
@@ -74,7 +74,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def registered() -> Iterator[Any]:
     before = dict(registry.METHODS)
-    yield registry.register
+    yield registry.register_method
     registry.METHODS.clear()
     registry.METHODS.update(before)
 
@@ -104,23 +104,23 @@ def test_a_truly_better_method_wins(root: Path, tmp_path: Path, registered: Any)
     registered(Method("pretrained", "LoRA that has seen the task", pretrained, uses_data=True))
     protocol = description(root)["protocol"] | {"fresh_seeds": [10, 11, 12]}
     changes = {"methods": ["lora", "pretrained"], "protocol": protocol, "calibration": {"examples": 40}, "ranks": [16]}
-    experiment = experiment_from(description(root, **changes))
+    experiment = describe_experiment(description(root, **changes))
     compare(experiment, tmp_path)
     records = load_records(tmp_path / RUNS)
     assert len(records) == 2 * 2 * 2 + 2 * 3
     assert {record.status for record in records} == {"success"}
     text = (tmp_path / "report.md").read_text()
     assert "pretrained" in text
-    from lora_da_bench.analysis.summary import summarise
+    from lora_da_bench.analysis.summary import summarise_records
 
-    (rank,) = summarise(records, experiment).ranks
+    (rank,) = summarise_records(records, experiment).ranks
     assert rank.loss.winner == "pretrained"
 
 
 def test_the_same_method_under_two_names_is_not_told_apart(root: Path, tmp_path: Path, registered: Any) -> None:
     lora = registry.get_method("lora")
     registered(dataclasses.replace(lora, name="twin"))
-    experiment = experiment_from(description(root, methods=["lora", "twin"]))
+    experiment = describe_experiment(description(root, methods=["lora", "twin"]))
     compare(experiment, tmp_path)
     finals = {
         (record.run.method, record.run.seed): record
@@ -138,18 +138,18 @@ def test_the_same_method_under_two_names_is_not_told_apart(root: Path, tmp_path:
 def test_an_interrupted_comparison_goes_on_to_the_same_results(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    experiment = experiment_from(description(root))
+    experiment = describe_experiment(description(root))
     compare(experiment, tmp_path / "whole")
     carried_out: list[Run] = []
-    execute = module.execute
+    carry_out_run = module.carry_out_run
 
     def interrupted(run: Run, *rest: Any) -> RunRecord:
         carried_out.append(run)
         if len(carried_out) in (3, 7, 11):
             raise KeyboardInterrupt
-        return execute(run, *rest)
+        return carry_out_run(run, *rest)
 
-    monkeypatch.setattr(module, "execute", interrupted)
+    monkeypatch.setattr(module, "carry_out_run", interrupted)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             compare(experiment, tmp_path / "parts")
@@ -170,7 +170,7 @@ def test_failures_are_recorded_and_tried_again(
         return get_peft_model(setup.model, setup.lora)
 
     registered(Method("fragile", "fails at first", initialise))
-    experiment = experiment_from(description(root, methods=["lora", "fragile"]))
+    experiment = describe_experiment(description(root, methods=["lora", "fragile"]))
     compare(experiment, tmp_path)
     failed = [record for record in load_records(tmp_path / RUNS) if record.status == "failed"]
     assert {record.run.method for record in failed} == {"fragile"}
@@ -190,16 +190,16 @@ def test_divergence_is_a_result(root: Path, tmp_path: Path, registered: Any) -> 
         return model
 
     registered(Method("nan", "not a number", initialise))
-    experiment = experiment_from(description(root, methods=["lora", "nan"]))
+    experiment = describe_experiment(description(root, methods=["lora", "nan"]))
     compare(experiment, tmp_path)
     records = load_records(tmp_path / RUNS)
     assert {record.status for record in records if record.run.method == "nan"} == {"diverged"}
     assert not [record for record in records if record.run.method == "nan" and record.run.stage == "final"]
-    assert missing_runs(experiment, records) == []
+    assert list_missing_runs(experiment, records) == []
 
 
 def test_only_some_methods_and_methods_added_later(root: Path, tmp_path: Path) -> None:
-    experiment = experiment_from(description(root))
+    experiment = describe_experiment(description(root))
     compare(experiment, tmp_path, only=["lora"])
     assert {record.run.method for record in load_records(tmp_path / RUNS)} == {"lora"}
     more = dataclasses.replace(experiment, methods=("lora", "lora-da", "gaussian"))
@@ -212,13 +212,13 @@ def test_answers_that_cannot_be_graded_are_found_before_any_run(root: Path, tmp_
     content = description(root)
     content["task"]["accuracy"] = True  # the sums have no "####"
     with pytest.raises(ValueError, match="Row 0: The reference has no number"):
-        compare(experiment_from(content), tmp_path)
+        compare(describe_experiment(content), tmp_path)
     assert not (tmp_path / RUNS).exists()
 
 
 def test_a_description_from_before_a_key_was_added_is_the_same(root: Path, tmp_path: Path) -> None:
-    experiment = experiment_from(description(root))
-    keep_description(experiment, tmp_path)
+    experiment = describe_experiment(description(root))
+    fix_description(experiment, tmp_path)
     file = tmp_path / "experiment.json"
     kept = json.loads(file.read_text())
     del kept["experiment"]["task"]["apart_words"]
@@ -233,11 +233,11 @@ def test_a_column_that_is_not_there_is_named(root: Path, tmp_path: Path) -> None
     content = description(root)
     content["task"]["options"] = {"prompt": "question"}
     with pytest.raises(ValueError, match=r"has no column 'question', but .*--option prompt=COLUMN"):
-        compare(experiment_from(content), tmp_path)
+        compare(describe_experiment(content), tmp_path)
 
 
 def test_another_experiment_is_refused(root: Path, tmp_path: Path) -> None:
-    experiment = experiment_from(description(root))
+    experiment = describe_experiment(description(root))
     compare(experiment, tmp_path, only=["lora"])
     with pytest.raises(ValueError, match="differs in alpha"):
         compare(dataclasses.replace(experiment, alpha=32), tmp_path)
@@ -250,7 +250,7 @@ def test_another_experiment_is_refused(root: Path, tmp_path: Path) -> None:
 
 def test_the_grid_grows_for_all_methods_and_the_init_is_charged(root: Path, tmp_path: Path) -> None:
     protocol = description(root)["protocol"] | {"growth": 1}
-    experiment = experiment_from(description(root, protocol=protocol, charge_init=True))
+    experiment = describe_experiment(description(root, protocol=protocol, charge_init=True))
     compare(experiment, tmp_path)
     records = load_records(tmp_path / RUNS)
     rates = {
@@ -269,20 +269,20 @@ def test_the_grid_grows_for_all_methods_and_the_init_is_charged(root: Path, tmp_
 def test_mistakes_that_a_trial_finds_are_told_as_they_are(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    experiment = experiment_from(description(root, target_modules="no_such_layer"))
+    experiment = describe_experiment(description(root, target_modules="no_such_layer"))
     with pytest.raises(ValueError, match=r"^Target modules .*no_such_layer"):
-        estimated_seconds(experiment, [], missing_runs(experiment, []), tmp_path)
+        estimate_seconds(experiment, [], list_missing_runs(experiment, []), tmp_path)
 
     def broken(*_: Any, **__: Any) -> RunRecord:
         raise KeyError("paper")
 
-    monkeypatch.setattr(module, "execute", broken)
+    monkeypatch.setattr(module, "carry_out_run", broken)
     with pytest.raises(RuntimeError, match=r"^a trial run of two steps failed: KeyError: 'paper'"):
-        estimated_seconds(experiment, [], missing_runs(experiment, []), tmp_path)
+        estimate_seconds(experiment, [], list_missing_runs(experiment, []), tmp_path)
 
 
 def test_unrelated_text_that_is_not_there_is_found_before_any_run(root: Path, tmp_path: Path) -> None:
-    experiment = experiment_from(description(root, forgetting={"data": "none.txt"}))
+    experiment = describe_experiment(description(root, forgetting={"data": "none.txt"}))
     with pytest.raises(FileNotFoundError, match=r"none\.txt"):
         check_experiment(experiment, tmp_path)
 

@@ -18,7 +18,7 @@ from command import call
 from folders import sums_file, tiny_model_folder
 from lora_da.cli.app import app
 from lora_da_bench import compare as module
-from lora_da_bench.experiment.experiment import Experiment, experiment_from
+from lora_da_bench.experiment.description import Experiment, describe_experiment
 from lora_da_bench.experiment.record import Run, RunRecord, load_records
 
 
@@ -127,7 +127,7 @@ def test_flags_say_what_a_file_says(described: list[Experiment]) -> None:
         "ranks": [4],
         "protocol": {"seeds": [3, 4], "learning_rates": [1e-4, 3e-3], "steps": 7, "batch_size": 2},
     }
-    assert described == [experiment_from(base), experiment_from(base | other)]
+    assert described == [describe_experiment(base), describe_experiment(base | other)]
 
 
 @pytest.mark.parametrize(
@@ -183,17 +183,17 @@ def heeds_interrupts() -> Iterator[None]:
 def test_stopped_and_gone_on_with(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
 ) -> None:
-    execute, before = module.execute, signal.getsignal(signal.SIGTERM)
+    carry_out_run, before = module.carry_out_run, signal.getsignal(signal.SIGTERM)
 
     def interrupted(run: Run, *rest: Any, **options: Any) -> RunRecord:
         if run.stage == "final":
             os.kill(os.getpid(), number)
             time.sleep(5)  # does not last so long
-        return execute(run, *rest, **options)
+        return carry_out_run(run, *rest, **options)
 
     command = ["compare", "--config", str(root / "tiny.yaml"), "--results", str(tmp_path)]
     with monkeypatch.context() as patched:
-        patched.setattr(module, "execute", interrupted)
+        patched.setattr(module, "carry_out_run", interrupted)
         result = CliRunner().invoke(app, command)
     assert result.exit_code == code
     assert "finished runs are kept, and the same command goes on" in result.output

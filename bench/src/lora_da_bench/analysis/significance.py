@@ -115,8 +115,8 @@ class Comparison:
         return None
 
 
-def mean_interval(values: Array, weights: Array | None = None, level: float = LEVEL) -> Estimate:
-    """The mean of one method's values with its own interval, for no other comparison.
+def estimate_mean(values: Array, weights: Array | None = None, level: float = LEVEL) -> Estimate:
+    """Estimate the mean of one method's values with its own interval, for no other comparison.
 
     Args:
         values: (S, I): by seed and item.
@@ -130,18 +130,18 @@ def mean_interval(values: Array, weights: Array | None = None, level: float = LE
     return Estimate(mean, mean - half, mean + half, math.sqrt(seeds + items), seeds / (seeds + items))
 
 
-def difference_interval(
+def estimate_difference(
     values: Array, weights: Array | None = None, level: float = LEVEL, comparisons: int = 1
 ) -> Difference:
-    """The mean of paired differences.
+    """Estimate the mean of paired differences.
 
     Args:
         values: (S, I): the differences by seed and item.
-        weights: As in :func:`mean_interval`.
+        weights: As in :func:`estimate_mean`.
         level: At which all comparisons together are wrong at most (Bonferroni).
         comparisons: Their number.
     """
-    estimate = mean_interval(values, weights, level / comparisons)
+    estimate = estimate_mean(values, weights, level / comparisons)
     if not estimate.estimable:
         return Difference(**dataclasses.asdict(estimate), p_value=math.nan, detectable=math.inf)
     _, seeds, items = _parts(values, weights)
@@ -157,7 +157,7 @@ def difference_interval(
     )
 
 
-def compare_all(
+def compare_methods(
     values: Mapping[str, Array],
     weights: Array | None = None,
     *,
@@ -168,14 +168,14 @@ def compare_all(
 
     Args:
         values: (S, I) by method: the same seeds and items in the same order.
-        weights: As in :func:`mean_interval`.
+        weights: As in :func:`estimate_mean`.
         higher_is_better: As for accuracy.
         level: The probability of any false difference at most.
     """
     pairs = list(itertools.combinations(values, 2))
     differences: dict[tuple[str, str], Difference] = {}
     for method, other in pairs:
-        found = difference_interval(values[method] - values[other], weights, level, len(pairs))
+        found = estimate_difference(values[method] - values[other], weights, level, len(pairs))
         differences[method, other], differences[other, method] = found, found.reversed()
     return Comparison(differences, higher_is_better)
 

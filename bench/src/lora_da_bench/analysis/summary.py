@@ -6,20 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from lora_da_bench.analysis.pairs import paired, usable
-from lora_da_bench.analysis.results import MethodResult, mean_curve, method_result
-from lora_da_bench.analysis.selection import Selection, select
+from lora_da_bench.analysis.method_result import MethodResult, average_curves, summarise_method
+from lora_da_bench.analysis.pairs import is_usable, pair_runs
 from lora_da_bench.analysis.significance import (
     Array,
     Comparison,
     Difference,
-    compare_all,
-    difference_interval,
+    compare_methods,
+    estimate_difference,
 )
-from lora_da_bench.experiment.experiment import Experiment
+from lora_da_bench.experiment.description import VANILLA, Experiment
 from lora_da_bench.experiment.record import RunRecord
+from lora_da_bench.experiment.selection import Selection, select_rates
 
-VANILLA = "lora"
 _TRUSTED_ACCURACY = 0.1
 
 
@@ -113,7 +112,7 @@ class Summary:
     unsuccessful: tuple[RunRecord, ...]
 
 
-def summarise(records: Sequence[RunRecord], experiment: Experiment) -> Summary:
+def summarise_records(records: Sequence[RunRecord], experiment: Experiment) -> Summary:
     """Sum up the records of a comparison, finished or not; those of methods not in the experiment are left out."""
     known = [record for record in records if record.run.method in experiment.methods]
     return Summary(
@@ -128,14 +127,14 @@ def summarise(records: Sequence[RunRecord], experiment: Experiment) -> Summary:
 def _rank_summary(records: Sequence[RunRecord], experiment: Experiment, rank: int) -> RankSummary:
     seeds, rates = experiment.protocol.seeds, experiment.protocol.learning_rates
     stages = {stage: [r for r in records if r.run.stage == stage] for stage in ("sweep", "final", "compute")}
-    selected = select(records, experiment.methods, rank, seeds)
+    selected = select_rates(records, experiment.methods, rank, seeds)
     finals = {
         method: [record for record in stages["final"] if _at_selection(record, method, selected)]
         for method in experiment.methods
     }
-    vanilla_curve = mean_curve([record for record in finals[VANILLA] if usable(record)])
+    vanilla_curve = average_curves([record for record in finals[VANILLA] if is_usable(record)])
     methods = tuple(
-        method_result(
+        summarise_method(
             method,
             [record for record in stages["sweep"] if record.run.method == method],
             finals[method],
@@ -173,14 +172,14 @@ def _at_selection(record: RunRecord, method: str, selected: Mapping[str, Selecti
 
 def _measures(finals: Mapping[str, Sequence[RunRecord]]) -> tuple[Measure, Measure | None]:
     # Leaving out just the runs that went wrong would flatter a method: it is left out as a whole.
-    compared = {method: group for method, group in finals.items() if group and all(usable(record) for record in group)}
-    pairs = paired(compared)
+    compared = {method: group for method, group in finals.items() if group and all(map(is_usable, group))}
+    pairs = pair_runs(compared)
     if pairs is None:
         return Measure((), 0, Comparison({}, False), (), tuple(finals)), None
     left_out = tuple(method for method in finals if method not in compared)
 
     def measure(values: Mapping[str, Array], weights: Array | None, higher_is_better: bool) -> Measure:
-        comparison = compare_all(values, weights, higher_is_better=higher_is_better)
+        comparison = compare_methods(values, weights, higher_is_better=higher_is_better)
         sign = -1 if higher_is_better else 1
         ranking = tuple(sorted(values, key=lambda method: sign * float(values[method].sum())))
         return Measure(pairs.seeds, len(pairs.labels), comparison, ranking, left_out)
@@ -206,8 +205,8 @@ def _charged(
     found = {}
     for method in finals:
         longer = [record for record in at_selection if record.run.charged_for == method]
-        if longer and finals[method] and all(usable(record) for record in [*longer, *finals[method]]):
-            found[method] = longer, paired({method: finals[method], "vanilla": longer})
+        if longer and finals[method] and all(is_usable(record) for record in [*longer, *finals[method]]):
+            found[method] = longer, pair_runs({method: finals[method], "vanilla": longer})
     charged = []
     for method, (longer, pairs) in found.items():
         if pairs is None:
@@ -221,8 +220,8 @@ def _charged(
                 steps=max(record.run.steps for record in longer),
                 seconds=_seconds(finals[method]),
                 vanilla_seconds=_seconds(longer),
-                loss=difference_interval(loss, pairs.labels, comparisons=len(found)),
-                accuracy=None if correct is None else difference_interval(correct, comparisons=len(found)),
+                loss=estimate_difference(loss, pairs.labels, comparisons=len(found)),
+                accuracy=None if correct is None else estimate_difference(correct, comparisons=len(found)),
             )
         )
     return tuple(charged)
@@ -259,12 +258,12 @@ def _missing(
         unpaid = sorted(set(protocol.fresh_seeds) - {record.run.seed for record in charged})
         if charged and unpaid:
             found.append(f"{method}: LoRA at equal compute is missing for seeds {', '.join(map(str, unpaid))}")
-        lost = sorted(record.run.seed for record in charged if not usable(record))
+        lost = sorted(record.run.seed for record in charged if not is_usable(record))
         if lost:
             found.append(
                 f"{method}: LoRA at equal compute diverged or failed with seeds {', '.join(map(str, lost))}, so the "
                 "two are not compared"
             )
-    if len({tuple(record.items.labels) for group in finals.values() for record in group if usable(record)}) > 1:
+    if len({tuple(record.items.labels) for group in finals.values() for record in group if is_usable(record)}) > 1:
         found.append("the final runs have different test items, so no method is compared")
     return found

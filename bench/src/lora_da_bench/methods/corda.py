@@ -11,7 +11,7 @@ import torch
 from peft.tuners.lora.config import CordaConfig
 from torch import Tensor, nn
 
-from lora_da_bench.methods.adapters import batches_on_device, shapes_and_config, with_adapter
+from lora_da_bench.methods.adapters import add_adapter, move_batches, name_layers
 from lora_da_bench.methods.method import Method, Setup
 
 
@@ -22,19 +22,19 @@ def _initialise(setup: Setup) -> nn.Module:
         raise ModuleNotFoundError(
             "PEFT's CorDA needs a package that PEFT does not declare: pip install attrs", name=error.name
         ) from error
-    shapes, config = shapes_and_config(setup, init_lora_weights="corda", corda_config=CordaConfig(corda_method="ipm"))
+    layers, config = name_layers(setup, init_lora_weights="corda", corda_config=CordaConfig(corda_method="ipm"))
 
     def run_model() -> None:
         # PEFT's hook takes one example at a time, and would count padding as text.
-        for batch in batches_on_device(setup):
+        for batch in move_batches(setup):
             inputs = {key: value for key, value in batch.items() if key != "labels"}
             masks = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"])).bool()
             for row, mask in enumerate(masks):
                 setup.model(**{key: value[row, mask][None] for key, value in inputs.items()})
 
-    with _examples_kept(setup.model, list(shapes)):
+    with _examples_kept(setup.model, list(layers)):
         preprocess_corda(setup.model, config, run_model=run_model)
-    return with_adapter(dataclasses.replace(setup, lora=config))
+    return add_adapter(dataclasses.replace(setup, lora=config))
 
 
 @contextmanager

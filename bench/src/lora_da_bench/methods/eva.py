@@ -10,7 +10,7 @@ import torch
 from peft import EvaConfig, initialize_lora_eva_weights
 from torch import Tensor, nn
 
-from lora_da_bench.methods.adapters import with_adapter
+from lora_da_bench.methods.adapters import add_adapter
 from lora_da_bench.methods.method import Method, Setup
 
 _MOST_PASSES = 50  # over the sample; PEFT itself goes on for ever if the components don't converge
@@ -20,7 +20,7 @@ def _initialise(setup: Setup) -> nn.Module:
     per_token = setup.batches[0]["labels"].ndim == 2
     # ρ = 1 keeps every layer's rank, so that methods are compared at equal rank. Labels of whole examples mask nothing.
     config = EvaConfig(rho=1.0, use_label_mask=per_token)
-    model = with_adapter(setup, init_lora_weights="eva", eva_config=config)
+    model = add_adapter(setup, init_lora_weights="eva", eva_config=config)
     with redirect_stdout(None):  # PEFT prints a line for each layer and batch that it skips
         initialize_lora_eva_weights(
             model,

@@ -1,23 +1,26 @@
-"""The plots of a comparison, as PNG files; a method looks the same in all of them."""
+"""The plots of a comparison, as SVG; a method looks the same in all of them."""
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from lora_da.report.plots import new_figure, save_figure
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
 from lora_da_bench.analysis.significance import Estimate
-from lora_da_bench.analysis.summary import VANILLA, RankSummary, Summary
+from lora_da_bench.analysis.summary import RankSummary, Summary
+from lora_da_bench.experiment.description import VANILLA
 
 # Okabe and Ito's colours, which colour-blind people can tell apart, without the yellow that white paper swallows.
 _COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _LINES, _MARKERS = ("-", "--", ":", "-."), ("o", "s", "^", "D")
 
 
-def styles(methods: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Colour, line and marker by method; past seven methods colours come again with other lines."""
+def choose_styles(methods: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Choose colour, line and marker by method; past seven methods colours come again with other lines."""
     found = {}
     for index, method in enumerate(methods):
         again = index // len(_COLOURS) % len(_LINES)
@@ -29,15 +32,15 @@ def styles(methods: Sequence[str]) -> dict[str, dict[str, str]]:
     return found
 
 
-def plot_learning_rates(rank: RankSummary, path: Path) -> None:
+def plot_learning_rates(rank: RankSummary) -> Figure:
     """Draw the sweep: mean validation loss at each learning rate's best step, and the range of the seeds.
 
     Losses above that of the untrained model, and runs that diverged or failed, are crosses at the upper edge.
     """
-    figure, (axes,) = new_figure(1)
+    figure, axes = _new_figure()
     vanilla = next(method for method in rank.methods if method.name == VANILLA)
     top = vanilla.figures.get("step0_loss", math.inf)
-    looks = styles([method.name for method in rank.methods])
+    looks = choose_styles([method.name for method in rank.methods])
     above = False
     for method in rank.methods:
         look = looks[method.name]
@@ -59,13 +62,13 @@ def plot_learning_rates(rank: RankSummary, path: Path) -> None:
         axes.set_ylim(top=top)
     axes.set(xlabel="learning rate", ylabel="validation loss (nats per label)", xscale="log")
     axes.set_title(f"Sweep, rank {rank.rank}; ○ selected, × above the untrained model or diverged", fontsize=9)
-    _finish(figure, axes, path)
+    return _with_legend(figure, axes)
 
 
-def plot_losses(rank: RankSummary, path: Path) -> None:
+def plot_losses(rank: RankSummary) -> Figure:
     """Draw validation losses along the final runs: the mean and the range of the fresh seeds."""
-    figure, (axes,) = new_figure(1)
-    looks = styles([method.name for method in rank.methods])
+    figure, axes = _new_figure()
+    looks = choose_styles([method.name for method in rank.methods])
     for method in rank.methods:
         look, steps = looks[method.name], [point.step for point in method.curve]
         if not steps:
@@ -75,13 +78,13 @@ def plot_losses(rank: RankSummary, path: Path) -> None:
         axes.fill_between(steps, lows, highs, alpha=0.15, color=look["color"], linewidth=0)
     axes.set(xlabel="step", ylabel="validation loss (nats per label)")
     axes.set_title(f"Final runs at the selected learning rates, rank {rank.rank}", fontsize=9)
-    _finish(figure, axes, path)
+    return _with_legend(figure, axes)
 
 
-def plot_ranks(summary: Summary, path: Path) -> None:
+def plot_ranks(summary: Summary) -> Figure:
     """Draw each method's test loss against the rank, with standard errors."""
-    figure, (axes,) = new_figure(1)
-    looks = styles([method.name for method in summary.ranks[0].methods])
+    figure, axes = _new_figure()
+    looks = choose_styles([method.name for method in summary.ranks[0].methods])
     for index, (name, look) in enumerate(looks.items()):
         found = [(rank.rank, rank.methods[index].test_loss) for rank in summary.ranks]
         points = [(rank, loss.mean, _error(loss)) for rank, loss in found if loss is not None]
@@ -92,13 +95,13 @@ def plot_ranks(summary: Summary, path: Path) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xticks([rank.rank for rank in summary.ranks], [str(rank.rank) for rank in summary.ranks])
     axes.set_title("Final runs by rank; bars are standard errors over seeds and items", fontsize=9)
-    _finish(figure, axes, path)
+    return _with_legend(figure, axes)
 
 
-def plot_pareto(rank: RankSummary, path: Path) -> None:
+def plot_pareto(rank: RankSummary) -> Figure:
     """Draw accuracy, or test loss where accuracy says little, against the seconds of initialisation and training."""
-    figure, (axes,) = new_figure(1)
-    looks = styles([method.name for method in rank.methods])
+    figure, axes = _new_figure()
+    looks = choose_styles([method.name for method in rank.methods])
     by_accuracy = rank.accuracy is not None and not rank.low_accuracy
     for method in rank.methods:
         quality = method.accuracy if by_accuracy else method.test_loss
@@ -109,14 +112,27 @@ def plot_pareto(rank: RankSummary, path: Path) -> None:
     label = "accuracy (higher is better)" if by_accuracy else "test loss (nats per label; lower is better)"
     axes.set(xlabel="seconds of initialisation and training", ylabel=label)
     axes.set_title(f"Final runs, rank {rank.rank}; bars are standard errors over seeds and items", fontsize=9)
-    _finish(figure, axes, path)
+    return _with_legend(figure, axes)
 
 
 def _error(estimate: Estimate) -> float:
     return estimate.standard_error if estimate.estimable else 0.0
 
 
-def _finish(figure: Any, axes: Any, path: Path) -> None:
+def render_svg(figure: Figure) -> bytes:
+    """Render a figure; the same figure always gives the same bytes."""
+    stream = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "lora-da-bench"}):
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+    return stream.getvalue()
+
+
+def _new_figure() -> tuple[Figure, Any]:
+    figure = Figure(figsize=(5.5, 4), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _with_legend(figure: Figure, axes: Any) -> Figure:
     if axes.get_legend_handles_labels()[1]:
         axes.legend(fontsize=7)
-    save_figure(figure, path, overwrite=True)
+    return figure

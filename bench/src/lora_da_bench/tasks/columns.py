@@ -7,8 +7,8 @@ from typing import Any
 import datasets
 
 
-def cells(rows: datasets.Dataset, column: str) -> list[Any]:
-    """All cells of a column.
+def read_cells(rows: datasets.Dataset, column: str) -> list[Any]:
+    """Read all cells of a column.
 
     Raises:
         ValueError: There is no such column.
@@ -18,13 +18,13 @@ def cells(rows: datasets.Dataset, column: str) -> list[Any]:
     return list(rows[column])
 
 
-def texts(rows: datasets.Dataset, column: str) -> list[str]:
-    """All cells of a column of text.
+def read_texts(rows: datasets.Dataset, column: str) -> list[str]:
+    """Read all cells of a column of text.
 
     Raises:
         ValueError: There is no such column, or a cell holds no text; the message names the row.
     """
-    found = cells(rows, column)
+    found = read_cells(rows, column)
     for index, cell in enumerate(found):
         if not isinstance(cell, str) or not cell.strip():
             raise ValueError(f"Row {index} has no text in the column {column!r}; complete it or leave the row out.")
