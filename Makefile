@@ -3,11 +3,16 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+OLDEST := .venv-oldest
+NEWEST := .venv-newest
 
-.PHONY: help env demo test test-slow lint format clean
+# Tiny models: one process a core, one thread each.
+PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q
+
+.PHONY: help env demo test test-slow test-oldest test-newest lint docs benchmark format clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{split($$1, n, ":"); printf "make %-12s %s\n", n[1], $$2}'
 
 env: $(READY)  ## make the environment, with everything the targets below need
 
@@ -21,20 +26,30 @@ $(READY): pyproject.toml bench/pyproject.toml constraints.txt
 demo: $(READY)  ## LoRA-DA and plain LoRA on a small real model, under 10 minutes on two cores
 	$(BIN)/lora-da demo --overwrite
 
-lint: $(READY)  ## style and types
+lint: $(READY) docs  ## style, types, layout, spelling, dependencies and documents
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/typos
+	$(BIN)/deptry src
+	$(BIN)/deptry bench/src --config bench/pyproject.toml
 
-test: $(READY) lint  ## style, types and the quick tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto -m 'not slow'  # tiny models: one process a core, one thread each
+docs: $(READY)  ## the documents, with the reference of the API, as pages in build/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+test: $(READY) lint  ## lint, and the quick tests
+	$(PYTEST) -n auto -m 'not slow' --cov --cov-report=term
 
 test-slow: $(READY)  ## the tests on real models
 	$(BIN)/python -m pytest -q -m slow
+
+benchmark: $(READY)  ## cost of the solver and of one pass, as ratios, added to results/benchmarks
+	$(BIN)/python benchmarks/history.py
 
 format: $(READY)  ## put the code in shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean:  ## remove the environment and everything made
-	rm -rf $(VENV) build dist demo-output .pytest_cache .mypy_cache .ruff_cache
+clean:  ## remove the environments and everything made
+	rm -rf $(VENV) $(OLDEST) $(NEWEST) build dist demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

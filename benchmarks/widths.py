@@ -76,10 +76,10 @@ def growth(rows: list[dict[str, Any]], name: str) -> float:
     return math.log(second[name] / first[name]) / math.log(second["width"] / first["width"])
 
 
-def measured(width: int, repeats: int) -> dict[str, Any]:
-    """One width."""
+def synthetic_statistics(width: int) -> LayerStatistics:
+    """Statistics of a square layer."""
     a, g = tokens(width, seed=0), tokens(width, seed=1)
-    statistics = LayerStatistics(
+    return LayerStatistics(
         # The mean gradient stands out of the noise in a few directions, as it does on real layers.
         gradient_sum=product(g, a, torch.float32) + 30 * torch.outer(g[0], a[0]),
         # Beyond the rank of the tokens drawn, the tail that more tokens would have.
@@ -88,6 +88,12 @@ def measured(width: int, repeats: int) -> dict[str, Any]:
         tokens=TOKENS,
         examples=16,
     )
+
+
+def measured(width: int, repeats: int) -> dict[str, Any]:
+    """One width."""
+    a, g = tokens(width, seed=0), tokens(width, seed=1)
+    statistics = synthetic_statistics(width)
     config = LoraDAConfig(population_size=7473)
     sums = fastest(lambda: (product(g, a, torch.float32), gram(a, torch.float32)), repeats)
     return {

@@ -1,20 +1,34 @@
+"""The package as it is installed: what it announces, what it imports, what it holds."""
+
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 
 import pytest
 
 import lora_da
+import lora_da.loading
+
+ROOT = Path(__file__).parents[1]
 
 
-def test_everything_announced_is_there() -> None:
-    for name in lora_da.__all__:
-        assert getattr(lora_da, name).__module__.startswith("lora_da.")
+@pytest.mark.parametrize("package", [lora_da, lora_da.loading], ids=lambda package: package.__name__)
+def test_everything_announced_is_there(package: object) -> None:
+    for name in package.__all__:
+        assert hasattr(package, name)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = lora_da.nothing
-    assert set(lora_da.__all__) <= set(dir(lora_da))
-    assert not [name for name in dir(lora_da) if name.startswith("_") and name != "__version__"]
+        _ = package.nothing
+    assert set(package.__all__) <= set(dir(package))
+
+
+def test_everything_announced_is_in_the_reference() -> None:
+    reference = re.findall(r"^::: (\S+)$", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
+    announced = [f"{package.__name__}.{name}" for package in (lora_da, lora_da.loading) for name in package.__all__]
+    assert sorted(name for name in reference if not name.startswith("lora_da_bench")) == sorted(announced)
 
 
 def test_the_core_imports_only_its_own_requirements() -> None:
@@ -26,3 +40,16 @@ def test_the_core_imports_only_its_own_requirements() -> None:
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.splitlines()[-1] == "set()"
+
+
+@pytest.mark.parametrize(("project", "package"), [(ROOT, "lora_da"), (ROOT / "bench", "lora_da_bench")])
+def test_a_wheel_holds_its_package_alone(project: Path, package: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(project)]
+    subprocess.run(command, capture_output=True, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        held = {name for name in archive.namelist() if ".dist-info/" not in name}
+    source = project / "src"
+    paths = (path.relative_to(source) for path in (source / package).rglob("*") if path.is_file())
+    assert held == {path.as_posix() for path in paths if "__pycache__" not in path.parts}
+    assert f"{package}/py.typed" in held

@@ -34,7 +34,7 @@ CONFIGS = {
 
 @pytest.mark.parametrize("kind", ["llama", "bert"])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_equals_the_librarys_call(name: str, kind: str) -> None:
+def test_equals_the_call_of_the_library(name: str, kind: str) -> None:
     setup = setup_of(kind, seed=3)
     task = str(setup.lora.task_type)
     direct = with_lora(

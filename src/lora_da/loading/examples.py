@@ -19,7 +19,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from lora_da.loading.row_format import RowFormat, as_trl_rows, unused_columns
 from lora_da.loading.rows_check import check_rows, touching_rows
-from lora_da.statistics.estimation_mode import random_state_kept
+from lora_da.system.random_state import preserve_random_state
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _preparing_trainer(rows: datasets.Dataset, tokenizer: Any, form: RowFormat) 
     """A trainer of a model that is next to nothing: what it makes of the data depends on the tokenizer alone."""
     joined = torch.distributed.is_available() and torch.distributed.is_initialized()
     config = LlamaConfig(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
-    with tempfile.TemporaryDirectory() as folder, random_state_kept(), _without_progress_bars():
+    with tempfile.TemporaryDirectory() as folder, preserve_random_state(), _without_progress_bars():
         settings = SFTConfig(
             output_dir=folder,
             max_length=form.max_length,

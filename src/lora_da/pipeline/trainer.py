@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from lora_da.adapter.sharding import is_partitioned
 from lora_da.statistics.batches.examples import take_examples
-from lora_da.statistics.estimation_mode import random_state_kept
+from lora_da.system.random_state import preserve_random_state
 
 # Their `compute_loss` takes the model's own loss, or one that equals it.
 _LOSS_OF_THE_MODEL = ("transformers.trainer", "trl.trainer.sft_trainer")
@@ -122,7 +122,7 @@ def calibration_batches(trainer: Any, max_examples: int, seed: int) -> list[dict
     if max_examples < 1:
         raise ValueError(f"max_examples must be at least 1, not {max_examples}")
     rows: Any
-    with random_state_kept(), _nothing_registered(trainer.accelerator):
+    with preserve_random_state(), _nothing_registered(trainer.accelerator):
         loader = trainer.get_train_dataloader()
         _seed_everything(seed)
         if isinstance(trainer.train_dataset, IterableDataset):
