@@ -35,6 +35,11 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     return markdown if page.file.src_uri == "index.md" else within_docs(markdown, base=ROOT / "docs")
 
 
+def on_page_content(html: str, **_: object) -> str:
+    """Leave the roles of reStructuredText out that docstrings name things by."""
+    return re.sub(r":(?:attr|class|data|func|meth|mod):(?=<code>)", "", html)
+
+
 def within_docs(markdown: str, base: Path) -> str:
     """Rewrite the links of a text that lies in a folder, so that they hold in `docs/` or are links no more."""
 

@@ -49,9 +49,12 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         sums_file(tmp_path / f"{name}.jsonl", length)
     rows = datasets.Dataset.from_json(str(tmp_path / "train.jsonl"), cache_dir=str(tmp_path / "cache"))
     rows.save_to_disk("DATA")
-    for name in ("train", "test"):
-        renamed = rows.rename_columns({"prompt": "question", "completion": "answer"})
-        renamed.to_json(f"gsm8k/{name}.jsonl")
+    questions = [{"question": f"{n} + 7?", "answer": f"Added: #### {n + 7}"} for n in range(600)]
+    for name, part in (("train", questions[:400]), ("test", questions[400:])):
+        datasets.Dataset.from_list(part).to_json(f"gsm8k/{name}.jsonl")
+    Path("text").mkdir()
+    Path("text/wikitext2-valid.txt").write_text("Some text of no task at all. " * 400)
+    Path("smollm2").symlink_to("MODEL")  # a folder comes before the short name
     examples = [{"input_ids": ids, "labels": ids} for ids in torch.randint(1, 200, (16, 12))]
     return {
         "model": AutoModelForCausalLM.from_pretrained("MODEL"),
@@ -78,7 +81,9 @@ def run_command(words: list[str]) -> None:
         assert all(re.search(rf"^{name}:", (ROOT / "Makefile").read_text(), re.MULTILINE) for name in rest)
     elif words[:2] == ["pip", "install"]:
         check_installation(rest[1:])
-    elif program != "export":
+    elif program == ".venv/bin/python":
+        assert all((ROOT / word).exists() for word in rest if word.startswith("tests/"))
+    elif program not in ("export", "git"):
         raise AssertionError(f"{program} is none of the programs that may stand in a block: {shlex.join(words)}")
 
 

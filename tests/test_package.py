@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 import lora_da
 import lora_da.loading
@@ -53,3 +58,36 @@ def test_a_wheel_holds_its_package_alone(project: Path, package: str, tmp_path: 
     paths = (path.relative_to(source) for path in (source / package).rglob("*") if path.is_file())
     assert held == {path.as_posix() for path in paths if "__pycache__" not in path.parts}
     assert f"{package}/py.typed" in held
+
+
+def layout() -> str:
+    """The packages, and the modules beside the faces, each with the first line of its docstring."""
+    lines = []
+    for root in (ROOT / "src" / "lora_da", ROOT / "bench" / "src" / "lora_da_bench"):
+        faces = {path.parent: path for path in root.rglob("__init__.py")}
+        modules = {path: path for path in root.glob("*.py") if not path.name.startswith("_")}
+        for place, file in sorted((faces | modules).items(), key=lambda item: item[0].with_suffix("").parts):
+            first = (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+            name = place.relative_to(root.parent).parts
+            indented = "  " * (len(name) - 1) + name[-1] + "/" * place.is_dir()
+            lines.append(f"{indented:<18}{first}\n")
+    return "".join(lines)
+
+
+def test_the_layout_that_contributors_read() -> None:
+    assert f"```text\n{layout()}```" in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def test_the_oldest_versions_tried_are_the_lowest_declared() -> None:
+    declared: dict[str, str] = {}
+    for folder, extras in ((ROOT, ("cli", "quantised")), (ROOT / "bench", ())):
+        project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        for text in sum((project["optional-dependencies"][extra] for extra in extras), project["dependencies"]):
+            requirement = Requirement(text)
+            lowest = [specifier.version for specifier in requirement.specifier if specifier.operator == ">="]
+            if requirement.name not in ("torch", "lora-da"):
+                assert declared.setdefault(requirement.name, lowest[0]) == lowest[0]
+    lines = (ROOT / "constraints-oldest.txt").read_text(encoding="utf-8").splitlines()
+    tried = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert tried.keys() == declared.keys()
+    assert all(Version(tried[name]) in SpecifierSet(f"=={declared[name]}.*") for name in tried)

@@ -48,3 +48,7 @@ def __getattr__(name: str) -> object:
         if name in names:
             return getattr(import_module(f"lora_da.loading.{module}"), name)
     raise AttributeError(f"module 'lora_da.loading' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

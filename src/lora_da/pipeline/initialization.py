@@ -241,7 +241,7 @@ def report_initialization(
         population_size=config.population_size,
         loss_before=losses[0],
         loss_after=losses[1],
-        seconds=seconds,
+        seconds=dict(seconds),
         peak_memory_bytes=peak_memory(adapter.device),
         batch_dependent=solution.collected.batch_dependent,
         notices=(*notices, *list_notices(layers, kept_default, *losses)),
