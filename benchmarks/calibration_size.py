@@ -19,13 +19,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from lora_da.workflows.sources import by_length, calibration_indices
 from torch.utils.data import DataLoader
 
 from agreement import solved, subspace_agreement
 from lora_da import LoraDAConfig, Statistics, collect_statistics, load_statistics, save_statistics
 from lora_da.report.provenance import describe_machine, find_versions
 from lora_da.system.files import write_text
-from lora_da.workflows.sources import by_length, calibration_indices
 from lora_da_bench.experiment.experiment import Experiment, load_experiment
 from lora_da_bench.experiment.record import Run, load_records
 from lora_da_bench.experiment.splits import load_splits

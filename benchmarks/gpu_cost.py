@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lora_da.workflows.sources import AdapterShape, ModelSource
 from peft import get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig
 
@@ -35,7 +36,6 @@ from lora_da.report.provenance import describe_machine, find_versions
 from lora_da.statistics.losses.example_losses import example_losses
 from lora_da.system.files import write_text
 from lora_da.workflows.plan import Machine, Workload, plan_initialization
-from lora_da.workflows.sources import AdapterShape, ModelSource
 from published import SHAPES, llama
 
 TINY = llama(64, 160, 4, 4, 2, 256)  # to try the benchmark where there is no GPU

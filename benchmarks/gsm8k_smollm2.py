@@ -21,13 +21,13 @@ from datetime import date
 from pathlib import Path
 
 import torch
+from lora_da.workflows.runs import split_rows
 
 from lora_da.loading.models import find_smollm2
 from lora_da.loading.rows import load_rows
 from lora_da.report.plots import new_figure, save_figure
 from lora_da.report.provenance import find_versions
 from lora_da.system.files import write_text
-from lora_da.workflows.runs import split_rows
 
 INITS = ("lora", "lora-da")
 

@@ -35,13 +35,14 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from lora_da.loading.data import Columns
+from lora_da.workflows.sources import AdapterShape, DataSource, ModelSource, batches_of, calibration_sample
 from peft import get_peft_model
 
 from lora_da import LoraDAConfig, initialize_lora_da_weights
 from lora_da.adapter.activation import adapters_disabled
 from lora_da.adapter.layers import find_adapted_layers
 from lora_da.adapter.wrapping import find_base_model
-from lora_da.loading.data import Columns
 from lora_da.loading.models import convert_gguf, find_smollm2
 from lora_da.pipeline.memory_plan import sums_bytes
 from lora_da.report.provenance import describe_machine, find_versions
@@ -50,7 +51,6 @@ from lora_da.statistics.losses.example_losses import example_losses
 from lora_da.statistics.losses.objective import Objective
 from lora_da.statistics.shared_inputs import find_shared_inputs
 from lora_da.system.files import write_text
-from lora_da.workflows.sources import AdapterShape, DataSource, ModelSource, batches_of, calibration_sample
 from lora_da_bench.methods.method import Setup
 from lora_da_bench.methods.registry import get_method
 

@@ -20,12 +20,13 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from lora_da.workflows.sources import AdapterShape, ModelSource
+
 from lora_da import LoraDAConfig
 from lora_da.report.provenance import find_versions
 from lora_da.system.files import write_text
 from lora_da.system.memory import format_size
 from lora_da.workflows.plan import Machine, Plan, Workload, plan_initialization
-from lora_da.workflows.sources import AdapterShape, ModelSource
 from published import SHAPES
 
 GIB = 2**30

@@ -13,6 +13,8 @@ def test_everything_announced_is_there() -> None:
         assert getattr(lora_da, name).__module__.startswith("lora_da.")
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = lora_da.nothing
+    assert set(lora_da.__all__) <= set(dir(lora_da))
+    assert not [name for name in dir(lora_da) if name.startswith("_") and name != "__version__"]
 
 
 def test_the_core_imports_only_its_own_requirements() -> None:

@@ -26,6 +26,13 @@ from lora_da.pipeline.initialization import (
     start_collection,
     write_solution,
 )
+from lora_da.pipeline.trainer import (
+    calibration_batches,
+    check_trainer,
+    checkpointing_as_in_training,
+    count_examples,
+    loss_notice,
+)
 from lora_da.report.initialization import InitializationReport
 from lora_da.solver.layer import check_population
 from lora_da.statistics.batches.examples import dataset_length
@@ -152,3 +159,64 @@ def _with_population(config: LoraDAConfig, dataloader: Batches | None, statistic
     config = dataclasses.replace(config, population_size=config.population_size or known)
     check_population(config, config.population_size)
     return config
+
+
+def initialize_from_trainer(
+    trainer: Any,
+    config: LoraDAConfig | None = None,
+    *,
+    max_examples: int = 256,
+    seed: int | None = None,
+    adapter_name: str = "default",
+    measure_loss: bool = True,
+    example_loss: ExampleLoss | None = None,
+    memory_budget: MemoryBudget = "auto",
+    checkpoint: Checkpoint | None = None,
+    progress: bool = True,
+) -> InitializationReport:
+    """Initialise the LoRA adapter of a trainer from its own training data, in place; then call ``trainer.train()``.
+
+    The examples are drawn at random from the training set and go through the trainer's own collator, so that tokens,
+    masks and templates are those of training. Training afterwards sees the same batches in the same order, with the
+    same random numbers, as it would have without the call.
+
+    Args:
+        trainer: transformers' ``Trainer``, TRL's ``SFTTrainer``, or one made from them, before its first step.
+        config: The settings; the default is the best that has been measured.
+        max_examples: How many examples to read; of an iterable data set the first ones.
+        seed: Of the sample; by default the trainer's ``args.seed``.
+        adapter_name: Which adapter.
+        measure_loss: See :func:`initialize_lora_da_weights`.
+        example_loss: See :func:`collect_statistics`; needed where the trainer's loss is not the model's own.
+        memory_budget: See :func:`initialize_lora_da_weights`.
+        checkpoint: See :func:`collect_statistics`.
+        progress: Whether to show progress bars.
+
+    Returns:
+        What was done, layer by layer; the same in every process of a job.
+
+    Raises:
+        ValueError: The trainer has no adapter, no training data, has trained already, or has a loss of its own and no
+            ``example_loss`` is given; or as :func:`initialize_lora_da_weights`. The adapter is then unchanged.
+    """
+    check_trainer(trainer, own_loss=example_loss is not None)
+    batches = calibration_batches(trainer, max_examples, trainer.args.seed if seed is None else seed)
+    config = config or LoraDAConfig()
+    with checkpointing_as_in_training(trainer):
+        report = initialize_lora_da_weights(
+            trainer.model,
+            batches,
+            dataclasses.replace(config, population_size=config.population_size or count_examples(trainer)),
+            adapter_name=adapter_name,
+            max_examples=max_examples,
+            measure_loss=measure_loss,
+            example_loss=example_loss,
+            memory_budget=memory_budget,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
+    notice = None if example_loss is not None else loss_notice(trainer)
+    if notice is not None:
+        warnings.warn(notice, stacklevel=2)
+        report = dataclasses.replace(report, notices=(*report.notices, notice))
+    return report

@@ -3,16 +3,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from lora_da.adapter.activation import adapters_disabled, only_adapter_active
-from lora_da.adapter.identity import identify_model
 from lora_da.adapter.layers import find_adapted_layers
-from lora_da.adapter.linear_layers import find_linear_layers
-from lora_da.adapter.wrapping import find_base_model
-from models import LLAMA_TARGETS, positionwise, tiny_bert, tiny_gpt2, tiny_llama, tiny_t5, tiny_vit, with_lora
+from models import tiny_gpt2, tiny_llama, tiny_vit, with_lora
 
 
 def test_served_layers_have_the_base_models_names_and_their_own_settings() -> None:
@@ -36,18 +31,6 @@ def test_served_layers_have_the_base_models_names_and_their_own_settings() -> No
         rank, alpha = (2, 8) if "down" in name else (4, 3)
         assert layer.rank == rank
         assert layer.scaling == pytest.approx(alpha / rank**0.5)
-
-
-@pytest.mark.parametrize("wrap", [lambda m: m, lambda m: torch.compile(m, backend="eager")], ids=["plain", "compiled"])
-def test_names_do_not_depend_on_wrappers(wrap: Any) -> None:
-    wanted = list(find_adapted_layers(with_lora(tiny_llama()), "default")[0])
-    assert list(find_adapted_layers(wrap(with_lora(tiny_llama())), "default")[0]) == wanted
-    assert list(find_adapted_layers(with_lora(wrap(tiny_llama())), "default")[0]) == wanted
-    base = tiny_llama()
-    assert find_base_model(wrap(base)) is base
-    assert find_base_model(with_lora(wrap(base))) is base
-    base = tiny_llama()
-    assert find_base_model(wrap(with_lora(base))) is base
 
 
 def test_transposed_layers_are_served() -> None:
@@ -133,73 +116,3 @@ def test_inits_that_change_the_base_are_an_error(init: str) -> None:
 @pytest.mark.parametrize("init", [True, False, "gaussian", "orthogonal"])
 def test_inits_that_leave_the_base_alone_are_fine(init: Any) -> None:
     assert find_adapted_layers(with_lora(tiny_llama(), init_lora_weights=init), "default")[0]
-
-
-def test_linear_layers_are_those_of_all_linear() -> None:
-    for make in (tiny_llama, tiny_gpt2, tiny_t5):
-        found = list(find_linear_layers(make()))
-        wanted = find_adapted_layers(with_lora(make(), target_modules="all-linear", task_type=None), "default")[0]
-        assert found == list(wanted)
-    assert list(find_linear_layers(positionwise())) == ["once", "twice", "unused", "head"]
-    assert "classifier" in find_linear_layers(tiny_bert())
-
-
-def _flags(model: nn.Module) -> Any:
-    layers = [m for m in model.modules() if hasattr(m, "disable_adapters")]
-    return [(m.active_adapters, m.disable_adapters) for m in layers], [p.requires_grad for p in model.parameters()]
-
-
-def _two_adapters() -> Any:
-    model = with_lora(tiny_llama(), trained=True)
-    model.add_adapter("second", model.peft_config["default"])
-    model.set_adapter("second")
-    for index, parameter in enumerate(model.parameters()):
-        parameter.requires_grad_(index % 3 == 0)
-    return model
-
-
-@pytest.mark.parametrize("context", [adapters_disabled, lambda model: only_adapter_active(model, "default")])
-def test_active_adapters_and_gradients_come_back(context: Any) -> None:
-    model = _two_adapters()
-    model.base_model.model.get_submodule("model.layers.0.mlp.up_proj").enable_adapters(False)
-    before = _flags(model)
-    inside: list[Any] = []
-
-    def interrupted() -> None:
-        with context(model):
-            inside.append(_flags(model))
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert inside != [before]
-    assert _flags(model) == before
-
-
-def test_disabled_adapters_leave_the_base_and_one_active_adapter_itself() -> None:
-    tokens = torch.arange(3, 9)[None]
-    model = _two_adapters()
-    with torch.no_grad():
-        wanted = tiny_llama()(tokens).logits
-        with adapters_disabled(model):
-            assert torch.equal(model(tokens).logits, wanted)
-        with only_adapter_active(model, "default"):
-            found = model(tokens).logits
-        assert torch.equal(model(tokens).logits, wanted)  # "second" is fresh
-        model.set_adapter("default")
-        assert torch.equal(model(tokens).logits, found)
-        assert not torch.equal(found, wanted)
-
-
-def test_identity_of_a_model() -> None:
-    model = tiny_llama()
-    model.config._name_or_path = "somebody/model"
-    identity = identify_model(model)
-    assert identity.name == "somebody/model"
-    assert identity.signature.numel() == 256
-    adapted = with_lora(model, target_modules=["embed_tokens", *LLAMA_TARGETS])
-    assert identity.matches(identify_model(find_base_model(adapted)))
-    assert identity.matches(identify_model(tiny_llama().bfloat16()))
-    assert not identity.matches(identify_model(tiny_llama(seed=1)))
-    assert identify_model(nn.Linear(2, 2)).signature.numel() == 0
-    assert identify_model(nn.Linear(2, 2)).name is None

@@ -11,7 +11,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
-import lora_da.pipeline.collection_plan as module
+import lora_da.pipeline._collection_plan as module
 from lora_da import InitializationReport, LoraDAConfig, collect_statistics, initialize_lora_da_weights
 from lora_da.adapter.layers import find_adapted_layers
 from lora_da.pipeline.checkpoint import Checkpoint

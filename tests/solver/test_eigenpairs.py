@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lora_da.solver import eigenpairs as eigen
-from lora_da.solver.eigenpairs import TOLERANCE, Eigenpairs, lowest_eigenpairs
+from lora_da.solver import _eigenpairs as eigen
+from lora_da.solver._eigenpairs import TOLERANCE, Eigenpairs, lowest_eigenpairs
 from lora_da.solver.factors import factorise
 from lora_da.solver.guidance import Guidance
 from oracles import largest_angle

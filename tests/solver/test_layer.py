@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lora_da import CollectionConfig, LayerStatistics, LoraDAConfig, solve_layer
-from lora_da.solver import eigenpairs as eigen
+from lora_da.solver import _eigenpairs as eigen
 from lora_da.solver import layer as module
 from lora_da.solver.factors import SolverError
 from lora_da.solver.layer import LayerInit, factorise_input

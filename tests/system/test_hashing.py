@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lora_da.system.hashing import hash_file, hash_tensors, hash_texts
+from lora_da.system.hashing import hash_file, hash_lines, hash_tensors
 
 
 def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
@@ -15,9 +15,8 @@ def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
     assert hash_file(file) == sha256(file.read_bytes()).hexdigest()
 
 
-def test_texts_that_are_cut_elsewhere_differ() -> None:
-    assert hash_texts(["ab", "c"]) == hash_texts(iter(["ab", "c"]))
-    assert len({hash_texts(texts) for texts in (["ab", "c"], ["a", "bc"], ["abc"], ["c", "ab"], [])}) == 5
+def test_the_digest_of_lines_is_that_of_their_file() -> None:
+    assert hash_lines(iter(["größer", "", "c"])) == sha256("größer\n\nc\n".encode()).hexdigest()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64, torch.bool])

@@ -10,11 +10,12 @@ from transformers import AutoModelForCausalLM
 
 from folders import tiny_model_folder
 from lora_da import collect_statistics
+from lora_da.loading import ModelSource
 from lora_da.statistics.batches.token_rows import TokenRows
 from lora_da.statistics.hooks.recorder import Recorder
 from lora_da.statistics.running_sums import RunningSums
+from lora_da.workflows.adapter_shape import AdapterShape
 from lora_da.workflows.model_outline import model_outline
-from lora_da.workflows.sources import AdapterShape, ModelSource
 
 
 @pytest.fixture(scope="module")

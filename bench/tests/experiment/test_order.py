@@ -3,8 +3,8 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-
 from lora_da.workflows.sources import calibration_indices
+
 from lora_da_bench.experiment.order import training_order
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import datasets
 import pytest
+from lora_da.workflows.sources import ModelSource
 
 from folders import tiny_model_folder
-from lora_da.workflows.sources import ModelSource
 from lora_da_bench.running.evaluation import item_losses
 from lora_da_bench.running.held_out import BATCH_SIZE, HeldOut
 from lora_da_bench.tasks.generation import Generation

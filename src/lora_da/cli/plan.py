@@ -8,55 +8,45 @@ import typer
 
 from lora_da.cli import options
 from lora_da.cli.show import show_table
+from lora_da.loading.model_source import ModelSource
+from lora_da.workflows.adapter_shape import AdapterShape
+from lora_da.workflows.calibration import Calibration
 
 if TYPE_CHECKING:
     from lora_da.workflows.plan import Plan
 
 
+@options.with_fields
 def plan(
-    model: options.Model,
-    examples: options.Examples = 256,
+    model: ModelSource,
+    shape: AdapterShape,
+    calibration: Calibration,
     tokens: Annotated[int, typer.Option(help="Tokens of an example; all are taken to be as long.")] = 512,
-    batch_size: options.BatchSize = 8,
-    target_modules: options.TargetModules = "all-linear",
-    preset: options.Preset = "default",
-    dtype: options.Dtype = "auto",
-    memory_budget: options.MemoryBudget = "auto",
+    preset: options.Preset = options.DEFAULT_PRESET,
     device_memory: Annotated[
         str | None, typer.Option(help="Plan for a GPU with so much memory, such as 24GiB, and not for this machine.")
     ] = None,
     host_memory: Annotated[
         str | None, typer.Option(help="The memory beside that GPU; the default is what is free here.")
     ] = None,
-    device: options.Device = None,
-    revision: options.Revision = None,
-    trust_remote_code: options.TrustRemoteCode = False,
 ) -> None:
     """Say what initialising MODEL will take: memory, passes over the data, time. Only its configuration is read.
 
     `lora-da init --dry-run` says the same for the examples that you have.
     """
     from lora_da.system.memory import parse_size
-    from lora_da.workflows.init import preset_config
     from lora_da.workflows.plan import Machine, Workload, plan_initialization, this_machine
-    from lora_da.workflows.sources import AdapterShape, ModelSource
+    from lora_da.workflows.presets import preset_config
 
-    machine = this_machine(device)
+    machine = this_machine(model.device)
     if device_memory is not None:
         machine = Machine("cuda", parse_size(device_memory), parse_size(host_memory or machine.host_bytes))
     elif host_memory is not None:
         raise typer.BadParameter("--host-memory goes with --device-memory")
-    show_plan(
-        plan_initialization(
-            ModelSource(model, dtype, device, revision, trust_remote_code),
-            AdapterShape(target_modules=target_modules),
-            preset_config(preset, seed=0),
-            Workload(examples, examples * tokens, tokens, batch_size),
-            machine,
-            memory_budget,
-        ),
-        timed=device_memory is None,
-    )
+    config, count = preset_config(preset, seed=0), calibration.examples
+    workload = Workload(count, count * tokens, tokens, calibration.batch_size)
+    found = plan_initialization(model, shape, config, workload, machine, calibration.memory_budget)
+    show_plan(found, timed=device_memory is None)
 
 
 def show_plan(plan: Plan, *, timed: bool) -> None:

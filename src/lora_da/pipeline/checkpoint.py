@@ -19,7 +19,7 @@ from lora_da.statistics.layers import Layer, ParameterLayer
 from lora_da.statistics.storage import load_statistics, save_statistics
 from lora_da.statistics.sums import Statistics
 from lora_da.system.files import write_text
-from lora_da.system.hashing import hash_tensors, hash_texts
+from lora_da.system.hashing import hash_lines, hash_tensors
 from lora_da.system.settings import setting
 from lora_da.system.validation import check_fields
 
@@ -70,7 +70,7 @@ def find_collection_file(
     place = (processes.rank, processes.size) if processes else (0, 1)
     loss_name = getattr(loss, "__qualname__", type(loss).__name__)
     about = (list(source.layers), fingerprint_weights(source.layers.values()), place, config, loss_name, *belonging)
-    return checkpoint.folder / f"{hash_texts([repr(about), fingerprint_batches(source.batches)])[:16]}.safetensors"
+    return checkpoint.folder / f"{hash_lines([repr(about), fingerprint_batches(source.batches)])[:16]}.safetensors"
 
 
 def fingerprint_batches(batches: Iterable[Mapping[str, Any]]) -> str:
@@ -89,7 +89,7 @@ def fingerprint_weights(layers: Iterable[Layer]) -> str:
             for part in _held(tensor):
                 entries = part.detach().flatten()
                 texts.append(repr(entries[:: max(1, len(entries) // 16)][:16].float().tolist()))
-    return hash_texts(texts)
+    return hash_lines(texts)
 
 
 def _held(tensor: Tensor) -> Iterator[Tensor]:

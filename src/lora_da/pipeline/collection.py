@@ -11,9 +11,9 @@ from lora_da.adapter.activation import adapters_disabled
 from lora_da.adapter.identity import identify_model
 from lora_da.config import CollectionConfig
 from lora_da.distributed.reduction import all_reduce_statistics
+from lora_da.pipeline._collection_plan import plan_collection
 from lora_da.pipeline.calibration_source import CalibrationSource
 from lora_da.pipeline.checkpoint import Checkpoint, find_collection_file, left_to_read, load_partial
-from lora_da.pipeline.collection_plan import plan_collection
 from lora_da.pipeline.memory_plan import MemoryPlan
 from lora_da.statistics.calibration_loss import measure_calibration_loss
 from lora_da.statistics.one_pass import OnePass, Procedure
@@ -54,7 +54,7 @@ def collect_passes(
     Args:
         source: What is collected from.
         config: What is collected.
-        plan: From :func:`lora_da.pipeline.collection_plan.plan_collection`.
+        plan: From :func:`lora_da.pipeline._collection_plan.plan_collection`.
         checkpoint: Where unfinished statistics are kept.
 
     Raises:

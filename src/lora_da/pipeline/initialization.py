@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,12 +19,12 @@ from lora_da.adapter.sharding import gather_parameter
 from lora_da.adapter.wrapping import find_base_model
 from lora_da.config import LoraDAConfig
 from lora_da.distributed.processes import current_processes
+from lora_da.pipeline._collection_plan import plan_collection
+from lora_da.pipeline._shared_solution import solve_layers_together
 from lora_da.pipeline.calibration_source import CalibrationSource
 from lora_da.pipeline.checkpoint import Checkpoint
 from lora_da.pipeline.collection import collect_passes, measure_loss
-from lora_da.pipeline.collection_plan import plan_collection
 from lora_da.pipeline.memory_plan import MemoryPlan
-from lora_da.pipeline.shared_solution import solve_layers_together
 from lora_da.pipeline.solution import check_statistics, report_layer
 from lora_da.report.initialization import InitializationReport
 from lora_da.report.notices import POPULATION_UNKNOWN, list_notices
@@ -84,7 +83,7 @@ def open_adapter(model: nn.Module, name: str) -> Adapter:
 class Stopwatch:
     """The seconds that each stage has taken."""
 
-    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def timing(self, stage: str) -> Iterator[None]:
@@ -93,7 +92,7 @@ class Stopwatch:
         try:
             yield
         finally:
-            self.seconds[stage] += time.perf_counter() - started
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
 
 
 @dataclass(frozen=True)

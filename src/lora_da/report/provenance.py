@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 import lora_da
-from lora_da.system.hashing import hash_file, hash_texts
+from lora_da.system.hashing import hash_file, hash_lines
 
 _PACKAGES = ("lora-da", "torch", "peft", "transformers", "safetensors")
 
@@ -33,7 +33,7 @@ def fingerprint_source() -> str:
     """Return 12 digits of a digest of the library's source, which tells apart what one version number does not."""
     package = Path(lora_da.__file__).parent
     files = sorted(package.rglob("*.py"))
-    return hash_texts(f"{path.relative_to(package).as_posix()} {hash_file(path)}" for path in files)[:12]
+    return hash_lines(f"{path.relative_to(package).as_posix()} {hash_file(path)}" for path in files)[:12]
 
 
 def describe_machine() -> str:

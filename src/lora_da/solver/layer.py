@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lora_da.config import LoraDAConfig
-from lora_da.solver.eigenpairs import Eigenpairs, lowest_eigenpairs, orthonormal
+from lora_da.solver._eigenpairs import Eigenpairs, lowest_eigenpairs, orthonormal
 from lora_da.solver.factors import (
     DampedFactor,
     InverseDiagonal,

@@ -20,12 +20,11 @@ def hash_file(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def hash_texts(texts: Iterable[str]) -> str:
-    """Return the digest of some texts, which differs from that of the same texts cut elsewhere."""
+def hash_lines(lines: Iterable[str]) -> str:
+    """Return the digest of a text file with these lines, none of which holds a line break."""
     digest = hashlib.sha256()
-    for text in texts:
-        content = text.encode("utf-8", errors="surrogatepass")
-        digest.update(f"{len(content)} ".encode() + content)
+    for line in lines:
+        digest.update(line.encode() + b"\n")
     return digest.hexdigest()
 
 

@@ -11,12 +11,14 @@ from peft.tuners.lora import LoraLayer
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModelForCausalLM
 
+from lora_da.loading.model_source import ModelSource
+from lora_da.loading.models import load_config
 from lora_da.loading.precision import bits, check_precision, compute_dtype, weight_bytes
 from lora_da.statistics.batches.token_rows import TokenRows
 from lora_da.statistics.estimation_mode import estimation_mode
 from lora_da.statistics.hooks.recorder import Recorder
 from lora_da.statistics.running_sums import RunningSums
-from lora_da.workflows.sources import AdapterShape, ModelSource, model_config
+from lora_da.workflows.adapter_shape import AdapterShape
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def model_outline(model: ModelSource, shape: AdapterShape, batch_size: int, leng
         ValueError: Its precision is unknown.
     """
     check_precision(model.dtype)
-    config = model_config(model.name, model)
+    config = load_config(model)
     dtype = compute_dtype(model.dtype, config)
     make = functools.partial(
         AutoModelForCausalLM.from_config, config, dtype=dtype, trust_remote_code=model.trust_remote_code

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from transformers import AutoTokenizer
 
 from lora_da.adapter.layers import check_rank
 from lora_da.config import LoraDAConfig
+from lora_da.loading.model_source import ModelSource
 from lora_da.pipeline.memory_limits import MemoryLimits, usable_share
 from lora_da.pipeline.memory_plan import MemoryPlan, plan_memory
 from lora_da.report.layers import kind_of
@@ -19,8 +18,10 @@ from lora_da.solver.layer import solver_bytes
 from lora_da.statistics.accumulator import COMPENSATED_ABOVE
 from lora_da.statistics.losses.chunked import CHUNK_ENTRIES
 from lora_da.system.memory import MemoryBudget, format_size, free_bytes, parse_size
+from lora_da.workflows.adapter_shape import AdapterShape
+from lora_da.workflows.calibration import Calibration
+from lora_da.workflows.calibration_sample import CalibrationSample
 from lora_da.workflows.model_outline import ModelOutline, model_outline
-from lora_da.workflows.sources import AdapterShape, Calibration, DataSource, ModelSource, calibration_sample
 
 _SURE = 0.85  # of the estimated activations: the estimate is up to that much too high
 
@@ -112,19 +113,18 @@ def this_machine(device: str | None) -> Machine:
     return Machine(chosen.type, free_bytes(chosen) if chosen.type == "cuda" else host, host)
 
 
-def workload_of(model: ModelSource, data: DataSource, calibration: Calibration) -> Workload:
-    """Read the data and the tokenizer, and count."""
-    rows = data.rows()
-    path = Path(model.name)
-    if path.suffix.lower() == ".gguf":
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    else:
-        tokenizer = AutoTokenizer.from_pretrained(
-            model.name, revision=model.revision, trust_remote_code=model.trust_remote_code
-        )
-    examples = data.tokenized(calibration_sample(rows, calibration.examples, calibration.seed), tokenizer)
-    lengths = [len(ids) for ids in examples["input_ids"]]
-    return Workload(len(examples), sum(lengths), max(lengths), calibration.batch_size, len(rows))
+def plan_for_sample(
+    model: ModelSource,
+    sample: CalibrationSample,
+    shape: AdapterShape,
+    config: LoraDAConfig,
+    calibration: Calibration,
+) -> Plan:
+    """Plan for the examples that have been read and for this machine, see :func:`plan_initialization`."""
+    lengths = sample.examples.lengths
+    workload = Workload(len(lengths), sum(lengths), max(lengths), calibration.batch_size, sample.row_count)
+    machine = this_machine(model.device)
+    return plan_initialization(model, shape, config, workload, machine, calibration.memory_budget)
 
 
 def plan_initialization(

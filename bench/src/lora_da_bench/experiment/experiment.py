@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-
-from lora_da.loading.precision import PRECISIONS
 from lora_da.workflows.sources import AdapterShape
 from lora_da.workflows.trainer import check_device
+
+from lora_da.loading.precision import PRECISIONS
 from lora_da_bench.report.plain import from_plain
 
 TaskKind = Literal["generation", "choice", "classification"]

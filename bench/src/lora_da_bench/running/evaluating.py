@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lora_da.workflows.sources import ModelSource
 from peft import PeftConfig, PeftModel
 from scipy.stats import binomtest
 from scipy.stats import t as student
@@ -21,7 +22,6 @@ from lora_da.loading.models import LoadedModel
 from lora_da.loading.rows import fingerprint, load_rows
 from lora_da.report.provenance import describe_machine, find_versions
 from lora_da.system.files import write_text
-from lora_da.workflows.sources import ModelSource
 from lora_da_bench.running.evaluation import ItemLosses, item_losses
 from lora_da_bench.running.harness import check_harness, run_harness
 from lora_da_bench.tasks.registry import make_task

@@ -14,6 +14,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from lora_da.workflows.sources import ModelSource, by_length, calibration_sample
+from lora_da.workflows.trainer import trainer_arguments
 from peft.tuners.lora import LoraLayer
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -24,8 +26,6 @@ from lora_da.loading.rows import load_rows
 from lora_da.report.provenance import describe_machine, find_versions, fingerprint_source
 from lora_da.system.files import write_text
 from lora_da.system.memory import peak_memory, reset_peak_memory
-from lora_da.workflows.sources import ModelSource, by_length, calibration_sample
-from lora_da.workflows.trainer import trainer_arguments
 from lora_da_bench.experiment.experiment import Experiment, ForgettingChoice, ModelChoice, expanded
 from lora_da_bench.experiment.order import training_order
 from lora_da_bench.experiment.record import Items, Point, Run, RunRecord

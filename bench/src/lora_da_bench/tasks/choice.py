@@ -11,9 +11,9 @@ from itertools import accumulate, chain
 from typing import Any
 
 import datasets
+from lora_da.loading.data import Columns, collator, resolve_columns, tokenize
 from torch import Tensor
 
-from lora_da.loading.data import Columns, collator, resolve_columns, tokenize
 from lora_da_bench.running.evaluation import item_losses
 from lora_da_bench.running.quiet import bar
 from lora_da_bench.tasks.columns import cells, texts

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 
 import datasets
 import torch
+from lora_da.loading.data import pad_right, padding_token
 from sklearn.metrics import f1_score, matthews_corrcoef
 from torch import Tensor
 
 from lora_da.adapter.wrapping import find_base_model
-from lora_da.loading.data import pad_right, padding_token
 from lora_da.statistics.batches.inputs import model_inputs
 from lora_da_bench.running.evaluation import evaluation_mode
 from lora_da_bench.running.quiet import bar

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import datasets
+from lora_da.loading.data import Columns, collator, joined_prompt, resolve_columns, tokenize
 from torch import Tensor
 
-from lora_da.loading.data import Columns, collator, joined_prompt, resolve_columns, tokenize
 from lora_da_bench.running.evaluation import exact_match, generate, predicted_number, reference_number
 from lora_da_bench.tasks.columns import texts
 from lora_da_bench.tasks.task import Answer, Task

