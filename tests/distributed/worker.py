@@ -105,8 +105,10 @@ def main() -> None:
     dist.init_process_group("gloo", timeout=timedelta(seconds=60))
     rank = dist.get_rank()
     torch.manual_seed(rank)  # PEFT's random A differs between the processes; what LoRA-DA writes must not
-    base = trained_llama().to(torch.bfloat16 if "bf16" in mode else torch.float32)
-    model = get_peft_model(base, LoraConfig(r=4, target_modules="all-linear"))
+    dtype = torch.bfloat16 if "bf16" in mode else torch.float64  # in which other orders of summation don't matter
+    model = get_peft_model(trained_llama().to(dtype), LoraConfig(r=4, target_modules="all-linear"))
+    if dtype == torch.float64:
+        model.double()
     if mode.startswith("sharded"):
         for layer in model.base_model.model.model.layers:
             fully_shard(layer)

@@ -20,7 +20,6 @@ from lora_da.statistics.losses.example_losses import example_losses
 from models import batches_of, causal_examples, tiny_llama, trained_llama, with_lora
 from reference import distance
 
-# In float64, since other orders of summation lead to other roundings.
 CONFIG = LoraDAConfig(population_size=1000)
 BATCHES = batches_of(causal_examples(10), 3)
 
@@ -35,7 +34,8 @@ def initialized(model: Any, batches: Any = BATCHES, **options: Any) -> tuple[dic
 
 
 def trained() -> Any:
-    return get_peft_model(trained_llama(), LoraConfig(r=4, target_modules="all-linear"))
+    # In float64, since other orders of summation lead to other roundings.
+    return get_peft_model(trained_llama(), LoraConfig(r=4, target_modules="all-linear")).double()
 
 
 @pytest.mark.parametrize(("budget", "passes"), [("1400KB", 3), ("600KB", 8)])
