@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -10,6 +11,9 @@ from torch import Tensor
 from lora_da.statistics.accumulator import Accumulator
 from lora_da.statistics.products import gram, product, sum_dtype
 from lora_da.statistics.sums import Statistics
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class RunningSums:
@@ -60,19 +64,19 @@ class RunningSums:
         self.tokens |= earlier.tokens
         self.input_tokens |= {group: earlier.tokens[group] for group in earlier.input_sums}
 
-    def add_gradient(self, layer: str, a: Tensor, g: Tensor) -> None:
-        """Add Σ g aᵀ over some rows of a layer's input, (n, d_in), and output gradient, (n, d_out)."""
+    def add_gradient(self, layer: str, a: Float[Tensor, "rows d_in"], g: Float[Tensor, "rows d_out"]) -> None:
+        """Add Σ g aᵀ over some rows of a layer's input and output gradient."""
         self._accumulator.add(self.gradient_sums, layer, product(g, a, sum_dtype(a, g)).div_(self._loss_scale))
 
-    def add_output(self, layer: str, g: Tensor) -> None:
-        """Add Σ g gᵀ over the tokens of a layer, (n, d_out), and count them."""
+    def add_output(self, layer: str, g: Float[Tensor, "tokens d_out"]) -> None:
+        """Add Σ g gᵀ over the tokens of a layer, and count them."""
         dtype = sum_dtype(g)
         output = gram(g, dtype) if self._full_output else g.to(dtype).square().sum(0)
         self._accumulator.add(self.output_sums, layer, output.div_(self._loss_scale**2))
         self.tokens[layer] = self.tokens.get(layer, 0) + len(g)
 
-    def add_input(self, group: str, a: Tensor) -> None:
-        """Add Σ a aᵀ over the tokens of a group of layers, (n, d_in), and count them."""
+    def add_input(self, group: str, a: Float[Tensor, "tokens d_in"]) -> None:
+        """Add Σ a aᵀ over the tokens of a group of layers, and count them."""
         self._accumulator.add(self.input_sums, group, gram(a, sum_dtype(a)))
         self.input_tokens[group] = self.input_tokens.get(group, 0) + len(a)
 

@@ -15,7 +15,7 @@ def test_padding_is_left_out_by_index(shape: tuple[int, ...]) -> None:
     assert rows.padding is not None
     assert rows.tokens.tolist() == [0, 1, 3, 4, 5]
     assert rows.padding.tolist() == [2]
-    assert rows.of(torch.arange(6)[:, None]).flatten().tolist() == [0, 1, 3, 4, 5]
+    assert rows.of(torch.arange(6.0)[:, None]).flatten().tolist() == [0, 1, 3, 4, 5]
 
 
 @pytest.mark.parametrize("mask", [None, torch.ones(2, 3, dtype=torch.bool)])

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Int
 
 _CUMULATIVE = ("cu_seq_lens_q", "cu_seq_lens_k", "cu_seqlens", "cu_seqlens_q", "cu_seqlens_k")
 _LONGEST = ("max_length_q", "max_length_k", "max_seqlen", "max_seqlen_q", "max_seqlen_k")
@@ -28,8 +31,8 @@ class Segments:
         starts: True where a segment begins, (B, L), those of padding included.
     """
 
-    numbers: Tensor
-    starts: Tensor
+    numbers: Int[Tensor, "rows length"]
+    starts: Bool[Tensor, "rows length"]
 
     @property
     def count(self) -> int:

@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from lora_da.statistics.batches.segments import Segments
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int, Shaped
 
 
 @dataclass(frozen=True)
@@ -27,19 +30,19 @@ class TokenRows:
         padding: The indices of the others; None where there are none.
     """
 
-    tokens: Tensor | None = None
-    padding: Tensor | None = None
+    tokens: Int[Tensor, " tokens"] | None = None
+    padding: Int[Tensor, " padding"] | None = None
 
     @classmethod
-    def where(cls, attended: Tensor) -> TokenRows:
+    def where(cls, attended: Bool[Tensor, " rows"]) -> TokenRows:
         """Return the rows at which a mask, (rows,), is true."""
         return cls(attended.nonzero().squeeze(1), (~attended).nonzero().squeeze(1))
 
-    def of(self, matrix: Tensor) -> Tensor:
-        """Return these rows of a matrix, (n, width)."""
+    def of(self, matrix: Float[Tensor, "rows width"]) -> Float[Tensor, "tokens width"]:
+        """Return these rows of a matrix."""
         return matrix if self.tokens is None else matrix.index_select(0, self.tokens.to(matrix.device))
 
-    def with_gradient(self, gradient: Tensor) -> TokenRows:
+    def with_gradient(self, gradient: Float[Tensor, "rows d_out"]) -> TokenRows:
         """Return these rows and those of padding whose gradient is not zero: some losses reach padding.
 
         A row of padding that holds NaN is none of them.
@@ -56,7 +59,7 @@ class TokenRows:
             return self
         return TokenRows(torch.cat([self.tokens.to(gradient.device), reached]).sort().values)
 
-    def among(self, chosen: Tensor, count: int) -> TokenRows:
+    def among(self, chosen: Int[Tensor, " chosen"], count: int) -> TokenRows:
         """Return which of some chosen rows are tokens.
 
         Args:
@@ -84,7 +87,7 @@ class TokenPositions:
     """
 
     rows: int
-    mask: Tensor | None
+    mask: Bool[Tensor, "rows length"] | None
 
     def find_rows(self, layer: str, shape: torch.Size) -> TokenRows:
         """Find the token rows of a layer's input.
@@ -119,7 +122,7 @@ class TokenPositions:
 
 @contextmanager
 def locate_token_rows(
-    model: nn.Module, inputs: Mapping[str, Any], labels: Tensor | None, segments: Segments | None
+    model: nn.Module, inputs: Mapping[str, Any], labels: Shaped[Tensor, ...] | None, segments: Segments | None
 ) -> Iterator[TokenRowsOf]:
     """Yield the function that tells which rows of the layers' inputs are tokens, while the model runs on a batch.
 
@@ -160,7 +163,7 @@ def locate_token_rows(
         handle.remove()
 
 
-def decoder_mask(inputs: Mapping[str, Any], labels: Tensor | None) -> Tensor | None:
+def decoder_mask(inputs: Mapping[str, Any], labels: Shaped[Tensor, ...] | None) -> Bool[Tensor, "batch length"] | None:
     """Return where a decoder beside an encoder has tokens, (B, L); without a mask of its own, labels tell its padding.
 
     Args:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
-def tap_output(output: Tensor, layer_input: Tensor, receive: Callable[[Tensor, Tensor], None]) -> Tensor:
+
+def tap_output(
+    output: Float[Tensor, "*positions d_out"],
+    layer_input: Float[Tensor, "*positions d_in"],
+    receive: Callable[[Tensor, Tensor], None],
+) -> Float[Tensor, "*positions d_out"]:
     """Return a layer's output, whose gradient is handed over with the layer's input.
 
     Args:
-        output: The layer's output, (..., d_out).
-        layer_input: Its input, (..., d_in), which is kept the way autograd keeps any tensor for the backward pass.
+        output: The layer's output.
+        layer_input: Its input, which is kept the way autograd keeps any tensor for the backward pass.
         receive: A function of the input and the gradient of the output.
     """
     if not output.requires_grad:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lora_da.statistics.batches.segments import Segments
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Int
 
 Alignment = Literal["shifted", "aligned", "example"]
 """How logits and labels belong together.
@@ -49,22 +52,21 @@ def label_alignment(model: nn.Module) -> Alignment:
     )
 
 
-def predicting_positions(labels: Tensor, alignment: Alignment, segments: Segments | None = None) -> Tensor:
+def predicting_positions(
+    labels: Int[Tensor, "batch length"], alignment: Alignment, segments: Segments | None = None
+) -> Bool[Tensor, "batch length"]:
     """Find the positions whose logits predict a label.
 
     Args:
-        labels: (B, L), -100 where there is no label.
+        labels: -100 stands where there is no label.
         alignment: From :func:`label_alignment`.
         segments: Those of a packed batch; nothing predicts the label of a segment's first token.
-
-    Returns:
-        (B, L), bool.
 
     Raises:
         ValueError: The labels belong to examples, not to tokens.
     """
-    if alignment == "example" or labels.ndim != 2:
-        raise ValueError(f"labels of shape {tuple(labels.shape)} are no labels of tokens: this loss has one an example")
+    if alignment == "example":
+        raise ValueError("the labels belong to examples, so that no position predicts them")
     predicted = labels != -100
     if segments is not None:
         predicted = predicted & (segments.numbers >= 0).to(labels.device)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -21,6 +21,9 @@ from lora_da.statistics.losses.alignment import label_alignment
 from lora_da.statistics.losses.example_losses import example_losses
 from lora_da.statistics.losses.targets import Reduction, find_targets, token_losses
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int, Shaped
+
 CHUNK_ENTRIES = 2**25
 """Logits made at once: 128 MiB in float32."""
 
@@ -29,7 +32,7 @@ class HiddenStates:
     """A model's last hidden states, and its head, whatever that does beside multiplying with the vocabulary.
 
     Attributes:
-        states: (B, L, d).
+        states: The last hidden states, (B, L, d).
         vocabulary: How many logits the head makes of each.
     """
 
@@ -59,8 +62,8 @@ class HiddenStates:
         served = len(outputs) == 1 and isinstance(getattr(outputs[0], "last_hidden_state", None), Tensor)
         return cls(model, outputs[0]) if served else None
 
-    def logits(self, states: Tensor) -> Tensor:
-        """The head's logits, (n, V), of some states, (n, d)."""
+    def logits(self, states: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens vocabulary"]:
+        """Make the head's logits of some states."""
         output = copy.copy(self._output)
         output["last_hidden_state"] = states[None]
         places = torch.zeros(1, len(states), dtype=torch.long, device=states.device)
@@ -70,7 +73,7 @@ class HiddenStates:
 
 
 def has_separate_head(model: Any, layers: Mapping[str, Layer]) -> bool:
-    """Whether a model is a causal language model whose head can run by itself, and is none of the given layers."""
+    """Tell whether a model is a causal language model whose head can run by itself, and is none of the given layers."""
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     if head is None or not set(head.modules()).isdisjoint(layers.values()):  # PEFT wraps a head that it adapts
         return False
@@ -82,23 +85,22 @@ def has_separate_head(model: Any, layers: Mapping[str, Layer]) -> bool:
 
 def chunked_losses(
     hidden: HiddenStates,
-    labels: Tensor,
+    labels: Int[Tensor, "batch length"],
     reduction: Reduction,
     scale: float = 1.0,
     segments: Segments | None = None,
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[Float[Tensor, " examples"], Float[Tensor, "batch length width"] | None]:
     """Compute the loss of each example, and the gradient of all that are summed.
 
     Args:
         hidden: What the model ended with.
-        labels: (B, L), -100 for no label.
+        labels: -100 stands for no label.
         reduction: Whether an example's tokens' losses are summed or averaged.
         scale: What the losses are multiplied with before they are differentiated.
         segments: Those of a packed batch, each of which is one example.
 
     Returns:
-        The losses in nats, (number of examples,), and the gradient with respect to ``hidden.states``, or None where
-        that needs none.
+        The losses in nats, and the gradient with respect to ``hidden.states``, or None where that needs none.
 
     Raises:
         ValueError: An example has no label.
@@ -125,8 +127,12 @@ def chunked_losses(
 
 
 def forward_losses(
-    model: Any, inputs: Mapping[str, Any], labels: Tensor, reduction: Reduction, segments: Segments | None = None
-) -> Tensor:
+    model: Any,
+    inputs: Mapping[str, Any],
+    labels: Shaped[Tensor, ...],
+    reduction: Reduction,
+    segments: Segments | None = None,
+) -> Float[Tensor, " examples"]:
     """Compute the loss of each example by one forward pass: by parts where the model's head can run by itself.
 
     Args:
@@ -137,7 +143,7 @@ def forward_losses(
         segments: Those of a packed batch, each of which is one example.
 
     Returns:
-        The losses in nats, (number of examples,).
+        The losses in nats.
 
     Raises:
         ValueError: As :func:`example_losses`.

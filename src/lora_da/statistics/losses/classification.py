@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch.nn.functional as F
 from torch import Tensor
 
 from lora_da.statistics.losses.targets import at_least_float32
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Shaped
 
-def classification_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Compute the loss of each example, (B,), in nats.
+
+def classification_losses(logits: Float[Tensor, ...], labels: Shaped[Tensor, ...]) -> Float[Tensor, " examples"]:
+    """Compute the loss of each example, in nats.
 
     Args:
         logits: (B, C).

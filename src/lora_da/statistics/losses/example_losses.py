@@ -7,7 +7,7 @@ holds auxiliary losses such as router balancing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -16,14 +16,21 @@ from lora_da.statistics.losses.alignment import Alignment
 from lora_da.statistics.losses.classification import classification_losses
 from lora_da.statistics.losses.targets import Reduction, find_targets, token_losses
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Shaped
+
 ExampleLoss = Callable[[Any, Mapping[str, Tensor]], Tensor]
 """A function of the model's output and the batch that returns the examples' losses, (B,), in nats. One whose examples
 are coupled (in-batch negatives) says so by an attribute ``batch_dependent = True``."""
 
 
 def example_losses(
-    logits: Tensor, labels: Tensor, alignment: Alignment, reduction: Reduction, segments: Segments | None = None
-) -> Tensor:
+    logits: Float[Tensor, ...],
+    labels: Shaped[Tensor, ...],
+    alignment: Alignment,
+    reduction: Reduction,
+    segments: Segments | None = None,
+) -> Float[Tensor, " examples"]:
     """Compute the loss of each example, in nats.
 
     Args:
@@ -34,7 +41,7 @@ def example_losses(
         segments: Those of a packed batch, each of which is one example.
 
     Returns:
-        (number of examples,), float32 (float64 if the logits are).
+        The losses in float32 (float64 if the logits are).
 
     Raises:
         ValueError: The shapes don't belong together, or an example has no label token (named by its index).

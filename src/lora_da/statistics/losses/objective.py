@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from lora_da.statistics.losses.alignment import label_alignment
 from lora_da.statistics.losses.chunked import HiddenStates, chunked_losses, forward_losses, has_separate_head
 from lora_da.statistics.losses.example_losses import ExampleLoss, example_losses
 from lora_da.statistics.losses.targets import Reduction
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,10 @@ class Objective:
             for module in self.model.modules()
         )
 
-    def evaluate(self, batch: Mapping[str, Any], inputs: Mapping[str, Any], reduction: Reduction) -> Tensor:
-        """Compute the losses of a batch's examples, (number of examples,) in nats, by a forward pass alone.
+    def evaluate(
+        self, batch: Mapping[str, Any], inputs: Mapping[str, Any], reduction: Reduction
+    ) -> Float[Tensor, " examples"]:
+        """Compute the losses of a batch's examples, in nats, by a forward pass alone.
 
         Args:
             batch: The batch.
@@ -77,8 +82,8 @@ class Objective:
         reduction: Reduction,
         layers: Mapping[str, Layer],
         scale: float = 1.0,
-    ) -> Tensor:
-        """Compute the losses of a batch's examples, (number of examples,) in nats, and run their sum backwards.
+    ) -> Float[Tensor, " examples"]:
+        """Compute the losses of a batch's examples, in nats, and run their sum backwards.
 
         Args:
             batch: The batch.

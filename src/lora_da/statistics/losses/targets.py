@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,9 @@ from torch import Tensor
 
 from lora_da.statistics.batches.segments import Segments
 from lora_da.statistics.losses.alignment import Alignment, predicting_positions
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Float32, Int
 
 Reduction = Literal["sum", "mean"]
 """Whether the losses of an example's label tokens are summed or averaged."""
@@ -21,35 +24,37 @@ class Targets:
     """The n labels of a batch that logits predict.
 
     Attributes:
-        labels: (n,).
-        positions: Where the logits (or hidden states) that predict them are, (B, L) bool with n entries that are true.
-        examples: The example that each belongs to, (n,).
-        counts: How many each example has, (number of examples,).
+        labels: The labels themselves.
+        positions: Where the logits (or hidden states) that predict them are: n entries are true.
+        examples: The example that each belongs to.
+        counts: How many each example has.
     """
 
-    labels: Tensor
-    positions: Tensor
-    examples: Tensor
-    counts: Tensor
+    labels: Int[Tensor, " targets"]
+    positions: Bool[Tensor, "batch length"]
+    examples: Int[Tensor, " targets"]
+    counts: Int[Tensor, " examples"]
 
-    def weights(self, reduction: Reduction) -> Tensor:
-        """Return what each label's loss is multiplied with in its example's, (n,) float32."""
+    def weights(self, reduction: Reduction) -> Float32[Tensor, " targets"]:
+        """Return what each label's loss is multiplied with in its example's."""
         weights = torch.ones_like(self.counts, dtype=torch.float32)
         if reduction == "mean":
             weights = weights / self.counts
         return weights[self.examples]
 
-    def by_example(self, losses: Tensor, reduction: Reduction) -> Tensor:
-        """Sum or average the labels' losses, (n,), over each example, (number of examples,)."""
+    def by_example(self, losses: Float[Tensor, " targets"], reduction: Reduction) -> Float[Tensor, " examples"]:
+        """Sum or average the labels' losses over each example."""
         summed = losses.new_zeros(len(self.counts)).index_add(0, self.examples, losses)
         return summed / self.counts if reduction == "mean" else summed
 
 
-def find_targets(labels: Tensor, alignment: Alignment, segments: Segments | None = None) -> Targets:
+def find_targets(
+    labels: Int[Tensor, "batch length"], alignment: Alignment, segments: Segments | None = None
+) -> Targets:
     """Find the labels of a batch that logits predict.
 
     Args:
-        labels: (B, L), -100 where there is no label.
+        labels: -100 stands where there is no label.
         alignment: From :func:`lora_da.statistics.losses.alignment.label_alignment`.
         segments: Those of a packed batch; without them each row is one example.
 
@@ -80,14 +85,16 @@ def find_targets(labels: Tensor, alignment: Alignment, segments: Segments | None
     return Targets(labels[positions], positions, examples, counts)
 
 
-def token_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Compute the losses of some positions, (n,), in nats, from their logits (n, V) and labels (n,).
+def token_losses(
+    logits: Float[Tensor, "targets vocabulary"], labels: Int[Tensor, " targets"]
+) -> Float[Tensor, " targets"]:
+    """Compute the losses of some positions, in nats, from their logits and labels.
 
     Only they are made float32: a copy of all logits would be the largest tensor of all.
     """
     return F.cross_entropy(at_least_float32(logits), labels, reduction="none")
 
 
-def at_least_float32(logits: Tensor) -> Tensor:
+def at_least_float32(logits: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Return logits in a precision in which losses can be computed."""
     return logits if logits.dtype == torch.float64 else logits.float()
