@@ -92,12 +92,12 @@ def summarise_method(
     seeds: Collection[int],
     target: float | None,
 ) -> MethodResult:
-    """Sum up a method.
+    """Sum up a method's runs of the sweep and its final runs at the selection.
 
     Args:
         name: In the registry.
         sweep: Its runs of the sweep.
-        finals: Its final runs at the selection.
+        finals: Its final runs.
         selection: What the sweep selected.
         seeds: Of the sweep.
         target: Vanilla LoRA's final mean validation loss.

@@ -52,9 +52,7 @@ Ranks = Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(_
 class ModelDescription(Section):
     """The base model."""
 
-    name: str = Field(
-        description="a folder, a hub id, a GGUF file, or `smollm2` or `minilm`, small models on PyPI",
-    )
+    name: str = Field(description="a folder, a hub id, a GGUF file, or `smollm2` or `minilm`, small models on PyPI")
     dtype: Literal["auto", "float32", "bfloat16", "float16", "8bit", "4bit"] = Field(
         default="auto", description="or `float32`, `bfloat16`, `float16`, `8bit`, `4bit`"
     )
