@@ -49,9 +49,9 @@ from lora_da.statistics.hooks.shared_inputs import shared_inputs
 from lora_da.statistics.losses.chunked import HiddenStates, chunked_losses
 from lora_da.statistics.losses.example_losses import example_losses
 from lora_da.system.files import write_text
-from lora_da.workflows.adapter_shape import AdapterShape
-from lora_da.workflows.calibration import Calibration
 from lora_da.workflows.calibration_sample import read_sample
+from lora_da.workflows.settings.adapter_shape import AdapterShape
+from lora_da.workflows.settings.calibration import Calibration
 from lora_da_bench.methods.method import Setup
 from lora_da_bench.methods.registry import get_method
 

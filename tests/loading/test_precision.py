@@ -21,8 +21,8 @@ from lora_da.loading.models import load_model
 from lora_da.loading.precision import bits, compute_dtype
 from lora_da.loading.row_format import RowFormat
 from lora_da.loading.rows import load_rows
-from lora_da.workflows.adapter_shape import AdapterShape
 from lora_da.workflows.model_outline import model_outline
+from lora_da.workflows.settings.adapter_shape import AdapterShape
 
 needs_bitsandbytes = pytest.mark.skipif(
     importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed"
@@ -120,7 +120,7 @@ def test_an_adapter_made_on_it_trains_on_it(dtype: str, model: str, data: str, t
     losses = []
     for _ in range(6):
         loss = peft_model(**batch).loss
-        losses.append(float(loss))
+        losses.append(loss.item())
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()

@@ -6,8 +6,8 @@ import pytest
 
 from folders import sums_file, tiny_model_folder
 from lora_da.loading import ModelSource, RowFormat, load_tokenizer
-from lora_da.workflows.calibration import Calibration
 from lora_da.workflows.calibration_sample import read_sample, sample_indices
+from lora_da.workflows.settings.calibration import Calibration
 
 
 def test_samples_are_drawn_by_the_seed_from_all_rows() -> None:

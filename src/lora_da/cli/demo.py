@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lora_da.cli import options
-from lora_da.workflows.demo_settings import DemoSettings
+from lora_da.workflows.demo.demo_settings import DemoSettings
 
 
 @options.with_fields
@@ -20,7 +20,7 @@ def demo(
 ) -> None:
     """Show the main job on a small real model: LoRA-DA against plain LoRA, with nothing to download."""
     from lora_da.cli.show import show_table
-    from lora_da.workflows.demo import CAVEAT, run_demo, table_of
+    from lora_da.workflows.demo.comparison import CAVEAT, run_demo, table_of
 
     results = run_demo(output, settings.quick() if quick else settings, overwrite=overwrite)
     header, *rows = table_of(results)

@@ -11,9 +11,9 @@ import typer
 from lora_da.cli import options
 from lora_da.loading.model_source import ModelSource
 from lora_da.loading.row_format import RowFormat
-from lora_da.workflows.adapter_shape import AdapterShape
-from lora_da.workflows.calibration import Calibration
-from lora_da.workflows.outputs import Outputs
+from lora_da.workflows.settings.adapter_shape import AdapterShape
+from lora_da.workflows.settings.calibration import Calibration
+from lora_da.workflows.settings.outputs import Outputs
 
 
 @options.with_fields
@@ -66,8 +66,8 @@ def init(
     from lora_da.workflows.init import create_adapter
     from lora_da.workflows.job import joined_job
     from lora_da.workflows.plan import plan_for_sample
-    from lora_da.workflows.presets import preset_config
     from lora_da.workflows.saved_statistics import solve_adapter
+    from lora_da.workflows.settings.presets import preset_config
 
     config = preset_config(preset, seed)
     if data is None:
