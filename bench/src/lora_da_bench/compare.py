@@ -76,8 +76,9 @@ def _check_data(experiment: Experiment) -> None:
     description = experiment.task
     task, splits = make_task(description.kind, description.options), load_splits(description)
     for path, rows in ((description.train, splits.train), (description.test, splits.test)):
-        for option, column in task.columns.items():
-            if column not in rows.column_names:
+        for option in ("prompt", "completion", "text", "pair", "label", "choices"):
+            column = getattr(task, option, None)
+            if column is not None and column not in rows.column_names:
                 raise ValueError(
                     f"{path} has no column {column!r}, but {', '.join(rows.column_names)}: name the right one by "
                     f"task.options.{option} (--option {option}=COLUMN)"

@@ -8,13 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta, norm, t
 
-from lora_da_bench.analysis.significance import (
-    LEVEL,
-    Array,
-    compare_methods,
-    estimate_difference,
-    estimate_mean,
-)
+from lora_da_bench.analysis.significance import LEVEL, Array, compare_methods, estimate_difference, estimate_mean
 
 SEEDS, ITEMS, FAMILIES = 3, 100, 600
 

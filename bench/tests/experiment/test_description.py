@@ -51,7 +51,7 @@ def test_survives_json() -> None:
         ({"ranks": 8}, r"ranks should be a valid array, not 8"),
         ({"protocol": {"seeds": [0, True]}}, r"protocol\.seeds\.1 should be a valid integer, not true"),
         ({"protocol": {"seeds": []}}, r"protocol\.seeds .* at least 1 item"),
-        ({"protocol": {"seeds": [1, 1]}}, r"protocol\.seeds: must have each seed once"),
+        ({"protocol": {"seeds": [1, 1]}}, r"protocol\.seeds: must have each value once"),
         ({"protocol": {"learning_rates": []}}, r"protocol\.learning_rates .* at least 1 item"),
         (
             {"protocol": {"learning_rates": ["fast"]}},
@@ -72,7 +72,7 @@ def test_survives_json() -> None:
         ({"task": {"kind": "choice", "train": "a"}}, r"task\.test is missing"),
         ({"task": {"kind": "choice", "train": "a", "test": None}}, r"task\.test should be a valid string, not null"),
         ({"task": {"kind": "poetry", "train": "a", "test": "b"}}, "task.kind should be 'generation', 'choice' or"),
-        ({"methods": ["pissa"]}, 'methods: must be named once each, "lora" among them'),
+        ({"methods": ["pissa"]}, 'methods: must have "lora" among them'),
         ({"name": "../up"}, "names a folder"),
         (
             {"task": {"kind": "classification", "train": "a", "test": "b"}, "forgetting": {"data": "t"}},

@@ -9,6 +9,10 @@ import pytest
 from lora_da_bench.tasks.number_grading import match_numbers, read_prediction, read_reference
 
 
+def matches(prediction: str, reference: str) -> bool:
+    return match_numbers(read_prediction(prediction), read_reference(reference))
+
+
 @pytest.mark.parametrize(
     ("prediction", "reference"),
     [
@@ -30,7 +34,7 @@ from lora_da_bench.tasks.number_grading import match_numbers, read_prediction, r
     ],
 )
 def test_right_answers(prediction: str, reference: str) -> None:
-    assert match_numbers(prediction, reference)
+    assert matches(prediction, reference)
 
 
 @pytest.mark.parametrize(
@@ -74,12 +78,12 @@ def test_right_answers(prediction: str, reference: str) -> None:
     ],
 )
 def test_wrong_answers(prediction: str, reference: str) -> None:
-    assert not match_numbers(prediction, reference)
+    assert not matches(prediction, reference)
 
 
 def test_reference_without_an_answer_is_an_error() -> None:
     with pytest.raises(ValueError, match="The reference has no number after ####"):
-        match_numbers("#### 12", "12")
+        read_reference("12")
 
 
 def test_the_numbers_that_are_compared() -> None:
@@ -92,7 +96,7 @@ def test_the_numbers_that_are_compared() -> None:
 
 def test_grading_works_in_any_thread() -> None:
     results: list[bool] = []
-    thread = threading.Thread(target=lambda: results.append(match_numbers("#### 1/2", "#### 0.5")))
+    thread = threading.Thread(target=lambda: results.append(matches("#### 1/2", "#### 0.5")))
     thread.start()
     thread.join()
     assert results == [True]

@@ -16,15 +16,12 @@ from lora_da_bench.analysis.significance import Comparison, compare_methods
 
 
 def read_lm_eval_samples(path: Path, metric: str, filter_name: str | None = None) -> dict[str, float]:
-    """Read a metric of each document.
+    """Read a metric (such as ``exact_match``) of each document, by its number and hash.
 
     Args:
         path: The file of samples.
-        metric: Such as ``acc`` or ``exact_match``.
+        metric: Its name.
         filter_name: The filter to take where a task has several, such as ``strict-match``.
-
-    Returns:
-        The metric by the document's hash, so that only the same documents are ever paired.
 
     Raises:
         ValueError: A line has no such metric, or a document has several for want of a filter's name.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -20,17 +20,16 @@ class GridPoint:
 
     Attributes:
         learning_rate: The peak.
-        step: Where the mean is lowest.
-        loss: The mean validation loss there; infinite if a seed's run diverged or failed, None if one is missing.
-        low: The lowest of the seeds.
+        loss: The lowest mean validation loss of a step; infinite if a seed's run diverged or failed, None if one is
+            missing.
+        low: The lowest of the seeds there; None without a finite loss.
         high: The highest.
     """
 
     learning_rate: float
-    step: int | None
-    loss: float | None
-    low: float | None
-    high: float | None
+    loss: float | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,17 +51,16 @@ class MethodResult:
         name: In the registry.
         grid: The sweep, by ascending learning rate.
         selection: What the sweep selects; None if it selects nothing (yet).
-        seeds: Of its finished final runs at the selection, those that everything below rests on.
+        seeds: Of the usable final runs at the selection, those that everything below rests on.
         unsuccessful: How many final runs diverged or failed.
         test_loss: Per label; None without final runs.
         accuracy: From 0 to 1; None without answers.
-        figures: Means over the final runs: ``f1``, ``matthews``, ``step0_loss``, ``forgetting`` (the increase of the
-            loss on unrelated text), ``init_seconds``, ``train_seconds``; the largest ``init_peak_gib``,
-            ``train_peak_gib`` and ``trainable_parameters``. Without those that were not measured.
+        figures: Of the final runs the means of ``f1``, ``matthews``, ``step0_loss``, ``forgetting`` (the increase of
+            the loss on unrelated text), ``init_seconds`` and ``train_seconds``, and the largest ``init_peak_gib``,
+            ``train_peak_gib`` and ``trainable_parameters``; without those that were not measured.
         adapter: Alpha, scaling and rslora as its runs had them.
         curve: Validation losses over the final runs.
-        steps_to_lora: Optimiser steps at the first measurement at which vanilla LoRA's final mean validation loss is
-            reached; None if never.
+        steps_to_lora: Steps at the first measurement at or below vanilla LoRA's final mean loss; None if never.
         seconds_to_lora: The same in seconds, the initialisation included.
     """
 
@@ -94,12 +92,12 @@ def summarise_method(
     seeds: Collection[int],
     target: float | None,
 ) -> MethodResult:
-    """Sum up a method.
+    """Sum up a method's runs of the sweep and its final runs at the selection.
 
     Args:
         name: In the registry.
         sweep: Its runs of the sweep.
-        finals: Its final runs at the selection.
+        finals: Its final runs.
         selection: What the sweep selected.
         seeds: Of the sweep.
         target: Vanilla LoRA's final mean validation loss.
@@ -108,10 +106,10 @@ def summarise_method(
     pairs = pair_runs({name: good})
     figures = _figures(good)
     curve = average_curves(good)
-    steps, seconds = _reached(curve, target, figures.get("init_seconds", 0.0))
+    reached = next((point for point in curve if target is not None and point.loss <= target), None)
     return MethodResult(
         name=name,
-        grid=_grid(name, sweep, seeds),
+        grid=tuple(_grid(name, sweep, seeds)),
         selection=selection,
         seeds=tuple(sorted(record.run.seed for record in good)),
         unsuccessful=len(finals) - len(good),
@@ -120,8 +118,8 @@ def summarise_method(
         figures=figures,
         adapter=next((record.adapter for record in [*good, *sweep] if record.adapter), {}),
         curve=curve,
-        steps_to_lora=steps,
-        seconds_to_lora=seconds,
+        steps_to_lora=reached.step if reached else None,
+        seconds_to_lora=figures.get("init_seconds", 0.0) + reached.seconds if reached else None,
     )
 
 
@@ -138,50 +136,33 @@ def average_curves(records: Sequence[RunRecord]) -> tuple[CurvePoint, ...]:
     return tuple(found)
 
 
-def _grid(name: str, sweep: Sequence[RunRecord], seeds: Collection[int]) -> tuple[GridPoint, ...]:
+def _grid(name: str, sweep: Sequence[RunRecord], seeds: Collection[int]) -> Iterator[GridPoint]:
     means = average_sweep(sweep, seeds)
-    points = []
     for rate in sorted({record.run.learning_rate for record in sweep}):
-        steps = {step: loss for (_, at, step), loss in means.items() if at == rate and step > 0}
-        if not steps:
-            points.append(GridPoint(rate, None, None, None, None))
+        found = [(loss, step) for (_, at, step), loss in means.items() if at == rate and step > 0]
+        if not found or not math.isfinite(min(found)[0]):
+            yield GridPoint(rate, math.inf if found else None)
             continue
-        loss, step = min((loss, step) for step, loss in steps.items())
-        if not math.isfinite(loss):
-            points.append(GridPoint(rate, None, math.inf, None, None))
-            continue
+        loss, step = min(found)
         runs = [record for record in sweep if record.run.learning_rate == rate and record.run.seed in seeds]
         losses = [point.validation_loss for record in runs for point in record.curve if point.step == step]
-        points.append(GridPoint(rate, step, loss, min(losses), max(losses)))
-    return tuple(points)
+        yield GridPoint(rate, loss, min(losses), max(losses))
 
 
 def _figures(records: Sequence[RunRecord]) -> dict[str, float]:
-    def change(record: RunRecord) -> float | None:
-        before, after = record.metrics.get("forgetting_base"), record.metrics.get("forgetting")
-        return None if before is None or after is None else after - before
+    found: dict[str, float] = {}
 
-    found: dict[str, float | None] = {
-        name: _over(fmean, [record.metrics.get(name) for record in records])
-        for name in ("f1", "matthews", "step0_loss", "init_seconds", "train_seconds")
-    }
-    found["forgetting"] = _over(fmean, [change(record) for record in records])
+    def add(name: str, function: Callable[[list[float]], float], values: Iterable[float | None]) -> None:
+        known = [value for value in values if value is not None]
+        if known:
+            found[name] = function(known)
+
+    metrics = [record.metrics for record in records]
+    for name in ("f1", "matthews", "step0_loss", "init_seconds", "train_seconds"):
+        add(name, fmean, (each.get(name) for each in metrics))
+    unrelated = [(each.get("forgetting_base"), each.get("forgetting")) for each in metrics]
+    add("forgetting", fmean, (b - a for a, b in unrelated if a is not None and b is not None))
     for part in ("init", "train"):
-        peak = _over(max, [record.metrics.get(f"{part}_peak_bytes") for record in records])
-        found[f"{part}_peak_gib"] = None if peak is None else peak / 2**30
-    found["trainable_parameters"] = _over(max, [record.metrics.get("trainable_parameters") for record in records])
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _over(function: Callable[[list[float]], float], values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return function(known) if known else None
-
-
-def _reached(curve: Sequence[CurvePoint], target: float | None, init_seconds: float) -> tuple[int | None, float | None]:
-    """Steps and seconds at the first measurement of a curve that is at or below a loss."""
-    if target is not None:
-        for point in curve:
-            if point.loss <= target:
-                return point.step, init_seconds + point.seconds
-    return None, None
+        add(f"{part}_peak_gib", lambda peaks: max(peaks) / 2**30, (each.get(f"{part}_peak_bytes") for each in metrics))
+    add("trainable_parameters", max, (each.get("trainable_parameters") for each in metrics))
+    return found

@@ -119,8 +119,8 @@ def estimate_mean(values: Array, weights: Array | None = None, level: float = LE
     """Estimate the mean of one method's values with its own interval, for no other comparison.
 
     Args:
-        values: (S, I): by seed and item.
-        weights: (I,): such as the items' numbers of labels, over which the values are sums; 1 by default.
+        values: (S, I), by seed and item.
+        weights: (I,), such as the items' numbers of labels, over which the values are sums; 1 by default.
         level: 1 − the coverage.
     """
     mean, seeds, items = _parts(values, weights)
@@ -158,11 +158,7 @@ def estimate_difference(
 
 
 def compare_methods(
-    values: Mapping[str, Array],
-    weights: Array | None = None,
-    *,
-    higher_is_better: bool,
-    level: float = LEVEL,
+    values: Mapping[str, Array], weights: Array | None = None, *, higher_is_better: bool, level: float = LEVEL
 ) -> Comparison:
     """Compare all pairs of methods; the level holds for all of them together.
 

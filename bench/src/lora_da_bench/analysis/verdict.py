@@ -10,6 +10,7 @@ from lora_da_bench.experiment.description import VANILLA
 from lora_da_bench.experiment.schedule import CHARGED_FROM
 
 _EQUAL_COMPUTE = f"at equal compute, where {VANILLA} gets the time of the initialisation as more steps"
+_LOSS, _POINTS = "{:.4f}".format, lambda gain: f"{100 * gain:.1f} points"
 
 
 def word_verdict(summary: Summary) -> list[str]:
@@ -17,25 +18,15 @@ def word_verdict(summary: Summary) -> list[str]:
     found = []
     for rank in summary.ranks:
         charged = {charged.method: charged.loss for charged in rank.charged}
-        found.append(f"Rank {rank.rank}, test loss: {_sentences(rank, rank.loss, charged, _loss_text)}")
+        found.append(f"Rank {rank.rank}, test loss: {_sentences(rank, rank.loss, charged, _LOSS)}")
         if rank.low_accuracy:
             found.append(f"Rank {rank.rank}, accuracy: {_low_accuracy(rank)}")
         elif rank.accuracy is not None:
             charged = {charged.method: charged.accuracy for charged in rank.charged if charged.accuracy is not None}
-            found.append(f"Rank {rank.rank}, accuracy: {_sentences(rank, rank.accuracy, charged, _points_text)}")
+            found.append(f"Rank {rank.rank}, accuracy: {_sentences(rank, rank.accuracy, charged, _POINTS)}")
         if rank.missing:
             found.append(f"Rank {rank.rank} has gaps, see the shortcomings.")
     return found
-
-
-def _loss_text(value: float) -> str:
-    """A size of a difference of losses."""
-    return f"{value:.4f}"
-
-
-def _points_text(value: float) -> str:
-    """A size of a difference of accuracies."""
-    return f"{100 * value:.1f} points"
 
 
 def _sentences(

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
 
 from lora_da_bench.cli.flags import add_flags, experiment_of_flags, show_flag
 from lora_da_bench.experiment.description import Experiment, load_experiment
 from lora_da_bench.experiment.files import RUNS
-from lora_da_bench.experiment.record import load_records
+from lora_da_bench.experiment.record import RunRecord, load_records
 from lora_da_bench.experiment.schedule import list_later_stages, plan_runs
 
 
@@ -108,12 +105,10 @@ def _work(experiment: Experiment, folder: Path, only: list[str], *, dry_run: boo
         trial = "" if records else ", by two steps of plain LoRA: initialisations come on top"
         print(f"roughly {say_duration(seconds)} for these, one after another{trial}")
     if todo:
-        _show_later(list_later_stages(experiment, records))
-    if dry_run:
-        return
-    compare(experiment, folder, only=only, on_ray=ray)
-    _show_verdict(folder)
-    print(f"\nwritten: {folder / 'report.md'}, {folder / 'report.html'}")
+        _show_later(experiment, records)
+    if not dry_run:
+        compare(experiment, folder, only=only, on_ray=ray)
+        _show_report(folder)
 
 
 def _report(experiment: Experiment, folder: Path) -> None:
@@ -121,25 +116,26 @@ def _report(experiment: Experiment, folder: Path) -> None:
 
     if not load_records(folder / RUNS):
         raise ValueError(f"there are no runs in {folder / RUNS}: check --results and the experiment's name")
-    written = report_comparison(experiment, folder)
-    _show_verdict(folder)
-    print(f"\nwritten: {', '.join(map(str, written))}")
+    report_comparison(experiment, folder)
+    _show_report(folder)
 
 
-def _show_verdict(folder: Path) -> None:
-    """What the report begins with."""
-    print((folder / "report.md").read_text(encoding="utf-8").split("\n## ", 1)[0].strip())
+def _show_report(folder: Path) -> None:
+    """What the report begins with, and where it is."""
+    report = folder / "report.md"
+    print(report.read_text(encoding="utf-8").split("\n## ", 1)[0].strip())
+    print(f"\nwritten: {report}, {report.with_suffix('.html')}")
 
 
 def _show_runs(experiment: Experiment, folder: Path) -> None:
     records = load_records(folder / RUNS)
     status = {record.run: record.status for record in records}
-    rows = [(run.name, status.get(run, "to do")) for run in plan_runs(experiment, records)]
-    _show_table(("run", "status"), rows, experiment.name)
-    _show_later(list_later_stages(experiment, records))
+    _show_rows(("run", "status"), [(run.name, status.get(run, "to do")) for run in plan_runs(experiment, records)])
+    _show_later(experiment, records)
 
 
-def _show_later(stages: list[str]) -> None:
+def _show_later(experiment: Experiment, records: Sequence[RunRecord]) -> None:
+    stages = list_later_stages(experiment, records)
     if stages:
         print(f"later, as the results of these decide: {'; '.join(stages)}")
 
@@ -148,16 +144,12 @@ def _show_methods() -> None:
     from lora_da_bench.methods.registry import METHODS
 
     rows = [(name, "yes" if method.uses_data else "", method.description) for name, method in METHODS.items()]
-    _show_table(("method", "looks at data", "what it does"), rows)
+    _show_rows(("method", "looks at data", "what it does"), rows)
     print("Behind any of them: +frozen-a trains B alone (LoRA-FA).")
 
 
-def _show_table(header: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
-    table = Table(title=title, title_justify="left", box=SIMPLE)
-    for name in header:
-        table.add_column(name, no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    # A table that is wider than the terminal stays whole: cut cells can't be read, and pipes have no width.
-    needed = Console(width=1000).measure(table).maximum
-    Console(width=max(needed, Console().width)).print(table)
+def _show_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as their widest cell: a table that is wider than the terminal stays whole."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for row in (header, *rows):
+        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())

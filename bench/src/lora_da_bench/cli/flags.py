@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
-from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from lora_da_bench.experiment.description import VANILLA, Experiment, describe_experiment
-from lora_da_bench.experiment.validation import Section, section_of
+from lora_da_bench.experiment.validation import Section, is_list, parse_text, section_of
 from lora_da_bench.tasks.registry import parse_options
 
 # Flags are named as their keys are, but for these.
@@ -61,7 +60,7 @@ def _parameter(name: str, key: str) -> inspect.Parameter:
     option: Any = typer.Option(
         f"{flag}/--no-{show_flag(name)}" if kind is bool else flag,
         help=text[:1].upper() + text[1:] + ".",
-        metavar="NAME=VALUE" if key == "task.options" else "A,B,…" if _is_list(field) else None,
+        metavar="NAME=VALUE" if key == "task.options" else "A,B,…" if is_list(field.annotation) else None,
         show_default=",".join(map(str, default)) if isinstance(default, tuple) else str(default) if default else False,
     )
     annotation = Annotated[kind | None, option]
@@ -71,10 +70,6 @@ def _parameter(name: str, key: str) -> inspect.Parameter:
 def show_flag(name: str) -> str:
     """Show a flag's name as it is typed, of that of its parameter."""
     return name.replace("_", "-")
-
-
-def _is_list(field: FieldInfo) -> bool:
-    return str(field.annotation).startswith("tuple")
 
 
 def experiment_of_flags(flags: Mapping[str, Any]) -> Experiment:
@@ -101,14 +96,8 @@ def experiment_of_flags(flags: Mapping[str, Any]) -> Experiment:
 
 def _parsed(name: str, value: Any) -> Any:
     """A value, of a list its entries, which the command line has as text with commas."""
-    field = _FIELDS[_KEYS[name]]
-    if not _is_list(field):
-        return value
+    annotation = _FIELDS[_KEYS[name]].annotation
     try:
-        entries = [part.strip() for part in value.split(",")]
-        return list(TypeAdapter[Any](field.annotation or Any).validate_python(entries))
-    except ValidationError as error:
-        wrong = error.errors()[0]
-        raise typer.BadParameter(
-            f"--{show_flag(name)} must be values separated by commas; of {wrong['input']!r}: {wrong['msg']}"
-        ) from None
+        return parse_text(annotation, value) if is_list(annotation) else value
+    except ValueError as error:
+        raise typer.BadParameter(f"--{show_flag(name)} must be numbers separated by commas, not {value!r}") from error

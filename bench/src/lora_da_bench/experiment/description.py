@@ -9,26 +9,50 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import AfterValidator, Field, FiniteFloat, NonNegativeInt, PositiveInt, model_validator
 
 from lora_da_bench.experiment.validation import Section, validate_section
 
 VANILLA = "lora"
 """The method that every other is compared with."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _LARGEST_STEP = 3.4  # a little more than √10
 _LEAST_SEEDS = 3
 
-Rate = Annotated[FiniteFloat, Field(gt=0)]
+
+def _ascending(rates: tuple[float, ...]) -> tuple[float, ...]:
+    if list(rates) != sorted(set(rates)):
+        raise ValueError("must be ascending, each rate once")
+    return rates
+
+
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) != len(values):
+        raise ValueError("must have each value once")
+    return values
+
+
+def _with_vanilla(methods: tuple[str, ...]) -> tuple[str, ...]:
+    if VANILLA not in methods:
+        raise ValueError('must have "lora" among them: everything is compared with it')
+    return _distinct(methods)
+
+
+def _folder(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ValueError(f"{name!r} must be letters, digits, '.', '_' and '-': it names a folder")
+    return name
+
+
+Rates = Annotated[tuple[Annotated[FiniteFloat, Field(gt=0)], ...], Field(min_length=1), AfterValidator(_ascending)]
+Seeds = Annotated[tuple[int, ...], Field(min_length=1), AfterValidator(_distinct)]
+Ranks = Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(_distinct)]
 
 
 class ModelDescription(Section):
     """The base model."""
 
-    name: str = Field(
-        description="a folder, a hub id, a GGUF file, or `smollm2` or `minilm`, small models on PyPI",
-    )
+    name: str = Field(description="a folder, a hub id, a GGUF file, or `smollm2` or `minilm`, small models on PyPI")
     dtype: Literal["auto", "float32", "bfloat16", "float16", "8bit", "4bit"] = Field(
         default="auto", description="or `float32`, `bfloat16`, `float16`, `8bit`, `4bit`"
     )
@@ -66,33 +90,17 @@ class TaskDescription(Section):
 class Protocol(Section):
     """How runs are made and learning rates selected."""
 
-    learning_rates: tuple[Rate, ...] = Field(
-        default=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2), min_length=1, description="the grid of every method, ascending"
+    learning_rates: Rates = Field(
+        default=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2), description="the grid of every method, ascending"
     )
     steps: PositiveInt = Field(default=100, description="optimiser steps of a run")
     batch_size: PositiveInt = Field(default=8, description="examples a step")
-    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1, description="of the sweep")
-    fresh_seeds: tuple[int, ...] = Field(  # of three, six pairs of methods would need |t| > 10.9
-        default=(100, 101, 102, 103, 104, 105),
-        min_length=1,
-        description="of what is reported; none of `protocol.seeds`",
+    seeds: Seeds = Field(default=(0, 1, 2), description="of the sweep")
+    fresh_seeds: Seeds = Field(  # of three, six pairs of methods would need |t| > 10.9
+        default=(100, 101, 102, 103, 104, 105), description="of what is reported; none of `protocol.seeds`"
     )
     evaluations: PositiveInt = Field(default=5, description="how often losses are measured along a run")
     growth: NonNegativeInt = Field(default=2, description="by how many points the grid may grow on each side")
-
-    @field_validator("learning_rates")
-    @classmethod
-    def _ascending(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
-        if list(rates) != sorted(set(rates)):
-            raise ValueError("must be ascending, each rate once")
-        return rates
-
-    @field_validator("seeds", "fresh_seeds")
-    @classmethod
-    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(seeds)) != len(seeds):
-            raise ValueError("must have each seed once")
-        return seeds
 
     @model_validator(mode="after")
     def _fresh(self) -> Protocol:
@@ -138,12 +146,12 @@ class Forgetting(Section):
 class Experiment(Section):
     """A comparison of initialisations."""
 
-    name: str = Field(description="of the folder under the results")
-    methods: tuple[str, ...] = Field(
+    name: Annotated[str, AfterValidator(_folder)] = Field(description="of the folder under the results")
+    methods: Annotated[tuple[str, ...], AfterValidator(_with_vanilla)] = Field(
         default=("lora", "pissa", "lora-one", "lora-da"),
         description="`lora` always among them; `lora-da-bench compare --list` shows all",
     )
-    ranks: tuple[PositiveInt, ...] = Field(default=(8,), min_length=1, description="each is a comparison of its own")
+    ranks: Ranks = Field(default=(8,), description="each is a comparison of its own")
     alpha: PositiveInt = Field(default=16, description="at every rank")
     rslora: bool = Field(default=True, description="scaling by alpha/√r, else alpha/r")
     target_modules: str = Field(
@@ -155,27 +163,6 @@ class Experiment(Section):
     protocol: Protocol = Protocol()
     calibration: Calibration = Calibration()
     forgetting: Forgetting | None = None
-
-    @field_validator("name")
-    @classmethod
-    def _names_a_folder(cls, name: str) -> str:
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} must be letters, digits, '.', '_' and '-': it names a folder")
-        return name
-
-    @field_validator("methods")
-    @classmethod
-    def _with_vanilla(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
-        if VANILLA not in methods or len(set(methods)) != len(methods):
-            raise ValueError('must be named once each, "lora" among them: everything is compared with it')
-        return methods
-
-    @field_validator("ranks")
-    @classmethod
-    def _distinct(cls, ranks: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(ranks)) != len(ranks):
-            raise ValueError("must have each rank once")
-        return ranks
 
     @model_validator(mode="after")
     def _forgets_text(self) -> Experiment:

@@ -95,14 +95,12 @@ class RunRecord:
         error: The error, if it failed.
         curve: From step 0 to the last.
         items: Of the test split; empty in a sweep.
-        metrics: Single figures, each of them a number or None: ``validation_loss`` (last), ``test_loss`` and
-            ``accuracy`` (at the selected step; also ``f1``, ``matthews``), ``step0_loss``, ``base_loss`` (validation
-            loss of the untouched base), ``forgetting_base``, ``forgetting`` (loss on unrelated text before and after),
-            ``init_seconds``, ``train_seconds``, ``init_peak_bytes``, ``train_peak_bytes``, ``trainable_parameters``.
-        adapter: ``alpha``, ``rslora``, ``scaling`` and what else was set.
-        about: When, where and with what: ``experiment``, ``finished``, ``machine``, ``versions`` (with the
-            fingerprint of this package's source), ``fingerprints`` (of the splits), ``order`` (of the batches),
-            ``trained_on`` (``examples`` and ``tokens``), ``rows`` and ``rows_cut`` (at ``max_length``) of each split.
+        metrics: Single figures: ``validation_loss`` (last), ``test_loss`` and ``accuracy`` (at the selected step; also
+            ``f1``, ``matthews``), ``step0_loss``, ``forgetting_base`` and ``forgetting`` (loss on unrelated text before
+            and after), ``init_seconds``, ``train_seconds``, their ``_peak_bytes``, ``trainable_parameters``.
+        adapter: ``alpha``, ``rslora`` and ``scaling`` as they were.
+        about: When, where and with what: ``experiment``, ``finished``, ``machine``, ``versions``, ``fingerprints`` (of
+            the splits), ``order`` (of the batches), ``trained_on``, ``rows`` and ``rows_cut`` of each split.
     """
 
     run: Run

@@ -104,19 +104,12 @@ def _rounded(rate: float) -> float:
 
 
 def _final(experiment: Experiment, rank: int, selected: dict[str, Selection]) -> list[Run]:
+    at = {method: (choice.learning_rate, choice.step) for method, choice in selected.items()}
     return [
-        Run(
-            "final",
-            method,
-            rank,
-            selected[method].learning_rate,
-            seed,
-            experiment.protocol.steps,
-            selected[method].step,
-        )
+        Run("final", method, rank, at[method][0], seed, experiment.protocol.steps, at[method][1])
         for seed in experiment.protocol.fresh_seeds
         for method in experiment.methods
-        if method in selected
+        if method in at
     ]
 
 

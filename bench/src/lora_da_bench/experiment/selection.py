@@ -39,8 +39,8 @@ def average_sweep(records: Sequence[RunRecord], seeds: Collection[int] = ()) -> 
         seeds: That a grid point needs to count; by default all that the sweep's records have.
 
     Returns:
-        The mean by (method, learning rate, step); infinite at every step where a seed's run diverged or failed. Grid
-        points at which a seed's run is missing are left out, and steps that not all seeds measured.
+        The mean by (method, learning rate, step); infinite where a seed's run diverged or failed. Grid points at which
+        a seed's run is missing are left out, and steps that not all seeds measured.
     """
     points: dict[tuple[str, float], list[RunRecord]] = defaultdict(list)
     for record in records:

@@ -74,3 +74,19 @@ def section_of(annotation: Any) -> type[Section] | None:
         if isinstance(kind, type) and issubclass(kind, Section):
             return kind
     return None
+
+
+def parse_text(annotation: Any, text: str) -> Any:
+    """Read a field's value as the command line has it; entries of a list are separated by commas.
+
+    Raises:
+        ValueError: It is no number where one is needed.
+    """
+    name = "" if "Literal" in str(annotation) else str(annotation)
+    cast: Any = float if "float" in name else int if "int" in name else str
+    return [cast(part.strip()) for part in text.split(",")] if is_list(annotation) else cast(text)
+
+
+def is_list(annotation: Any) -> bool:
+    """Say whether a field is a list."""
+    return str(annotation).startswith("tuple")

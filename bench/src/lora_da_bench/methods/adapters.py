@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,24 +17,8 @@ from lora_da_bench.methods.method import Setup
 _ADAPTER = "default"
 
 
-@dataclasses.dataclass(frozen=True)
-class AdaptedLayer:
-    """A linear layer with an adapter.
-
-    Attributes:
-        A: lora_A's weight, (r, d_in).
-        B: lora_B's weight, (d_out, r).
-        scaling: s, which PEFT multiplies B A with.
-    """
-
-    A: Tensor
-    B: Tensor
-    scaling: float
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(d_out, d_in, r)."""
-        return self.B.shape[0], self.A.shape[1], self.A.shape[0]
+Factors = dict[str, tuple[Tensor, Tensor]]
+"""A (r, d_in) and B (d_out, r) by the layers' names in the base model."""
 
 
 def add_adapter(setup: Setup, **changes: Any) -> PeftModel:
@@ -44,25 +28,26 @@ def add_adapter(setup: Setup, **changes: Any) -> PeftModel:
     return model.train(setup.model.training)  # a new PeftModel says that it is in training, whatever its base does
 
 
-def find_layers(model: PeftModel) -> dict[str, AdaptedLayer]:
-    """Find the adapted linear layers, by their names in the base model."""
-    found = {}
+def find_factors(model: PeftModel) -> Factors:
+    """Find the parameters A and B of the adapted linear layers."""
+    found: Factors = {}
     for name, module in model.get_base_model().named_modules():
         if isinstance(module, LoraLayer) and _ADAPTER in module.lora_A:
-            factors: Any = module.lora_A[_ADAPTER], module.lora_B[_ADAPTER]
-            found[name] = AdaptedLayer(factors[0].weight, factors[1].weight, module.scaling[_ADAPTER])
+            own: Any = module
+            found[name] = own.lora_A[_ADAPTER].weight, own.lora_B[_ADAPTER].weight
     return found
 
 
 @torch.no_grad()
-def write_factors(layers: Mapping[str, AdaptedLayer], factors: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-    """Copy A (r, d_in) and B (d_out, r) into the layers' parameters, by the layers' names."""
-    for name, (A, B) in factors.items():
-        layers[name].A.copy_(A)
-        layers[name].B.copy_(B)
+def write_factors(model: PeftModel, factors: Factors) -> None:
+    """Copy A and B into the layers' parameters."""
+    parameters = find_factors(model)
+    for name, pair in factors.items():
+        for parameter, value in zip(parameters[name], pair, strict=True):
+            parameter.copy_(value)
 
 
-def name_layers(setup: Setup, **changes: Any) -> tuple[dict[str, AdaptedLayer], LoraConfig]:
+def name_layers(setup: Setup, **changes: Any) -> tuple[Factors, LoraConfig]:
     """Find the layers for PEFT's inits that run before ``get_peft_model``.
 
     PEFT resolves "all-linear" only while it makes an adapter, so one is made and taken off again.
@@ -72,12 +57,12 @@ def name_layers(setup: Setup, **changes: Any) -> tuple[dict[str, AdaptedLayer], 
         changes: To the adapter's configuration.
 
     Returns:
-        The layers as a plain adapter has them, and a configuration that names them one by one.
+        What a plain adapter has, and a configuration that names them one by one.
     """
     probe = add_adapter(setup)
-    layers = find_layers(probe)
+    factors = find_factors(probe)
     probe.unload()
-    return layers, dataclasses.replace(copy.deepcopy(setup.lora), target_modules=list(layers), **changes)
+    return factors, dataclasses.replace(copy.deepcopy(setup.lora), target_modules=list(factors), **changes)
 
 
 def move_batches(setup: Setup) -> Iterator[dict[str, Tensor]]:
@@ -85,3 +70,13 @@ def move_batches(setup: Setup) -> Iterator[dict[str, Tensor]]:
     device = next(setup.model.parameters()).device
     for batch in setup.batches:
         yield {key: value.to(device) for key, value in batch.items()}
+
+
+def refuse_classifiers(setup: Setup, name: str) -> None:
+    """Refuse a classifier, whose inputs of one row for each example an initialisation of PEFT can't read.
+
+    Raises:
+        ValueError: The model is one.
+    """
+    if setup.lora.task_type == "SEQ_CLS":
+        raise ValueError(f"PEFT's {name} serves language models alone")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from lora_da_bench.methods.adapters import find_layers, write_factors
+from lora_da_bench.methods.adapters import find_factors, write_factors
 from lora_da_bench.methods.lora_da import initialise_lora_da
 from lora_da_bench.methods.method import Method, Setup
 
@@ -20,11 +20,8 @@ def _changed(change: _Change) -> Callable[[Setup], nn.Module]:
     def initialise(setup: Setup) -> nn.Module:
         model = initialise_lora_da(setup)
         generator = torch.Generator().manual_seed(setup.seed)
-        layers = find_layers(model)
-        pairs = {
-            name: (layer.A.detach().cpu().double(), layer.B.detach().cpu().double()) for name, layer in layers.items()
-        }
-        write_factors(layers, {name: change(A, B, generator) for name, (A, B) in pairs.items()})
+        pairs = {name: tuple(f.detach().cpu().double() for f in pair) for name, pair in find_factors(model).items()}
+        write_factors(model, {name: change(A, B, generator) for name, (A, B) in pairs.items()})
         return model
 
     return initialise

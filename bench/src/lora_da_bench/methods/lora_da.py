@@ -9,7 +9,7 @@ import torch
 from peft import PeftModel
 
 from lora_da import LoraDAConfig, Statistics, collect_statistics, initialize_lora_da_weights
-from lora_da_bench.methods.adapters import add_adapter, find_layers, write_factors
+from lora_da_bench.methods.adapters import add_adapter, find_factors, write_factors
 from lora_da_bench.methods.method import Method, Setup
 
 
@@ -52,10 +52,10 @@ def _without_fisher(setup: Setup) -> PeftModel:
     initialize_lora_da_weights(
         model, config=config, statistics=_with_identities(statistics), measure_loss=False, progress=False
     )
-    layers, factors = find_layers(model), {}
-    for name in statistics.layers:
-        layer, sums = layers[name], statistics[name]
-        A, B = layer.A.detach().double(), layer.B.detach().double()
+    factors = {}
+    for name, pair in find_factors(model).items():
+        A, B = (factor.detach().double() for factor in pair)
+        sums = statistics[name]
         Z = (sums.input_sum / sums.tokens).to(A)
         values, vectors = torch.linalg.eigh(A @ Z @ A.mT)
         roots = values.clamp_min(values[-1] * 1e-12).sqrt()  # directions that no input has
@@ -64,7 +64,7 @@ def _without_fisher(setup: Setup) -> PeftModel:
             size * vectors @ ((vectors.mT @ A) / roots[:, None]),
             ((B @ vectors) * roots) @ vectors.mT / size,
         )
-    write_factors(layers, factors)
+    write_factors(model, factors)
     return model
 
 

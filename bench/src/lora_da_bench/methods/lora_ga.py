@@ -13,9 +13,9 @@ from lora_da_bench.methods.method import Method, Setup
 
 
 def _initialise(setup: Setup) -> nn.Module:
-    layers, config = name_layers(setup, init_lora_weights="lora_ga", lora_ga_config=LoraGAConfig())
-    for name, layer in layers.items():
-        d_out, d_in, rank = layer.shape
+    factors, config = name_layers(setup, init_lora_weights="lora_ga", lora_ga_config=LoraGAConfig())
+    for name, (A, B) in factors.items():
+        (rank, d_in), d_out = A.shape, len(B)
         if 2 * rank > min(d_out, d_in):
             raise ValueError(
                 f"LoRA-GA needs 2r = {2 * rank} singular vectors of layer {name}, whose gradient ({d_out} × {d_in}) "

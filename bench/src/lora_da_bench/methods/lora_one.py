@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from lora_da import CollectionConfig, collect_statistics
-from lora_da_bench.methods.adapters import add_adapter, find_layers, write_factors
+from lora_da_bench.methods.adapters import add_adapter, find_factors, write_factors
 from lora_da_bench.methods.method import Method, Setup
 
 _GAMMA = 128.0
@@ -19,19 +19,18 @@ def _initialise(setup: Setup) -> nn.Module:
     each example's mean over its label tokens.
     """
     model = add_adapter(setup)
-    layers = find_layers(model)
     mean_loss = CollectionConfig(loss_reduction="mean")
     statistics = collect_statistics(model, setup.batches, mean_loss, max_examples=setup.examples, progress=False)
     factors = {}
-    for name, layer in layers.items():
+    for name, (A, _) in find_factors(model).items():
         gradient = statistics.gradient_sums.get(name)
         if gradient is None or not bool(gradient.any()):
             raise ValueError(f"the gradient of layer {name} is zero: the calibration sample says nothing about it")
-        rank = layer.A.shape[0]
+        rank = len(A)
         U, S, Vh = torch.linalg.svd(-gradient / statistics.examples, full_matrices=False)
         roots = (S[:rank] / S[0] / _GAMMA).sqrt()
         factors[name] = (roots[:, None] * Vh[:rank], U[:, :rank] * roots)
-    write_factors(layers, factors)
+    write_factors(model, factors)
     return model
 
 

@@ -14,13 +14,7 @@ from lora_da_bench.experiment.files import write_atomically
 from lora_da_bench.experiment.fixed_description import list_added_methods
 from lora_da_bench.experiment.record import RunRecord
 from lora_da_bench.report import plots
-from lora_da_bench.report.page import (
-    render_html,
-    write_bullets,
-    write_heading,
-    write_image,
-    write_table,
-)
+from lora_da_bench.report.page import render_html, write_bullets, write_heading, write_image, write_table
 from lora_da_bench.report.setting import (
     list_limits,
     list_shortcomings,
@@ -131,10 +125,7 @@ def _at_rank(rank: RankSummary, images: Mapping[str, str]) -> list[str]:
 
 
 def _caveats(
-    summary: Summary,
-    records: Sequence[RunRecord],
-    experiment: Experiment,
-    added: Sequence[tuple[str, Sequence[str]]],
+    summary: Summary, records: Sequence[RunRecord], experiment: Experiment, added: Sequence[tuple[str, Sequence[str]]]
 ) -> list[str]:
     failures = [(record.run.name, record.status, record.error or "") for record in summary.unsuccessful]
     return [

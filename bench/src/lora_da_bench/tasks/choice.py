@@ -13,9 +13,8 @@ import datasets
 from pydantic import Field, PositiveInt
 
 from lora_da.loading import PreparedExamples
-from lora_da_bench.tasks.columns import read_cells, read_texts
 from lora_da_bench.tasks.item_losses import measure_item_losses
-from lora_da_bench.tasks.task import Answer, Task, pair_texts, prepare_pairs
+from lora_da_bench.tasks.task import Answer, Task, pair_texts, prepare_pairs, read_cells, read_texts
 
 _MARK = "Answer format:"
 
@@ -53,12 +52,6 @@ class Choice(Task):
     max_length: PositiveInt = Field(
         default=1024, description="longer examples lose their end in training and in losses"
     )
-
-    @property
-    def columns(self) -> dict[str, str]:
-        """See :meth:`Task.columns`."""
-        own = {"prompt": self.prompt, "completion": self.completion, "label": self.label}
-        return own if self.choices is None else own | {"choices": self.choices}
 
     def encode(self, rows: datasets.Dataset, tokenizer: Any) -> PreparedExamples:
         """See :meth:`Task.encode`."""

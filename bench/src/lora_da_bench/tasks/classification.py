@@ -13,9 +13,8 @@ from sklearn.metrics import f1_score, matthews_corrcoef
 from transformers import DataCollatorWithPadding
 
 from lora_da.loading import PreparedExamples
-from lora_da_bench.tasks.columns import read_cells, read_texts
 from lora_da_bench.tasks.item_losses import evaluation_mode, restore_order
-from lora_da_bench.tasks.task import Answer, Task
+from lora_da_bench.tasks.task import Answer, Task, read_cells, read_texts
 
 
 class Classification(Task):
@@ -44,12 +43,6 @@ class Classification(Task):
     def class_count(self) -> int:
         """See :meth:`Task.class_count`."""
         return len(self.classes)
-
-    @property
-    def columns(self) -> dict[str, str]:
-        """See :meth:`Task.columns`."""
-        own = {"text": self.text, "label": self.label}
-        return own if self.pair is None else own | {"pair": self.pair}
 
     def encode(self, rows: datasets.Dataset, tokenizer: Any) -> PreparedExamples:
         """See :meth:`Task.encode`; every row becomes an example."""

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import datasets
 from pydantic import Field, PositiveInt
 
 from lora_da.loading import PreparedExamples
-from lora_da_bench.tasks.columns import read_texts
 from lora_da_bench.tasks.greedy_decoding import continue_prompts
 from lora_da_bench.tasks.number_grading import match_numbers, read_prediction, read_reference
-from lora_da_bench.tasks.task import Answer, Task, pair_texts, prepare_pairs
-
-
-@dataclass(frozen=True)
-class Question:
-    """A prompt and the solution whose number is right."""
-
-    prompt: str
-    reference: str
+from lora_da_bench.tasks.task import Answer, Task, pair_texts, prepare_pairs, read_texts
 
 
 class Generation(Task):
@@ -35,11 +25,6 @@ class Generation(Task):
     )
     max_new_tokens: PositiveInt = Field(default=256, description="most tokens of an answer")
 
-    @property
-    def columns(self) -> dict[str, str]:
-        """See :meth:`Task.columns`."""
-        return {"prompt": self.prompt, "completion": self.completion}
-
     def encode(self, rows: datasets.Dataset, tokenizer: Any) -> PreparedExamples:
         """See :meth:`Task.encode`."""
         return prepare_pairs(self._pairs(rows), tokenizer, self.max_length)
@@ -49,22 +34,26 @@ class Generation(Task):
 
     def check(self, rows: datasets.Dataset) -> None:
         """See :meth:`Task.check`."""
+        self._expected(rows)
+
+    def _expected(self, rows: datasets.Dataset) -> list[str]:
+        expected = []
         for index, reference in enumerate(read_texts(rows, self.completion)):
             try:
-                read_reference(reference)
+                expected.append(read_reference(reference))
             except ValueError as error:
                 raise ValueError(f"Row {index}: {error}") from error
+        return expected
 
-    def pose(self, rows: datasets.Dataset, tokenizer: Any) -> list[Question]:
-        """See :meth:`Task.pose`; the prompts are those of training."""
-        self.check(rows)
-        return [Question(pair["prompt"], pair["completion"]) for pair in self._pairs(rows)]
+    def pose(self, rows: datasets.Dataset, tokenizer: Any) -> list[tuple[str, str]]:
+        """See :meth:`Task.pose`; the questions are the prompts of training, each with the right number."""
+        return list(zip(self._pairs(rows)["prompt"], self._expected(rows), strict=True))
 
-    def answer(self, model: Any, tokenizer: Any, questions: list[Question], batch_size: int) -> list[Answer]:
+    def answer(self, model: Any, tokenizer: Any, questions: list[tuple[str, str]], batch_size: int) -> list[Answer]:
         """See :meth:`Task.answer`; the outputs are texts."""
-        prompts = [question.prompt for question in questions]
+        prompts = [prompt for prompt, _ in questions]
         texts = continue_prompts(model, tokenizer, prompts, max_new_tokens=self.max_new_tokens, batch_size=batch_size)
         return [
-            Answer(match_numbers(text, q.reference), read_prediction(text), read_reference(q.reference), text)
-            for text, q in zip(texts, questions, strict=True)
+            Answer(match_numbers(number := read_prediction(text), expected), number, expected, text)
+            for text, (_, expected) in zip(texts, questions, strict=True)
         ]

@@ -1,4 +1,9 @@
-"""Whether the number that a model writes after ``####`` is the reference's."""
+"""Whether the number that a model writes after ``####`` is the reference's.
+
+Both give their answer as one number at the start of what follows ``####``: in the prediction after the first such mark,
+as models ramble on, in the reference after the last. A currency sign before it and a unit after it do not count, a
+percent sign included. Anything less plain ("12 or 13", "12 * 2", "12 thousand") is no answer.
+"""
 
 from __future__ import annotations
 
@@ -18,27 +23,6 @@ _SCALES = r"hundred|thousand|million|billion|trillion|dozen|half|third|quarter|l
 _UNIT = re.compile(
     rf"(?!.*\d)(?!.*\bor\b)(?!\s*[-+/^=])(?!\s*[*×÷]\s*\w)(?!,\S)(?!.*\b(?:{_SCALES}))(?!(?:{_SCALES})).*", re.DOTALL
 )
-
-
-def match_numbers(prediction: str, reference: str) -> bool:
-    """Say whether a prediction gives the reference's answer, compared as numbers.
-
-    Both give their answer as one number at the start of what follows ``####``: in the prediction after the first such
-    mark, as models ramble on, in the reference after the last. A currency sign before it and a unit after it do not
-    count, a percent sign included. Anything less plain ("12 or 13", "12 * 2", "12 thousand") is no answer.
-
-    Args:
-        prediction: What the model wrote.
-        reference: The solution.
-
-    Returns:
-        Whether both numbers are equal, decimals to six places; ``False`` if the prediction has none.
-
-    Raises:
-        ValueError: If the reference has no such number, so that nothing could ever match it.
-    """
-    expected, found = read_reference(reference), read_prediction(prediction)
-    return found is not None and _equal(found, expected)
 
 
 def read_prediction(prediction: str) -> str | None:
@@ -70,9 +54,10 @@ def _plain_number(answer: str) -> str | None:
     return sign + match["number"].replace(",", "") + re.sub(r"\s", "", match["fraction"] or "")
 
 
-def _equal(first: str, second: str) -> bool:
+def match_numbers(found: str | None, expected: str) -> bool:
+    """Say whether two numbers are equal, decimals to six places; none is equal to nothing."""
     # Its time limits use signals, which work in the main thread only. Single numbers need none, nor the warning that
     # there is none.
     logging.getLogger("math_verify").setLevel(logging.ERROR)
-    numbers = [parse(text, [ExprExtractionConfig()], parsing_timeout=None)[:1] for text in (first, second)]
-    return bool(all(numbers) and verify(numbers[1], numbers[0], timeout_seconds=None))
+    numbers = [parse(text, [ExprExtractionConfig()], parsing_timeout=None)[:1] for text in (found or "", expected)]
+    return found is not None and all(numbers) and bool(verify(numbers[1], numbers[0], timeout_seconds=None))

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
-from lora_da_bench.experiment.validation import validate_section
+from lora_da_bench.experiment.validation import parse_text, validate_section
 from lora_da_bench.tasks.choice import Choice
 from lora_da_bench.tasks.classification import Classification
 from lora_da_bench.tasks.generation import Generation
@@ -45,17 +43,11 @@ def parse_options(kind: str, given: Sequence[str]) -> dict[str, Any]:
         name, separator, value = text.partition("=")
         if not separator:
             raise ValueError(f"the option {text!r} must be NAME=VALUE, such as {next(iter(fields))}=question")
-        options[name] = _parsed(name, value, fields[name].annotation) if name in fields else value
+        try:
+            options[name] = parse_text(fields[name].annotation, value) if name in fields else value
+        except ValueError as error:
+            raise ValueError(f"the option {name} must be a whole number, not {value!r}") from error
     return options
-
-
-def _parsed(name: str, value: str, annotation: Any) -> Any:
-    several = str(annotation).startswith("tuple")
-    try:
-        found = TypeAdapter(annotation).validate_python([p.strip() for p in value.split(",")] if several else value)
-    except ValidationError as error:
-        raise ValueError(f"the option {name}: {error.errors()[0]['msg']}, not {value!r}") from None
-    return list(found) if several else found
 
 
 def _kind(kind: str) -> type[Task]:

@@ -47,11 +47,6 @@ class Task(Section, ABC):
         """How many classes a classifier needs; None for language models."""
         return None
 
-    @property
-    @abstractmethod
-    def columns(self) -> dict[str, str]:
-        """The columns that rows must have, by the option that names each."""
-
     @abstractmethod
     def encode(self, rows: datasets.Dataset, tokenizer: Any) -> PreparedExamples:
         """Tokenise rows into examples with ``labels``, one for each row or fewer.
@@ -99,3 +94,27 @@ def pair_texts(prompts: Sequence[str], completions: Sequence[str]) -> datasets.D
 def prepare_pairs(pairs: datasets.Dataset, tokenizer: Any, max_length: int) -> PreparedExamples:
     """Tokenise pairs by TRL, so that completions alone are learnt."""
     return prepare_examples(pairs, tokenizer, RowFormat("prompt", "completion", max_length=max_length))
+
+
+def read_cells(rows: datasets.Dataset, column: str) -> list[Any]:
+    """Read all cells of a column.
+
+    Raises:
+        ValueError: There is no such column.
+    """
+    if column not in rows.column_names:
+        raise ValueError(f"There is no column {column!r}; the columns are: {', '.join(rows.column_names)}.")
+    return list(rows[column])
+
+
+def read_texts(rows: datasets.Dataset, column: str) -> list[str]:
+    """Read all cells of a column of text.
+
+    Raises:
+        ValueError: There is no such column, or a cell holds no text; the message names the row.
+    """
+    found = read_cells(rows, column)
+    for index, cell in enumerate(found):
+        if not isinstance(cell, str) or not cell.strip():
+            raise ValueError(f"Row {index} has no text in the column {column!r}; complete it or leave the row out.")
+    return found

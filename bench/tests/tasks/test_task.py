@@ -3,7 +3,7 @@ from __future__ import annotations
 import datasets
 import pytest
 
-from lora_da_bench.tasks.columns import read_cells, read_texts
+from lora_da_bench.tasks.task import read_cells, read_texts
 
 ROWS = datasets.Dataset.from_dict({"a": ["x", " "], "b": [1, None]})
 
