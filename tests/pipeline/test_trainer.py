@@ -229,7 +229,7 @@ def test_a_sample_of_packed_rows_has_the_examples_asked_for(folder: str, tmp_pat
     found = [token for batch in batches for row in batch["input_ids"].tolist() for token in row]
     assert read[: len(found)] == found
     assert found[: len(rows[0])] != rows[0]
-    assert sum(len(batch["cu_seq_lens_q"]) - 1 for batch in batches) == 5
+    assert sum(int((batch["position_ids"] == 0).sum()) for batch in batches) == 5
     assert initialize_from_trainer(trainer, max_examples=5, progress=False).examples == 5
 
 
