@@ -14,9 +14,9 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from lora_da.adapter.wrapping import find_base_model
-from lora_da.statistics.batches.inputs import labels_of, model_inputs
-from lora_da.statistics.losses.alignment import label_alignment, predicting_positions
-from lora_da.statistics.losses.chunked import forward_losses
+from lora_da.statistics.batches.inputs import find_labels, prepare_inputs
+from lora_da.statistics.losses.alignment import find_alignment, find_predicting_positions
+from lora_da.statistics.losses.chunked import compute_forward_losses
 from lora_da_bench.running.quiet import bar
 
 __all__ = [
@@ -173,7 +173,7 @@ def item_losses(model: Any, batches: Iterable[Mapping[str, Tensor]]) -> ItemLoss
     """The loss of each example, which does not depend on the others of its batch.
 
     Args:
-        model: A model that :func:`label_alignment` knows, or a PEFT model around one; its modes are as before
+        model: A model that :func:`find_alignment` knows, or a PEFT model around one; its modes are as before
             afterwards.
         batches: Mappings with ``labels`` and the model's inputs, on any device.
 
@@ -181,7 +181,7 @@ def item_losses(model: Any, batches: Iterable[Mapping[str, Tensor]]) -> ItemLoss
         ValueError: An example has no label, or the model's kind is unknown.
     """
     base = find_base_model(model)
-    alignment = label_alignment(base)
+    alignment = find_alignment(base)
     device = next(model.parameters()).device
     # LoRA lives in the base's layers; prompts that PEFT learns are put in front by PEFT's own model.
     called = model if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False) else base
@@ -189,10 +189,10 @@ def item_losses(model: Any, batches: Iterable[Mapping[str, Tensor]]) -> ItemLoss
     counts: list[int] = []
     with evaluation_mode(model), torch.no_grad():
         for batch in batches:
-            labels = labels_of(batch).to(device)
-            losses += forward_losses(called, model_inputs(base, batch, device), labels, "sum").tolist()
+            labels = find_labels(batch).to(device)
+            losses += compute_forward_losses(called, prepare_inputs(base, batch, device), labels, "sum").tolist()
             one_each = alignment == "example"
-            counts += [1] * len(labels) if one_each else predicting_positions(labels, alignment).sum(1).tolist()
+            counts += [1] * len(labels) if one_each else find_predicting_positions(labels, alignment).sum(1).tolist()
     return ItemLosses(losses, counts)
 
 

@@ -14,7 +14,7 @@ from sklearn.metrics import f1_score, matthews_corrcoef
 from torch import Tensor
 
 from lora_da.adapter.wrapping import find_base_model
-from lora_da.statistics.batches.inputs import model_inputs
+from lora_da.statistics.batches.inputs import prepare_inputs
 from lora_da_bench.running.evaluation import evaluation_mode
 from lora_da_bench.running.quiet import bar
 from lora_da_bench.tasks.columns import cells, texts
@@ -81,7 +81,7 @@ class Classification(Task):
         with evaluation_mode(model), torch.no_grad():
             for start in bar(range(0, len(order), batch_size), desc="Classifying"):
                 chosen = order[start : start + batch_size]
-                batch = model_inputs(base, collate([examples[index] for index in chosen]), device)
+                batch = prepare_inputs(base, collate([examples[index] for index in chosen]), device)
                 logits = model(**batch).logits.float()
                 if logits.shape != (len(chosen), len(self.classes)):
                     raise ValueError(
