@@ -33,7 +33,7 @@ from lora_da.adapter.activation import adapters_disabled
 from lora_da.adapter.wrapping import find_base_model
 from lora_da.loading import ModelSource
 from lora_da.report.provenance import describe_machine, find_versions
-from lora_da.statistics.losses.example_losses import example_losses
+from lora_da.statistics.losses.example_losses import compute_example_losses
 from lora_da.system.files import write_text
 from lora_da.workflows.plan import Machine, Workload, plan_initialization
 from lora_da.workflows.settings.adapter_shape import AdapterShape
@@ -161,7 +161,7 @@ def frozen_pass(model: Any, batches: list[Any]) -> None:
         with adapters_disabled(base):
             for batch in batches:
                 logits = model(batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
-                example_losses(logits, batch["labels"], "shifted", "sum").sum().backward()
+                compute_example_losses(logits, batch["labels"], "shifted", "sum").sum().backward()
     finally:
         hook.remove()
         for parameter in required:

@@ -13,7 +13,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora.layer import ParamWrapper
 
 from lora_da import LoraDAConfig, collect_statistics, initialize_lora_da_weights
-from lora_da.statistics.losses.example_losses import example_losses
+from lora_da.statistics.losses.example_losses import compute_example_losses
 from models import VOCABULARY, batches_of, causal_examples, collate
 from reference import distance
 
@@ -72,7 +72,7 @@ def test_gradients_of_experts_and_router_are_autograds(implementation: str) -> N
     for example in causal_examples(6):
         batch = collate([example])
         logits = plain(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
-        loss = example_losses(logits, batch["labels"], "shifted", "sum").sum()
+        loss = compute_example_losses(logits, batch["labels"], "shifted", "sum").sum()
         for sum_, gradient in zip(total, torch.autograd.grad(loss, weights), strict=True):
             sum_ += gradient
     tokens = sum(int(batch["attention_mask"].sum()) for batch in BATCHES)

@@ -35,7 +35,7 @@ from lora_da.pipeline.trainer import (
 )
 from lora_da.report.initialization import InitializationReport
 from lora_da.solver.layer import check_population
-from lora_da.statistics.batches.examples import dataset_length
+from lora_da.statistics.batches.examples import find_dataset_length
 from lora_da.statistics.losses.example_losses import ExampleLoss
 from lora_da.statistics.sums import Statistics
 from lora_da.system.memory import MemoryBudget
@@ -84,7 +84,7 @@ def collect_statistics(
     adapted = find_adapter_if_any(model, adapter_name)
     source = open_source(model, adapted, dataloader, max_examples, example_loss, progress=progress)
     statistics = collect_in_one_pass(source, collection_config or CollectionConfig(), memory_budget, checkpoint)
-    return dataclasses.replace(statistics, population_size=dataset_length(dataloader))
+    return dataclasses.replace(statistics, population_size=find_dataset_length(dataloader))
 
 
 def initialize_lora_da_weights(
@@ -155,7 +155,7 @@ def initialize_lora_da_weights(
 
 def _with_population(config: LoraDAConfig, dataloader: Batches | None, statistics: Statistics | None) -> LoraDAConfig:
     """The settings with the population size, where it is known."""
-    known = dataset_length(dataloader) if statistics is None else statistics.population_size
+    known = find_dataset_length(dataloader) if statistics is None else statistics.population_size
     config = dataclasses.replace(config, population_size=config.population_size or known)
     check_population(config, config.population_size)
     return config

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from lora_da.distributed.processes import Processes
-from lora_da.statistics.batches.examples import dataset_length, take_examples
+from lora_da.statistics.batches.examples import find_dataset_length, take_examples
 from lora_da.system.hashing import hash_tensors
 from lora_da.system.random_state import preserve_random_state
 
@@ -36,7 +36,7 @@ def select_own_batches(
             return list(take_examples(dataloader, max_examples))
         if is_divided(dataloader):
             # No more than there are: samplers repeat examples until all processes have equally many.
-            count = min(max_examples, dataset_length(dataloader) or max_examples)
+            count = min(max_examples, find_dataset_length(dataloader) or max_examples)
             mine = _part_of(dataloader, count, processes)
             return list(take_examples(dataloader, mine)) if mine else []
         batches = list(take_examples(dataloader, max_examples))

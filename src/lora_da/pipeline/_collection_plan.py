@@ -15,8 +15,8 @@ from lora_da.pipeline.memory_limits import MemoryLimits, find_memory_limits, lea
 from lora_da.pipeline.memory_plan import MemoryPlan, plan_memory
 from lora_da.solver.layer import solver_bytes
 from lora_da.statistics.batches.examples import cut_batch
-from lora_da.statistics.layers import device_of
-from lora_da.statistics.products import sum_dtype
+from lora_da.statistics.layers import find_device
+from lora_da.statistics.products import choose_sum_dtype
 from lora_da.statistics.shared_inputs import find_shared_inputs
 from lora_da.system.memory import MemoryBudget, format_size
 
@@ -56,7 +56,7 @@ def _new_plan(source: CalibrationSource, config: CollectionConfig, budget: Memor
     numbers = {device: str(number) for number, device in enumerate(dict.fromkeys(_devices(source).values()))}
     devices = {name: numbers[device] for name, device in _devices(source).items()}
     limits, compensated = _agree_on_limits(source, config, budget, numbers)
-    itemsize = sum_dtype(*source.base.parameters()).itemsize
+    itemsize = choose_sum_dtype(*source.base.parameters()).itemsize
     plan_for = functools.partial(plan_memory, source.shapes, compensated=compensated, itemsize=itemsize)
     try:  # as if no layers shared their input: what is needed at most
         alone = {name: name for name in source.layers}
@@ -69,7 +69,7 @@ def _new_plan(source: CalibrationSource, config: CollectionConfig, budget: Memor
 
 
 def _devices(source: CalibrationSource) -> dict[str, torch.device]:
-    return {name: device_of(layer) for name, layer in source.layers.items()}
+    return {name: find_device(layer) for name, layer in source.layers.items()}
 
 
 def _agree_on_limits(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from lora_da.statistics.batches.inputs import model_inputs
+from lora_da.statistics.batches.inputs import prepare_inputs
 from lora_da.statistics.batches.separation import SeparationCheck
 from lora_da.statistics.estimation_mode import estimation_mode
 from lora_da.statistics.losses.objective import Objective
@@ -42,8 +42,8 @@ def measure_calibration_loss(
     with preserve_random_state(), estimation_mode(model), torch.no_grad():
         for batch in tqdm(batches, desc="loss after the init", unit="batch", disable=not progress):
             separation.check(batch)
-            losses = objective.evaluate(batch, model_inputs(model, batch, device), reduction)
+            losses = objective.evaluate(batch, prepare_inputs(model, batch, device), reduction)
             total, examples = total + float(losses.sum()), examples + len(losses)
         for _ in range(repeats):
-            objective.called(**model_inputs(model, batch, device))
+            objective.called(**prepare_inputs(model, batch, device))
     return total, examples

@@ -27,7 +27,7 @@ class ParameterLayer:
 Layer = nn.Module | ParameterLayer
 
 
-def device_of(layer: Layer) -> torch.device:
+def find_device(layer: Layer) -> torch.device:
     """Return where a layer's parameters are, or its buffers (some quantised layers have no parameter)."""
     if isinstance(layer, ParameterLayer):
         layer = layer.module

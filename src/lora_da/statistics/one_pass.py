@@ -13,13 +13,13 @@ from tqdm.auto import tqdm
 from lora_da.config import CollectionConfig
 from lora_da.statistics.accumulator import Accumulator, Place
 from lora_da.statistics.batches.examples import batch_size
-from lora_da.statistics.batches.inputs import model_inputs
-from lora_da.statistics.batches.segments import segments_of
+from lora_da.statistics.batches.inputs import prepare_inputs
+from lora_da.statistics.batches.segments import find_segments
 from lora_da.statistics.batches.separation import SeparationCheck
 from lora_da.statistics.batches.token_rows import locate_token_rows
 from lora_da.statistics.estimation_mode import embeddings_with_gradient, estimation_mode
 from lora_da.statistics.hooks.recorder import Recorder
-from lora_da.statistics.layers import Layer, device_of
+from lora_da.statistics.layers import Layer, find_device
 from lora_da.statistics.losses.objective import Objective
 from lora_da.statistics.running_sums import RunningSums
 from lora_da.statistics.sums import ModelIdentity, Statistics
@@ -79,7 +79,7 @@ class OnePass:
             ValueError: A layer has no weights.
         """
         for name, layer in layers.items():
-            if device_of(layer).type == "meta":
+            if find_device(layer).type == "meta":
                 raise ValueError(
                     f"layer {name} is on the meta device: the model was made without weights, or device_map has "
                     "offloaded them to the disk or the CPU, which is not supported; load it onto devices that hold it"
@@ -145,7 +145,7 @@ class OnePass:
         self._examples, self._loss_sum = start.examples, start.loss_sum
         beside = self._procedure.place == "device"
         cpu = torch.device("cpu")
-        self._sums.resume(start, {name: device_of(layer) if beside else cpu for name, layer in self._layers.items()})
+        self._sums.resume(start, {name: find_device(layer) if beside else cpu for name, layer in self._layers.items()})
 
     def _progress_bar(self, batches: Sequence[Mapping[str, Any]]) -> Any:
         return tqdm(
@@ -167,10 +167,10 @@ class OnePass:
 
     def _differentiate(self, batch: Mapping[str, Any], recorder: Recorder) -> Tensor:
         objective = self._objective
-        inputs, labels = model_inputs(objective.model, batch, objective.device), batch.get("labels")
+        inputs, labels = prepare_inputs(objective.model, batch, objective.device), batch.get("labels")
         labels = labels.to(objective.device) if isinstance(labels, Tensor) else None
         with (
-            locate_token_rows(objective.model, inputs, labels, segments_of(batch)) as rows_of,
+            locate_token_rows(objective.model, inputs, labels, find_segments(batch)) as rows_of,
             recorder.batch(rows_of),
             torch.enable_grad(),
         ):

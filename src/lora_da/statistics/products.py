@@ -15,7 +15,7 @@ _HALVES = (torch.bfloat16, torch.float16)
 _MIXED = TorchVersion(torch.__version__) >= "2.8"  # products of halves with sums in float32
 
 
-def sum_dtype(*vectors: Shaped[Tensor, ...]) -> torch.dtype:
+def choose_sum_dtype(*vectors: Shaped[Tensor, ...]) -> torch.dtype:
     """Return the precision of sums: float64 where any of the vectors has it, else float32."""
     return torch.float64 if any(vector.dtype == torch.float64 for vector in vectors) else torch.float32
 

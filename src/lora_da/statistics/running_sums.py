@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lora_da.statistics.accumulator import Accumulator
-from lora_da.statistics.products import gram, product, sum_dtype
+from lora_da.statistics.products import choose_sum_dtype, gram, product
 from lora_da.statistics.sums import Statistics
 
 if TYPE_CHECKING:
@@ -66,18 +66,18 @@ class RunningSums:
 
     def add_gradient(self, layer: str, a: Float[Tensor, "rows d_in"], g: Float[Tensor, "rows d_out"]) -> None:
         """Add Σ g aᵀ over some rows of a layer's input and output gradient."""
-        self._accumulator.add(self.gradient_sums, layer, product(g, a, sum_dtype(a, g)).div_(self._loss_scale))
+        self._accumulator.add(self.gradient_sums, layer, product(g, a, choose_sum_dtype(a, g)).div_(self._loss_scale))
 
     def add_output(self, layer: str, g: Float[Tensor, "tokens d_out"]) -> None:
         """Add Σ g gᵀ over the tokens of a layer, and count them."""
-        dtype = sum_dtype(g)
+        dtype = choose_sum_dtype(g)
         output = gram(g, dtype) if self._full_output else g.to(dtype).square().sum(0)
         self._accumulator.add(self.output_sums, layer, output.div_(self._loss_scale**2))
         self.tokens[layer] = self.tokens.get(layer, 0) + len(g)
 
     def add_input(self, group: str, a: Float[Tensor, "tokens d_in"]) -> None:
         """Add Σ a aᵀ over the tokens of a group of layers, and count them."""
-        self._accumulator.add(self.input_sums, group, gram(a, sum_dtype(a)))
+        self._accumulator.add(self.input_sums, group, gram(a, choose_sum_dtype(a)))
         self.input_tokens[group] = self.input_tokens.get(group, 0) + len(a)
 
     def wait(self) -> None:

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-from collections import UserDict
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-from transformers import BatchEncoding
 
-from lora_da.statistics.batches.examples import batch_size, take_examples
+from lora_da.statistics.batches.examples import take_examples
 
 
 def _batches(*sizes: int) -> list[dict[str, Any]]:
@@ -43,13 +41,6 @@ def test_a_cut_batch_keeps_what_is_not_per_example() -> None:
     assert cut["labels"].tolist() == [0, 1, 2]
     assert cut["table"].shape == (2, 2)
     assert cut["scalar"].shape == ()
-
-
-@pytest.mark.parametrize("kind", [UserDict, BatchEncoding])
-def test_any_mapping_is_a_batch(kind: Any) -> None:
-    (batch,) = take_examples([kind(_batches(2)[0])], 5)
-    assert type(batch) is dict
-    assert batch_size(batch) == 2
 
 
 def test_what_is_no_batch() -> None:

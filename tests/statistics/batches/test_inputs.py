@@ -5,22 +5,24 @@ from typing import Any
 import pytest
 import torch
 
-from lora_da.statistics.batches.inputs import labels_of, model_inputs
-from models import causal_examples, packed, positionwise, tiny_bert, tiny_gpt2, tiny_llama, tiny_t5, tiny_vit
+from lora_da.statistics.batches.inputs import find_labels, prepare_inputs
+from models import causal_examples, packed, positionwise, tiny_bert, tiny_gpt2, tiny_llama, tiny_t5
 
 CPU = torch.device("cpu")
 
 
 def test_labels_under_any_usual_name() -> None:
     for key in ("labels", "label", "label_ids"):
-        assert labels_of({key: torch.tensor([1])}).tolist() == [1]
+        assert find_labels({key: torch.tensor([1])}).tolist() == [1]
     with pytest.raises(ValueError, match=r"the batch has no labels; its keys are \['input_ids'\]"):
-        labels_of({"input_ids": torch.zeros(1)})
+        find_labels({"input_ids": torch.zeros(1)})
 
 
 def test_the_model_never_sees_labels() -> None:
     for key in ("labels", "label", "label_ids"):
-        inputs = model_inputs(tiny_llama(), {"input_ids": torch.ones(1, 2, dtype=torch.long), key: torch.ones(1)}, CPU)
+        inputs = prepare_inputs(
+            tiny_llama(), {"input_ids": torch.ones(1, 2, dtype=torch.long), key: torch.ones(1)}, CPU
+        )
         assert set(inputs) == {"input_ids", "use_cache"}
         assert inputs["use_cache"] is False
 
@@ -28,37 +30,32 @@ def test_the_model_never_sees_labels() -> None:
 @pytest.mark.parametrize("make", [tiny_llama, tiny_gpt2, tiny_bert])
 def test_positions_are_derived_from_a_mask_that_pads_on_the_left(make: Any) -> None:
     mask = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]])
-    inputs = model_inputs(make(), {"input_ids": mask, "attention_mask": mask}, CPU)
+    inputs = prepare_inputs(make(), {"input_ids": mask, "attention_mask": mask}, CPU)
     assert inputs["position_ids"].tolist() == [[0, 0, 0, 1], [0, 1, 2, 3]]
-    assert "position_ids" not in model_inputs(make(), {"input_ids": mask, "attention_mask": mask.flip(1)}, CPU)
+    assert "position_ids" not in prepare_inputs(make(), {"input_ids": mask, "attention_mask": mask.flip(1)}, CPU)
     own = torch.tensor([[5, 5, 6, 7], [0, 1, 2, 3]])
-    given = model_inputs(make(), {"input_ids": mask, "attention_mask": mask, "position_ids": own}, CPU)
+    given = prepare_inputs(make(), {"input_ids": mask, "attention_mask": mask, "position_ids": own}, CPU)
     assert torch.equal(given["position_ids"], own)
-
-
-def test_images_pass_as_they_are() -> None:
-    batch = {"pixel_values": torch.zeros(2, 1, 8, 8), "labels": torch.zeros(2, dtype=torch.long)}
-    assert set(model_inputs(tiny_vit(), batch, CPU)) == {"pixel_values"}
 
 
 def test_a_decoders_inputs_come_from_the_labels() -> None:
     batch = {"input_ids": torch.ones(1, 3, dtype=torch.long), "labels": torch.tensor([[7, 8, -100]])}
-    assert model_inputs(tiny_t5(), batch, CPU)["decoder_input_ids"].tolist() == [[0, 7, 8]]
+    assert prepare_inputs(tiny_t5(), batch, CPU)["decoder_input_ids"].tolist() == [[0, 7, 8]]
     own = torch.tensor([[0, 9, 9]])
-    given = model_inputs(tiny_t5(), batch | {"decoder_input_ids": own}, CPU)
+    given = prepare_inputs(tiny_t5(), batch | {"decoder_input_ids": own}, CPU)
     assert torch.equal(given["decoder_input_ids"], own)
     with pytest.raises(ValueError, match=r"the batch has no labels; its keys are \['input_ids'\]"):
-        model_inputs(tiny_t5(), {"input_ids": batch["input_ids"]}, CPU)
+        prepare_inputs(tiny_t5(), {"input_ids": batch["input_ids"]}, CPU)
 
 
 def test_where_examples_begin_is_told_to_models_that_can_be_told() -> None:
     batch = packed([causal_examples(2)]) | {"seq_lengths": [[1, 2]], "max_length_q": 5}
-    assert set(model_inputs(tiny_llama(), batch, CPU)) == {"input_ids", "position_ids", "max_length_q", "use_cache"}
-    assert set(model_inputs(positionwise(), batch, CPU)) == {"input_ids"}
+    assert set(prepare_inputs(tiny_llama(), batch, CPU)) == {"input_ids", "position_ids", "max_length_q", "use_cache"}
+    assert set(prepare_inputs(positionwise(), batch, CPU)) == {"input_ids"}
 
 
 @pytest.mark.parametrize("mask", [torch.tensor([[1, 1, 1, 2, 2]]), torch.ones(1, 1, 5, 5)])
 def test_masks_of_packed_examples_are_refused(mask: torch.Tensor) -> None:
     tokens = torch.ones(1, 5, dtype=torch.long)
     with pytest.raises(ValueError, match=r"attention_mask must be .* zeros and ones.*; unpack the examples"):
-        model_inputs(tiny_llama(), {"input_ids": tokens, "attention_mask": mask}, CPU)
+        prepare_inputs(tiny_llama(), {"input_ids": tokens, "attention_mask": mask}, CPU)

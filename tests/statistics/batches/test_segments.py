@@ -8,7 +8,7 @@ from transformers import DataCollatorWithFlattening
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from lora_da.statistics.batches.examples import batch_size, cut_batch, take_examples
-from lora_da.statistics.batches.segments import segments_of
+from lora_da.statistics.batches.segments import find_segments
 from models import Example, causal_examples, collate, packed
 
 EXAMPLES = causal_examples(6)
@@ -16,7 +16,7 @@ LENGTHS = [len(example["input_ids"]) for example in EXAMPLES]
 
 
 def _numbers(batch: Any) -> list[list[int]]:
-    segments = segments_of(batch)
+    segments = find_segments(batch)
     assert segments is not None
     return segments.numbers.tolist()  # type: ignore[no-any-return]
 
@@ -49,25 +49,20 @@ def test_segments_are_numbered_row_by_row(lengths: Any) -> None:
     assert _numbers({"input_ids": ids, "seq_lengths": lengths, "labels": ids.where(ids < 9, -100)}) == wanted
     assert _numbers({"input_ids": ids, "cu_seqlens": torch.tensor([0, 2, 5, 10])})[1] == [2] * 5
     assert _numbers({"input_ids": ids[:1], "seq_lengths": [2, 3]}) == wanted[:1]
-    assert _numbers({"inputs_embeds": torch.zeros(2, 5, 3), "position_ids": torch.tensor([[0, 1, 0, 1, 2]])})[1] == [
-        2,
-        2,
-        3,
-        3,
-        3,
-    ]
+    embedded = {"inputs_embeds": torch.zeros(2, 5, 3), "position_ids": torch.tensor([[0, 1, 0, 1, 2]])}
+    assert _numbers(embedded)[1] == [2, 2, 3, 3, 3]
 
 
 def test_what_is_not_packed() -> None:
-    assert segments_of({"pixel_values": torch.zeros(2, 3)}) is None
+    assert find_segments({"pixel_values": torch.zeros(2, 3)}) is None
     batch = collate(EXAMPLES)
-    assert segments_of(batch) is None
+    assert find_segments(batch) is None
     positions = torch.arange(batch["input_ids"].shape[1])[None]
-    assert segments_of(batch | {"position_ids": positions}) is None
+    assert find_segments(batch | {"position_ids": positions}) is None
     mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 0, 0]])
     padded = {"input_ids": mask, "attention_mask": mask}  # positions may start again in padding, or stay at an image
-    assert segments_of(padded | {"position_ids": torch.tensor([[1, 1, 0, 1, 2], [0, 1, 2, 0, 0]])}) is None
-    assert segments_of({"input_ids": mask, "position_ids": torch.tensor([[0, 1, 1, 1, 2]] * 2)}) is None
+    assert find_segments(padded | {"position_ids": torch.tensor([[1, 1, 0, 1, 2], [0, 1, 2, 0, 0]])}) is None
+    assert find_segments({"input_ids": mask, "position_ids": torch.tensor([[0, 1, 1, 1, 2]] * 2)}) is None
 
 
 def test_what_does_not_fit_together() -> None:
@@ -79,24 +74,24 @@ def test_what_does_not_fit_together() -> None:
         ("seq_lengths", ((total + 1,),)): "'seq_lengths' of the batch must hold the lengths.*unpack",
     }.items():
         with pytest.raises(ValueError, match=message):
-            segments_of(batch | {entry[0]: torch.tensor(entry[1])})
+            find_segments(batch | {entry[0]: torch.tensor(entry[1])})
     with pytest.raises(ValueError, match=r"an example that goes on in the next row: unpack"):
-        segments_of({"input_ids": torch.zeros(2, 5), "cu_seqlens": torch.tensor([0, 6, 10])})
+        find_segments({"input_ids": torch.zeros(2, 5), "cu_seqlens": torch.tensor([0, 6, 10])})
     with pytest.raises(ValueError, match=r"'pixel_values' of shape \(1, 3, 8, 8\) can't be divided.*unpack"):
-        segments_of(batch | {"pixel_values": torch.zeros(1, 3, 8, 8)})
+        find_segments(batch | {"pixel_values": torch.zeros(1, 3, 8, 8)})
 
 
 @pytest.mark.parametrize("most", range(1, 7))
 def test_a_pack_is_cut_behind_an_example(most: int) -> None:
     batch: dict[str, Any] = packed([EXAMPLES[:3], EXAMPLES[3:5], EXAMPLES[5:]])
-    segments = segments_of(batch)
+    segments = find_segments(batch)
     assert segments is not None
     bounds = segments.starts.flatten().nonzero().flatten().tolist()
     batch |= {"cu_seq_lens_q": torch.tensor([*bounds, batch["input_ids"].numel()], dtype=torch.int32)}
     batch |= {"max_length_q": 6, "note": "kept", "names": ["a", "b", "c"], "scalar": torch.ones(())}
     found: list[Example] = []
     for part in take_examples([batch], most):
-        kept = segments_of(part)
+        kept = find_segments(part)
         numbers = kept.numbers if kept else torch.zeros_like(part["input_ids"])
         for number in range(batch_size(part)):
             found.append({key: part[key][numbers == number] for key in ("input_ids", "labels")})

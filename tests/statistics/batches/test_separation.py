@@ -33,28 +33,24 @@ EXAMPLES = causal_examples(8)
 PACKS = [packed([EXAMPLES[:4]]), packed([EXAMPLES[4:6], EXAMPLES[6:]], mask_labels=False)]
 
 
-def _with_sliding_window() -> Any:
-    settings = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.3}
-    config = transformers.MistralConfig(
-        vocab_size=VOCABULARY, hidden_size=16, intermediate_size=24, sliding_window=3, **settings
-    )
+def _tiny(config: Any, make: Any, **settings: Any) -> Any:
     torch.manual_seed(0)
-    return transformers.MistralForCausalLM(config).eval()
+    sizes = {"vocab_size": VOCABULARY, "hidden_size": 16, "num_hidden_layers": 2, "initializer_range": 0.3}
+    return make(config(**sizes, **settings)).eval()
+
+
+def _with_sliding_window() -> Any:
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 24}
+    return _tiny(transformers.MistralConfig, transformers.MistralForCausalLM, sliding_window=3, **heads)
 
 
 def _with_states() -> Any:
-    config = transformers.MambaConfig(
-        vocab_size=VOCABULARY, hidden_size=16, num_hidden_layers=2, state_size=4, initializer_range=0.3
-    )
-    torch.manual_seed(0)
-    return transformers.MambaForCausalLM(config).eval()
+    return _tiny(transformers.MambaConfig, transformers.MambaForCausalLM, state_size=4)
 
 
 def _with_masks() -> Any:
-    settings = {"num_hidden_layers": 2, "num_attention_heads": 4, "initializer_range": 0.3}
-    config = transformers.BertConfig(vocab_size=VOCABULARY, hidden_size=16, intermediate_size=24, **settings)
-    torch.manual_seed(0)
-    return transformers.BertForMaskedLM(config).eval()
+    sizes = {"num_attention_heads": 4, "intermediate_size": 24}
+    return _tiny(transformers.BertConfig, transformers.BertForMaskedLM, **sizes)
 
 
 def _collect(model: nn.Module, batches: Any, reduction: Any = "sum", **options: Any) -> Statistics:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lora_da.statistics.batches.token_rows import TokenPositions, TokenRows, decoder_mask
+from lora_da.statistics.batches.token_rows import TokenPositions, TokenRows, find_decoder_mask
 
 MASK = torch.tensor([[True, True, False], [True, True, True]])
 
@@ -54,11 +54,11 @@ def test_behind_a_pooling_every_example_counts_and_other_numbers_are_refused() -
 
 def test_a_decoder_is_masked_by_its_labels_if_it_has_no_mask() -> None:
     labels = torch.tensor([[4, -100, 5, -100], [4, 5, 6, 7]])
-    mask = decoder_mask({}, labels)
+    mask = find_decoder_mask({}, labels)
     assert mask is not None
     # A hole amid the labels is attended: a label stands behind it.
     assert mask.tolist() == [[True, True, True, False], [True] * 4]
-    own = decoder_mask({"decoder_attention_mask": torch.tensor([[0, 1, 1, 1], [1, 1, 1, 1]])}, labels)
+    own = find_decoder_mask({"decoder_attention_mask": torch.tensor([[0, 1, 1, 1], [1, 1, 1, 1]])}, labels)
     assert own is not None
     assert own.tolist()[0] == [False, True, True, True]
-    assert decoder_mask({}, None) is None
+    assert find_decoder_mask({}, None) is None

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lora_da.statistics.batches.segments import first_segments, segments_of
+from lora_da.statistics.batches.segments import cut_segments, find_segments
 
 
 def take_examples(dataloader: Iterable[Any], max_examples: int) -> Iterator[dict[str, Any]]:
@@ -51,9 +51,9 @@ def cut_batch(batch: Mapping[str, Any], most: int) -> list[dict[str, Any]]:
     size = batch_size(batch)
     if size <= most:
         return [dict(batch)]
-    segments = segments_of(batch)
+    segments = find_segments(batch)
     if segments is not None:
-        return first_segments(batch, segments, most)
+        return cut_segments(batch, segments, most)
     return [{key: value[:most] if _has_one_entry_an_example(value, size) else value for key, value in batch.items()}]
 
 
@@ -67,11 +67,11 @@ def batch_size(batch: Mapping[str, Any]) -> int:
     main = batch.get("input_ids", batch.get("inputs_embeds", tensors[0] if tensors else None))
     if main is None or len(main) == 0:
         raise ValueError(f"a batch has no example; its keys are {list(batch)}")
-    segments = segments_of(batch)
+    segments = find_segments(batch)
     return len(main) if segments is None else segments.count
 
 
-def dataset_length(dataloader: Any) -> int | None:
+def find_dataset_length(dataloader: Any) -> int | None:
     """Return the length of the data set behind a loader, if it has one that knows."""
     dataset: Any = getattr(dataloader, "dataset", None)
     return len(dataset) if hasattr(dataset, "__len__") else None

@@ -14,7 +14,7 @@ from lora_da.statistics.batches.segments import BOUNDARIES
 _LABELS = ("labels", "label", "label_ids")
 
 
-def model_inputs(model: nn.Module, batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+def prepare_inputs(model: nn.Module, batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     """Make the arguments of one call of a model: the batch without labels, on the device, and what can be derived.
 
     Position ids are derived from the mask where examples are padded on the left, so that left and right padding agree;
@@ -49,14 +49,14 @@ def model_inputs(model: nn.Module, batch: Mapping[str, Any], device: torch.devic
     if takes_positions and mask is not None and not bool(mask[:, 0].all()):
         inputs["position_ids"] = (mask.long().cumsum(1) - 1).clamp(min=0)
     if getattr(getattr(model, "config", None), "is_encoder_decoder", False) and "decoder_input_ids" not in inputs:
-        labels = labels_of(batch).to(device)
+        labels = find_labels(batch).to(device)
         inputs["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(labels=labels)  # type: ignore[operator]
     if "use_cache" in accepted:
         inputs["use_cache"] = False
     return inputs
 
 
-def labels_of(batch: Mapping[str, Any]) -> Tensor:
+def find_labels(batch: Mapping[str, Any]) -> Tensor:
     """Find the labels of a batch, under any of the names that transformers' collators use.
 
     Raises:

@@ -49,7 +49,7 @@ class Segments:
         return found
 
 
-def segments_of(batch: Mapping[str, Any]) -> Segments | None:
+def find_segments(batch: Mapping[str, Any]) -> Segments | None:
     """Find the segments of a batch.
 
     Args:
@@ -89,7 +89,7 @@ def segments_of(batch: Mapping[str, Any]) -> Segments | None:
     return Segments(numbers, starts)
 
 
-def first_segments(batch: Mapping[str, Any], segments: Segments, count: int) -> list[dict[str, Any]]:
+def cut_segments(batch: Mapping[str, Any], segments: Segments, count: int) -> list[dict[str, Any]]:
     """Cut a packed batch behind one of its examples.
 
     Args:
@@ -108,7 +108,7 @@ def first_segments(batch: Mapping[str, Any], segments: Segments, count: int) -> 
     return [_part(batch, segments, rows, columns) for rows, columns in parts if rows.stop]
 
 
-def picked_segments(batch: Mapping[str, Any], segments: Segments, numbers: Sequence[int], most: int) -> dict[str, Any]:
+def pick_segments(batch: Mapping[str, Any], segments: Segments, numbers: Sequence[int], most: int) -> dict[str, Any]:
     """Pack the beginnings of some examples of a packed batch into one row.
 
     Args:

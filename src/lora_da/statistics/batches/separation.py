@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lora_da.statistics.batches.inputs import model_inputs
-from lora_da.statistics.batches.segments import Segments, picked_segments, segments_of
+from lora_da.statistics.batches.inputs import prepare_inputs
+from lora_da.statistics.batches.segments import Segments, find_segments, pick_segments
 
 _TOKENS = 16  # of each of the two examples of the probe
 
@@ -40,7 +40,7 @@ class SeparationCheck:
         Raises:
             ValueError: The model lets packed examples see each other, or reads one behind another differently.
         """
-        segments = segments_of(batch)
+        segments = find_segments(batch)
         if segments is None or segments.count == len(segments.numbers):
             return
         if getattr(getattr(self._model, "config", None), "is_encoder_decoder", False):
@@ -54,8 +54,8 @@ class SeparationCheck:
 
     def _probe(self, batch: Mapping[str, Any], segments: Segments, numbers: list[int]) -> None:
         height = min(2, len(segments.numbers))
-        both = picked_segments(batch, segments, numbers, _TOKENS)
-        alone = picked_segments(batch, segments, numbers[1:], _TOKENS)
+        both = pick_segments(batch, segments, numbers, _TOKENS)
+        alone = pick_segments(batch, segments, numbers[1:], _TOKENS)
         first = next(iter(both.values())).shape[1] - next(iter(alone.values())).shape[1]
         with torch.no_grad():
             packed, changed, single = (
@@ -74,7 +74,7 @@ class SeparationCheck:
 
     def _outputs(self, probe: dict[str, Any]) -> Tensor:
         """What the model makes of each token, (B, L, …)."""
-        output = self._entry(**model_inputs(self._model, probe, self._device))
+        output = self._entry(**prepare_inputs(self._model, probe, self._device))
         shape = next(value.shape[:2] for name, value in probe.items() if name in ("input_ids", "inputs_embeds"))
         entries = output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple) else [output]
         for entry in (getattr(output, "logits", None), *entries):

@@ -144,7 +144,7 @@ def locate_token_rows(
     if not getattr(getattr(model, "config", None), "is_encoder_decoder", False):
         yield lambda layer, layer_input: positions.find_rows(layer, layer_input.shape)
         return
-    decoder_positions = TokenPositions(rows, decoder_mask(inputs, labels))
+    decoder_positions = TokenPositions(rows, find_decoder_mask(inputs, labels))
     encoder = model.get_encoder()  # type: ignore[operator]
     prefix = next(name for name, module in model.named_modules() if module is encoder) + "."
     encoder_output: list[Tensor] = []
@@ -163,7 +163,9 @@ def locate_token_rows(
         handle.remove()
 
 
-def decoder_mask(inputs: Mapping[str, Any], labels: Shaped[Tensor, ...] | None) -> Bool[Tensor, "batch length"] | None:
+def find_decoder_mask(
+    inputs: Mapping[str, Any], labels: Shaped[Tensor, ...] | None
+) -> Bool[Tensor, "batch length"] | None:
     """Return where a decoder beside an encoder has tokens, (B, L); without a mask of its own, labels tell its padding.
 
     Args:

@@ -30,7 +30,7 @@ _PER_EXAMPLE = {
 _CAUSAL = {"ForCausalLM", "ForConditionalGeneration"}
 
 
-def label_alignment(model: nn.Module) -> Alignment:
+def find_alignment(model: nn.Module) -> Alignment:
     """Tell how a transformers model's logits and labels belong together.
 
     Raises:
@@ -52,14 +52,14 @@ def label_alignment(model: nn.Module) -> Alignment:
     )
 
 
-def predicting_positions(
+def find_predicting_positions(
     labels: Int[Tensor, "batch length"], alignment: Alignment, segments: Segments | None = None
 ) -> Bool[Tensor, "batch length"]:
     """Find the positions whose logits predict a label.
 
     Args:
         labels: -100 stands where there is no label.
-        alignment: From :func:`label_alignment`.
+        alignment: From :func:`find_alignment`.
         segments: Those of a packed batch; nothing predicts the label of a segment's first token.
 
     Raises:

@@ -17,9 +17,9 @@ from torch import Tensor
 from lora_da.statistics.batches.segments import Segments
 from lora_da.statistics.hooks.forward_method import replace_forward
 from lora_da.statistics.layers import Layer
-from lora_da.statistics.losses.alignment import label_alignment
-from lora_da.statistics.losses.example_losses import example_losses
-from lora_da.statistics.losses.targets import Reduction, find_targets, token_losses
+from lora_da.statistics.losses.alignment import find_alignment
+from lora_da.statistics.losses.example_losses import compute_example_losses
+from lora_da.statistics.losses.targets import Reduction, compute_token_losses, find_targets
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, Shaped
@@ -77,13 +77,13 @@ def has_separate_head(model: Any, layers: Mapping[str, Layer]) -> bool:
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     if head is None or not set(head.modules()).isdisjoint(layers.values()):  # PEFT wraps a head that it adapts
         return False
-    if label_alignment(model) != "shifted" or "logits_to_keep" not in inspect.signature(model.forward).parameters:
+    if find_alignment(model) != "shifted" or "logits_to_keep" not in inspect.signature(model.forward).parameters:
         return False
     decoder = model.get_decoder()
     return decoder is not None and decoder is not model
 
 
-def chunked_losses(
+def compute_chunked_losses(
     hidden: HiddenStates,
     labels: Int[Tensor, "batch length"],
     reduction: Reduction,
@@ -115,7 +115,7 @@ def chunked_losses(
     for part, part_labels, weight in parts:
         with torch.set_grad_enabled(wanted):
             part = part.requires_grad_(wanted)
-            found = token_losses(hidden.logits(part), part_labels)
+            found = compute_token_losses(hidden.logits(part), part_labels)
         losses.append(found.detach())
         if wanted:
             gradients.append(torch.autograd.grad(found, part, weight.to(found.dtype))[0])
@@ -126,7 +126,7 @@ def chunked_losses(
     return targets.by_example(torch.cat(losses), reduction), gradient
 
 
-def forward_losses(
+def compute_forward_losses(
     model: Any,
     inputs: Mapping[str, Any],
     labels: Shaped[Tensor, ...],
@@ -136,9 +136,9 @@ def forward_losses(
     """Compute the loss of each example by one forward pass: by parts where the model's head can run by itself.
 
     Args:
-        model: A model that :func:`label_alignment` knows.
+        model: A model that :func:`find_alignment` knows.
         inputs: What it is called with.
-        labels: As :func:`example_losses` takes them.
+        labels: As :func:`compute_example_losses` takes them.
         reduction: Whether an example's tokens' losses are summed or averaged.
         segments: Those of a packed batch, each of which is one example.
 
@@ -146,9 +146,9 @@ def forward_losses(
         The losses in nats.
 
     Raises:
-        ValueError: As :func:`example_losses`.
+        ValueError: As :func:`compute_example_losses`.
     """
     hidden = HiddenStates.of(model, inputs) if has_separate_head(model, {}) else None
     if hidden is not None:
-        return chunked_losses(hidden, labels, reduction, segments=segments)[0]
-    return example_losses(model(**inputs).logits, labels, label_alignment(model), reduction, segments)
+        return compute_chunked_losses(hidden, labels, reduction, segments=segments)[0]
+    return compute_example_losses(model(**inputs).logits, labels, find_alignment(model), reduction, segments)

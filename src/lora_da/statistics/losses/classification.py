@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Shaped
 
 
-def classification_losses(logits: Float[Tensor, ...], labels: Shaped[Tensor, ...]) -> Float[Tensor, " examples"]:
+def compute_classification_losses(
+    logits: Float[Tensor, ...], labels: Shaped[Tensor, ...]
+) -> Float[Tensor, " examples"]:
     """Compute the loss of each example, in nats.
 
     Args:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from lora_da.statistics.batches.segments import Segments
 from lora_da.statistics.losses.alignment import Alignment
-from lora_da.statistics.losses.classification import classification_losses
-from lora_da.statistics.losses.targets import Reduction, find_targets, token_losses
+from lora_da.statistics.losses.classification import compute_classification_losses
+from lora_da.statistics.losses.targets import Reduction, compute_token_losses, find_targets
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Shaped
@@ -24,7 +24,7 @@ ExampleLoss = Callable[[Any, Mapping[str, Tensor]], Tensor]
 are coupled (in-batch negatives) says so by an attribute ``batch_dependent = True``."""
 
 
-def example_losses(
+def compute_example_losses(
     logits: Float[Tensor, ...],
     labels: Shaped[Tensor, ...],
     alignment: Alignment,
@@ -35,8 +35,8 @@ def example_losses(
 
     Args:
         logits: (B, L, V), or (B, C) for one label an example.
-        labels: (B, L) with -100 for no label; or as :func:`classification_losses` takes them.
-        alignment: From :func:`lora_da.statistics.losses.alignment.label_alignment`.
+        labels: (B, L) with -100 for no label; or as :func:`compute_classification_losses` takes them.
+        alignment: From :func:`lora_da.statistics.losses.alignment.find_alignment`.
         reduction: Whether an example's tokens' losses are summed or averaged.
         segments: Those of a packed batch, each of which is one example.
 
@@ -49,8 +49,8 @@ def example_losses(
     if alignment == "example":
         if segments is not None:
             raise ValueError("the batch is packed, but this model has one label a row, not one a token: unpack it")
-        return classification_losses(logits, labels)
+        return compute_classification_losses(logits, labels)
     if logits.ndim != 3 or labels.shape != logits.shape[:2]:
         raise ValueError(f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)} don't belong together")
     targets = find_targets(labels.to(logits.device), alignment, segments)
-    return targets.by_example(token_losses(logits[targets.positions], targets.labels), reduction)
+    return targets.by_example(compute_token_losses(logits[targets.positions], targets.labels), reduction)

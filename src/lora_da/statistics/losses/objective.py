@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from lora_da.statistics.batches.inputs import labels_of
-from lora_da.statistics.batches.segments import segments_of
-from lora_da.statistics.layers import Layer, device_of
-from lora_da.statistics.losses.alignment import label_alignment
-from lora_da.statistics.losses.chunked import HiddenStates, chunked_losses, forward_losses, has_separate_head
-from lora_da.statistics.losses.example_losses import ExampleLoss, example_losses
+from lora_da.statistics.batches.inputs import find_labels
+from lora_da.statistics.batches.segments import find_segments
+from lora_da.statistics.layers import Layer, find_device
+from lora_da.statistics.losses.alignment import find_alignment
+from lora_da.statistics.losses.chunked import (
+    HiddenStates,
+    compute_chunked_losses,
+    compute_forward_losses,
+    has_separate_head,
+)
+from lora_da.statistics.losses.example_losses import ExampleLoss, compute_example_losses
 from lora_da.statistics.losses.targets import Reduction
 
 if TYPE_CHECKING:
@@ -43,7 +48,7 @@ class Objective:
     @property
     def device(self) -> torch.device:
         """Where the inputs go."""
-        return device_of(self.model)
+        return find_device(self.model)
 
     @property
     def known(self) -> bool:
@@ -72,7 +77,7 @@ class Objective:
             ValueError: The batch and the loss don't fit together; the message says how.
         """
         if self.known:
-            return forward_losses(self.model, inputs, labels_of(batch), reduction, segments_of(batch))
+            return compute_forward_losses(self.model, inputs, find_labels(batch), reduction, find_segments(batch))
         return self._losses(self.called(**inputs), batch, reduction)
 
     def differentiate(
@@ -95,11 +100,11 @@ class Objective:
         Raises:
             ValueError: A loss is not finite, or the batch and the loss don't fit together; the message says how.
         """
-        hidden, gradient = None, None
+        hidden, gradient, segments = None, None, find_segments(batch)
         if self.known and has_separate_head(self.model, layers):
             hidden = HiddenStates.of(self.model, inputs)
         if hidden is not None:
-            losses, gradient = chunked_losses(hidden, labels_of(batch), reduction, scale, segments_of(batch))
+            losses, gradient = compute_chunked_losses(hidden, find_labels(batch), reduction, scale, segments)
         else:
             losses = self._losses(self.called(**inputs), batch, reduction)
         finite = torch.isfinite(losses.detach())
@@ -115,9 +120,11 @@ class Objective:
         return losses.detach()
 
     def _losses(self, output: Any, batch: Mapping[str, Any], reduction: Reduction) -> Tensor:
-        segments = segments_of(batch)
+        segments = find_segments(batch)
         if self.example_loss is None:
-            return example_losses(output.logits, labels_of(batch), label_alignment(self.model), reduction, segments)
+            return compute_example_losses(
+                output.logits, find_labels(batch), find_alignment(self.model), reduction, segments
+            )
         losses = self.example_loss(output, batch)
         if losses.ndim != 1:
             raise ValueError(f"example_loss must return one loss an example, (B,), not {tuple(losses.shape)}")

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lora_da.statistics.batches.segments import Segments
-from lora_da.statistics.losses.alignment import Alignment, predicting_positions
+from lora_da.statistics.losses.alignment import Alignment, find_predicting_positions
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Float32, Int
@@ -55,7 +55,7 @@ def find_targets(
 
     Args:
         labels: -100 stands where there is no label.
-        alignment: From :func:`lora_da.statistics.losses.alignment.label_alignment`.
+        alignment: From :func:`lora_da.statistics.losses.alignment.find_alignment`.
         segments: Those of a packed batch; without them each row is one example.
 
     Raises:
@@ -67,7 +67,7 @@ def find_targets(
             f"labels {tuple(labels.shape)} don't fit packed rows of {tuple(segments.numbers.shape)} tokens: unpack the "
             "examples"
         )
-    positions = predicting_positions(labels, alignment, segments)
+    positions = find_predicting_positions(labels, alignment, segments)
     if segments is None:
         examples, count = positions.nonzero()[:, 0], len(labels)
     else:
@@ -85,7 +85,7 @@ def find_targets(
     return Targets(labels[positions], positions, examples, counts)
 
 
-def token_losses(
+def compute_token_losses(
     logits: Float[Tensor, "targets vocabulary"], labels: Int[Tensor, " targets"]
 ) -> Float[Tensor, " targets"]:
     """Compute the losses of some positions, in nats, from their logits and labels.
