@@ -99,7 +99,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
     frozen = timed(lambda: frozen_pass(model, batches), lambda: frozen_pass(model, batches[:1]), device)
     frozen_peak = peak(device)
-    options = {"measure_loss": False, "progress": False}
+    options: Any = {"measure_loss": False, "progress": False}
     settings = LoraDAConfig(population_size=100_000)
     initialize_lora_da_weights(model, batches[:1], settings, **options)
     for parameter in model.parameters():
@@ -153,7 +153,7 @@ def extrapolated(row: dict[str, Any]) -> dict[str, Any]:
 
 def frozen_pass(model: Any, batches: list[Any]) -> None:
     """A forward and backward pass with respect to the activations alone."""
-    base = find_base_model(model)
+    base: Any = find_base_model(model)
     required = [parameter for parameter in base.parameters() if parameter.requires_grad]
     base.requires_grad_(False)
     hook = base.get_input_embeddings().register_forward_hook(lambda _m, _a, output: output.requires_grad_(True))

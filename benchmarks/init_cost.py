@@ -181,7 +181,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             "statistics_bytes": sum(sums_bytes(shapes, config.collection) for shapes in kinds.values()),
         }
 
-    base = find_base_model(model)
+    base: Any = find_base_model(model)
     for parameter in base.parameters():
         parameter.requires_grad_(False)
     if arguments.measure == "frozen":
@@ -189,8 +189,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     base.eval()
     with adapters_disabled(base):
         if arguments.measure != "frozen":
-            for layer in layers.values():
-                layer.base.weight.requires_grad_(True)
+            linear: list[Any] = [layer.base for layer in layers.values()]
+            for module in linear:
+                module.weight.requires_grad_(True)
         run = pass_by_parts if arguments.measure == "by_parts" else plain_pass
         run(base, batches[:1])
         reset_peak()

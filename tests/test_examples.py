@@ -30,13 +30,30 @@ from typer.testing import CliRunner
 from folders import sums_file, tiny_model_folder
 from lora_da.cli.app import app
 from lora_da_bench.cli.app import app as bench
+from lora_da_bench.methods import registry
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 NOT_CODE = {"text", "bibtex"}
-SKIPPED = 3  # blocks in all documents that are not run
+SKIPPED = 4  # blocks in all documents that are not run
 APPS = {"lora-da": app, "lora-da-bench": bench}
 SHORT_TRAINING = ["--max_steps", "1", "--use_cpu", "--bf16", "false", "--report_to", "none"]
+
+EXPERIMENT = """
+name = "experiment"
+methods = ["lora", "orthogonal-a"]
+model = { name = "MODEL", device = "cpu" }
+protocol = { learning_rates = [1e-2], steps = 1, seeds = [0], fresh_seeds = [1], evaluations = 1, growth = 0 }
+
+[task]
+kind = "generation"
+train = "gsm8k/train.jsonl"
+test = "gsm8k/test.jsonl"
+validation_rows = 4
+test_rows = 4
+accuracy = false
+options = { prompt = "question", completion = "answer" }
+"""
 
 
 @pytest.fixture
@@ -55,6 +72,8 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     Path("text").mkdir()
     Path("text/wikitext2-valid.txt").write_text("Some text of no task at all. " * 400)
     Path("smollm2").symlink_to("MODEL")  # a folder comes before the short name
+    Path("experiment.toml").write_text(EXPERIMENT)
+    monkeypatch.setattr(registry, "METHODS", registry.METHODS.copy())
     examples = [{"input_ids": ids, "labels": ids} for ids in torch.randint(1, 200, (16, 12))]
     return {
         "model": AutoModelForCausalLM.from_pretrained("MODEL"),
@@ -151,6 +170,9 @@ def test_every_block_is_run_or_skipped_with_a_reason() -> None:
         examples = list(examples_in(path))
         skips = [example.parsed for example in examples if isinstance(example.parsed, tuple)]
         assert len(examples) - len(skips) == sum(language not in NOT_CODE for language in languages), path
+        assert not re.search(r"\n\n {4}\S", re.sub(r"```.*?```", "", text, flags=re.DOTALL)), (
+            f"{path}: code without a fence"
+        )
         assert all(action == "next" and reason for action, reason in skips), path
         skipped += len(skips)
     assert skipped == SKIPPED
