@@ -30,11 +30,12 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from lora_da import LoraDAConfig, initialize_lora_da_weights
 from lora_da.adapter.layers import adapters_disabled, base_model_of
+from lora_da.loading import ModelSource
 from lora_da.report.initialization import machine, versions
 from lora_da.statistics.losses.example_losses import example_losses
 from lora_da.system.files import write_text
 from lora_da.workflows.plan import Machine, Workload, plan_initialization
-from lora_da.workflows.sources import AdapterShape, ModelSource
+from lora_da.workflows.settings.adapter_shape import AdapterShape
 from published import SHAPES, llama
 
 TINY = llama(64, 160, 4, 4, 2, 256)  # to try the benchmark where there is no GPU

@@ -40,15 +40,16 @@ from peft import get_peft_model
 
 from lora_da import LoraDAConfig, initialize_lora_da_weights
 from lora_da.adapter.layers import adapted_layers, adapters_disabled, base_model_of
-from lora_da.loading.data import Columns
-from lora_da.loading.models import convert_gguf, find_smollm2
+from lora_da.loading import ModelSource, RowFormat, convert_gguf, find_model, load_model
 from lora_da.pipeline.memory_plan import size_of
 from lora_da.report.initialization import machine, versions
 from lora_da.statistics.hooks.shared_inputs import shared_inputs
 from lora_da.statistics.losses.chunked import HiddenStates, chunked_losses
 from lora_da.statistics.losses.example_losses import example_losses
 from lora_da.system.files import write_text
-from lora_da.workflows.sources import AdapterShape, DataSource, ModelSource, batches_of, calibration_sample
+from lora_da.workflows.calibration_sample import read_sample
+from lora_da.workflows.settings.adapter_shape import AdapterShape
+from lora_da.workflows.settings.calibration import Calibration
 from lora_da_bench.methods.method import Setup
 from lora_da_bench.methods.registry import get_method
 
@@ -75,7 +76,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         if arguments.model == "smollm2":
-            arguments.model = str(convert_gguf(find_smollm2(), Path(folder) / "smollm2"))
+            arguments.model = str(convert_gguf(Path(find_model("smollm2")), Path(folder) / "smollm2"))
         rank, *more = arguments.rank
         found = {name: best_of(arguments, name, rank) for name in MEASURES}
         found |= {f"init_r{other}": best_of(arguments, "init", other) for other in more}
@@ -141,11 +142,10 @@ def best_of(arguments: argparse.Namespace, name: str, rank: int) -> dict[str, An
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """One measurement, in this process."""
     data = Path(os.environ["LORA_DA_DATA"]) / "gsm8k" / "train.jsonl"
-    source = DataSource(str(data), columns=Columns(prompt="question", completion="answer"))
-    rows = calibration_sample(source.rows(), arguments.examples, seed=0)
-    loaded = ModelSource(arguments.model, dtype=arguments.dtype).load(Path(arguments.model))
-    examples = source.tokenized(rows, loaded.tokenizer)
-    batches = list(batches_of(examples, loaded.tokenizer, arguments.batch_size))
+    loaded = load_model(ModelSource(arguments.model, dtype=arguments.dtype))
+    form, calibration = RowFormat("question", "answer"), Calibration(arguments.examples)
+    sample = read_sample(str(data), "train", form, loaded.tokenizer, calibration, seed=0)
+    batches = list(sample.examples.batches(arguments.batch_size))
     lora = AdapterShape(rank=arguments.rank[0]).lora_config()
     if arguments.measure not in MEASURES:
         reset_peak()

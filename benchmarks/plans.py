@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from lora_da import LoraDAConfig
+from lora_da.loading import ModelSource
 from lora_da.pipeline.memory_plan import gibibytes
 from lora_da.report.initialization import versions
 from lora_da.system.files import write_text
 from lora_da.workflows.plan import Machine, Plan, Workload, plan_initialization
-from lora_da.workflows.sources import AdapterShape, ModelSource
+from lora_da.workflows.settings.adapter_shape import AdapterShape
 from published import SHAPES
 
 GIB = 2**30

@@ -16,3 +16,10 @@ def call(*arguments: str | Path) -> str:
         raise result.exception
     assert result.exit_code == 0, result.output
     return result.output
+
+
+def sft_options(model: str, data: str, output: Path, *options: str | int | float) -> list[str]:
+    """Options of ``lora-da sft`` for a short run on the CPU."""
+    given = ["--model_name_or_path", model, "--dataset_name", data, "--output_dir", str(output), "--max_steps", "4"]
+    given += ["--use_cpu", "--bf16", "false", "--report_to", "none", "--disable_tqdm", "true"]
+    return [*given, "--lora_da_examples", "12", *map(str, options)]

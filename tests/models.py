@@ -246,6 +246,21 @@ def collate(examples: Sequence[Example], side: str = "right", padding: int = PAD
     return batch
 
 
+def packed(rows: Sequence[Sequence[Example]], mask_labels: bool = True) -> Example:
+    """Rows of several examples each, as TRL's padding-free collator makes them; single tokens fill short rows up."""
+    longest = max(sum(len(example["input_ids"]) for example in row) for row in rows)
+    batch: dict[str, list[Tensor]] = {"input_ids": [], "labels": [], "position_ids": []}
+    for row in rows:
+        rest = torch.zeros(longest - sum(len(example["input_ids"]) for example in row), dtype=torch.long)
+        batch["input_ids"].append(torch.cat([*(example["input_ids"] for example in row), rest]))
+        batch["labels"].append(torch.cat([*(example["labels"] for example in row), rest - 100]))
+        batch["position_ids"].append(torch.cat([*(torch.arange(len(e["input_ids"])) for e in row), rest]))
+    made = {key: torch.stack(values) for key, values in batch.items()}
+    if mask_labels:
+        made["labels"][made["position_ids"] == 0] = -100
+    return made
+
+
 def _padded(rows: Sequence[Tensor], fill: int, side: str) -> Tensor:
     longest = max(len(row) for row in rows)
     padded = []

@@ -34,12 +34,18 @@ from lora_da.pipeline.collection import Source, collected, mean_loss, plan_colle
 from lora_da.pipeline.memory_plan import gibibytes
 from lora_da.pipeline.shared_solution import solved_together
 from lora_da.pipeline.solution import check_statistics
-from lora_da.pipeline.trainer_batches import calibration_batches, check_trainer, count_examples, loss_notice
+from lora_da.pipeline.trainer import (
+    calibration_batches,
+    check_trainer,
+    checkpointing_as_in_training,
+    count_examples,
+    loss_notice,
+)
 from lora_da.report.initialization import InitializationReport, LayerReport
 from lora_da.report.notices import POPULATION_UNKNOWN, notices_of
 from lora_da.solver.layer import LayerInit, check_population
 from lora_da.solver.scale import scaled_factors
-from lora_da.statistics.batches.inputs import dataset_length
+from lora_da.statistics.batches.examples import dataset_length
 from lora_da.statistics.hooks.experts import Layer
 from lora_da.statistics.losses.example_losses import ExampleLoss
 from lora_da.statistics.sums import Statistics
@@ -305,18 +311,19 @@ def initialize_from_trainer(
     check_trainer(trainer, own_loss=example_loss is not None)
     batches = calibration_batches(trainer, max_examples, trainer.args.seed if seed is None else seed)
     config = config or LoraDAConfig()
-    report = initialize_lora_da_weights(
-        trainer.model,
-        batches,
-        dataclasses.replace(config, population_size=config.population_size or count_examples(trainer)),
-        adapter_name=adapter_name,
-        max_examples=max_examples,
-        measure_loss=measure_loss,
-        example_loss=example_loss,
-        memory_budget=memory_budget,
-        checkpoint=checkpoint,
-        progress=progress,
-    )
+    with checkpointing_as_in_training(trainer):
+        report = initialize_lora_da_weights(
+            trainer.model,
+            batches,
+            dataclasses.replace(config, population_size=config.population_size or count_examples(trainer)),
+            adapter_name=adapter_name,
+            max_examples=max_examples,
+            measure_loss=measure_loss,
+            example_loss=example_loss,
+            memory_budget=memory_budget,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
     notice = None if example_loss is not None else loss_notice(trainer)
     if notice is not None:
         warnings.warn(notice, stacklevel=2)

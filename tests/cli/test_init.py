@@ -16,11 +16,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 import lora_da.pipeline.collection
+import lora_da.workflows.init
 import lora_da.workflows.plan
 from command import call
 from folders import sums_file, tiny_model_folder
 from lora_da import load_report, load_statistics
-from lora_da.workflows.sources import ModelSource
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_a_memory_budget_makes_passes_and_changes_nothing_else(
     with pytest.raises(ValueError, match=r"this does not fit: the sums of layer .* raise the memory budget"):
         call(*common, "--output", tmp_path / "none", "--memory-budget", "100")
     assert not (tmp_path / "none").exists()
-    monkeypatch.setattr(ModelSource, "load", lambda *_, **__: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(lora_da.workflows.init, "load_model", lambda *_: pytest.fail("the model was loaded"))
     with pytest.raises(ValueError, match=r"collected in one pass, which takes .* or leave --save-statistics out"):
         call(*common, "--output", tmp_path / "a", "--memory-budget", "60KB", "--save-statistics", tmp_path / "sums")
 
@@ -188,7 +188,7 @@ def test_what_does_not_fit_is_refused_before_the_model_is_loaded(
     model: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lora_da.workflows.plan, "free_bytes", lambda _device: 1000)
-    monkeypatch.setattr(ModelSource, "load", lambda *_: pytest.fail("the model is loaded"))
+    monkeypatch.setattr(lora_da.workflows.init, "load_model", lambda *_: pytest.fail("the model is loaded"))
     with pytest.raises(
         ValueError, match=r"this does not fit: the model's weights take .* --dtype bfloat16 halves them"
     ):

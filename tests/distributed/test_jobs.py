@@ -22,14 +22,21 @@ from models import trained_llama
 pytestmark = pytest.mark.slow
 
 WORKER = Path(__file__).with_name("worker.py")
+TRAINER_WORKER = Path(__file__).with_name("trainer_worker.py")
 EXAMPLES = 11
 
 
 def job(folder: Path, processes: int, mode: str = "plain", batch_size: int = 2) -> subprocess.CompletedProcess[str]:
     trained_llama()  # or skip
+    return launched(folder, processes, WORKER, mode, batch_size)
+
+
+def launched(
+    folder: Path, processes: int, worker: Path, mode: str, batch_size: int
+) -> subprocess.CompletedProcess[str]:
     folder.mkdir()
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command = [*launcher, str(WORKER), str(folder), mode, str(EXAMPLES), str(batch_size)]
+    command = [*launcher, str(worker), str(folder), mode, str(EXAMPLES), str(batch_size)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
@@ -70,6 +77,24 @@ def test_any_number_of_processes_gives_the_same(root: Path, tmp_path: Path, proc
         for name, value in found[0].items():
             assert torch.equal(value, other[name]), name
     assert_same(found[0], alone(root))
+
+
+def test_a_trainer_of_any_number_of_processes_gives_the_same(tmp_path: Path) -> None:
+    """Each takes whole batches of one sample in turn; accelerate divides the training's own."""
+    pytest.importorskip("trl")
+    model = str(tiny_model_folder(tmp_path / "model"))
+    found = []
+    for processes, batch_size in ((1, 4), (2, 4), (2, 3)):
+        folder = tmp_path / f"{processes} of {batch_size}"
+        done = launched(folder, processes, TRAINER_WORKER, model, batch_size)
+        assert done.returncode == 0, done.stderr[-3000:]
+        found.append(load_file(folder / "0.safetensors"))
+        assert found[-1].pop("moved")
+        for rank in range(1, processes):
+            other = load_file(folder / f"{rank}.safetensors")
+            assert all(torch.equal(value, other[name]) for name, value in found[-1].items())
+    assert_same(found[1], found[0])
+    assert_same(found[2], found[0])
 
 
 @pytest.mark.parametrize("mode", ["sharded", "wrapped"])
@@ -190,3 +215,24 @@ def test_the_command_in_a_job_of_two(tmp_path: Path) -> None:
         if "lora_A" in name:
             torch.testing.assert_close(update(together, name), update(alone, name), rtol=1e-3, atol=1e-6)
     assert load_statistics(tmp_path / "sums").examples == 10
+
+
+def test_fine_tuning_in_a_job_of_two(tmp_path: Path) -> None:
+    pytest.importorskip("trl")
+    model, data = tiny_model_folder(tmp_path / "model"), sums_file(tmp_path / "sums.jsonl", 40)
+    options = ["sft", "--model_name_or_path", str(model), "--dataset_name", str(data), "--lora_r", "2"]
+    options += ["--lora_da_examples", "10", "--max_steps", "2", "--per_device_train_batch_size", "2"]
+    options += ["--eval_strategy", "steps", "--test_split_size", "0.2", "--use_cpu", "--bf16", "false"]
+    options += ["--report_to", "none", "--save_strategy", "no"]
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    command = [*launcher, "-m", "lora_da", *options, "--output_dir", str(tmp_path / "job")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("written:") == done.stdout.count("initialised from 10 examples") == 1
+    call(*options, "--output_dir", tmp_path / "alone")
+    starts = [load_file(tmp_path / name / "initial_adapter" / "adapter_model.safetensors") for name in ("job", "alone")]
+    for name in starts[0]:
+        if "lora_A" in name:
+            torch.testing.assert_close(update(starts[0], name), update(starts[1], name), rtol=1e-3, atol=1e-6)
+    assert (tmp_path / "job" / "adapter_config.json").is_file()

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from report.test_table import layer
-
 from lora_da.report.notices import notices_of
+from report.test_table import layer
 
 
 def test_nothing_to_say() -> None:

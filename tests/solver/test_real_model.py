@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from lora_da import CollectionConfig, LayerInit, LoraDAConfig, Statistics, collect_statistics, solve_layer
-from lora_da.loading.models import find_smollm2, load_model
+from lora_da.loading import ModelSource, load_model
 from lora_da.report.initialization import machine, versions
 from lora_da.solver.eigenpairs import DENSE_LIMIT
 from lora_da.solver.layer import factorise_input
@@ -162,12 +162,11 @@ def model_and_batches(
     data = Path(root) / "gsm8k" / "train.jsonl"
     if not data.is_file():
         pytest.skip("there is no gsm8k/train.jsonl in $LORA_DA_DATA")
+    source = ModelSource("smollm2", dtype="float32", device="cpu")
     try:
-        file = find_smollm2()
+        loaded = load_model(source, tmp_path_factory.mktemp("smollm2") / "output")
     except FileNotFoundError as error:
         pytest.skip(str(error))
-    folder = tmp_path_factory.mktemp("smollm2") / "model"
-    loaded = load_model(str(file), dtype="float32", device="cpu", gguf_output=folder)
     batches = []
     with data.open(encoding="utf-8") as lines:
         for line in itertools.islice(lines, EXAMPLES):

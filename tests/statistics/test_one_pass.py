@@ -509,8 +509,6 @@ def _bad_batches() -> dict[str, tuple[Any, type[Exception], str]]:
     examples = causal_examples(6)
     good = collate(examples)
     unlabelled = collate([examples[0], _without_labels(examples[1])])
-    packed = good | {"position_ids": torch.arange(good["input_ids"].shape[1]).remainder(3).expand(6, -1)}
-    packed["attention_mask"] = torch.ones_like(good["attention_mask"])
     return {
         "empty": ([], ValueError, "the data loader gave no batch"),
         "no label token": (
@@ -524,8 +522,7 @@ def _bad_batches() -> dict[str, tuple[Any, type[Exception], str]]:
             r"in the batch that starts at example 0: the batch has no labels; its keys are \['input_ids'\]",
         ),
         "a list": ([[good]], TypeError, "batch 0 of the data loader is a list"),
-        "packed positions": ([packed], ValueError, "position_ids start again within a row"),
-        "packed lengths": ([good | {"cu_seq_lens_q": torch.tensor([0, 3])}], ValueError, "has 'cu_seq_lens_q'"),
+        "lengths of other rows": ([good | {"cu_seq_lens_q": torch.tensor([0, 3])}], ValueError, "'cu_seq_lens_q' of"),
     }
 
 

@@ -10,10 +10,11 @@ from transformers import AutoModelForCausalLM
 
 from folders import tiny_model_folder
 from lora_da import CollectionConfig, collect_statistics
+from lora_da.loading import ModelSource
 from lora_da.statistics.batches.token_rows import Rows
 from lora_da.statistics.hooks.recorder import Recorder
 from lora_da.workflows.model_outline import model_outline
-from lora_da.workflows.sources import AdapterShape, ModelSource
+from lora_da.workflows.settings.adapter_shape import AdapterShape
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 def is_sharded(parameter: Tensor) -> bool:
     """Whether this process holds a part of it alone."""
-    return isinstance(parameter, DTensor) or _is_partitioned(parameter)
+    return isinstance(parameter, DTensor) or is_partitioned(parameter)
 
 
 def whole_shape(parameter: Tensor) -> torch.Size:
@@ -51,7 +51,7 @@ def has_shards(module: nn.Module) -> bool:
 @contextmanager
 def _gathered(parameters: Sequence[Tensor]) -> Iterator[None]:
     """Hold partitioned parameters as a whole, and part them again with what rank 0 has."""
-    if not any(_is_partitioned(parameter) for parameter in parameters):
+    if not any(is_partitioned(parameter) for parameter in parameters):
         yield
         return
     zero = importlib.import_module("deepspeed").zero  # it is there, since it has parted them
@@ -59,5 +59,6 @@ def _gathered(parameters: Sequence[Tensor]) -> Iterator[None]:
         yield
 
 
-def _is_partitioned(parameter: Tensor) -> bool:
+def is_partitioned(parameter: Tensor) -> bool:
+    """Whether DeepSpeed's ZeRO-3 has parted it among the processes."""
     return hasattr(parameter, "ds_id")

@@ -8,19 +8,19 @@ from typing import Annotated
 import typer
 
 from lora_da.cli import options
-from lora_da.workflows.demo_settings import DemoSettings
+from lora_da.workflows.demo.demo_settings import DemoSettings
 
 
 @options.with_fields
 def demo(
     settings: DemoSettings,
     output: options.Output = Path("demo-output"),
-    quick: Annotated[bool, typer.Option("--quick", help="A quarter of the work: two minutes on two cores.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Less of everything: about two minutes on two cores.")] = False,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Show the main job on a small real model: LoRA-DA against plain LoRA, with nothing to download."""
     from lora_da.cli.show import show_table
-    from lora_da.workflows.demo import CAVEAT, run_demo, table_of
+    from lora_da.workflows.demo.comparison import CAVEAT, run_demo, table_of
 
     results = run_demo(output, settings.quick() if quick else settings, overwrite=overwrite)
     header, *rows = table_of(results)

@@ -11,18 +11,15 @@ import typer
 from lora_da.cli import options
 from lora_da.loading.model_source import ModelSource
 from lora_da.loading.row_format import RowFormat
-from lora_da.workflows.adapter_shape import AdapterShape
-from lora_da.workflows.calibration import Calibration
-from lora_da.workflows.outputs import Outputs
+from lora_da.workflows.settings.adapter_shape import AdapterShape
+from lora_da.workflows.settings.calibration import Calibration
+from lora_da.workflows.settings.outputs import Outputs
 
 
 @options.with_fields
 def init(
+    *,
     model: ModelSource,
-    outputs: Outputs,
-    form: RowFormat,
-    shape: AdapterShape,
-    calibration: Calibration,
     data: Annotated[
         str | None,
         typer.Option(
@@ -32,6 +29,10 @@ def init(
         ),
     ] = None,
     split: Annotated[str, typer.Option(help="The split of a Hugging Face data set.")] = "train",
+    outputs: Outputs,
+    form: RowFormat,
+    shape: AdapterShape,
+    calibration: Calibration,
     preset: options.Preset = options.DEFAULT_PRESET,
     seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
     statistics: Annotated[
@@ -65,8 +66,8 @@ def init(
     from lora_da.workflows.init import create_adapter
     from lora_da.workflows.job import joined_job
     from lora_da.workflows.plan import plan_for_sample
-    from lora_da.workflows.presets import preset_config
     from lora_da.workflows.saved_statistics import solve_adapter
+    from lora_da.workflows.settings.presets import preset_config
 
     config = preset_config(preset, seed)
     if data is None:
@@ -83,6 +84,6 @@ def init(
             return
         kept = Checkpoint(checkpoint, checkpoint_every) if checkpoint else None
         print(create_adapter(model, sample, shape, config, calibration, outputs, checkpoint=kept))
-        print(f"written: {outputs.output}; train from it with any trainer that starts from a PEFT adapter")
+        print(f"written: {outputs.output}; train from it by `lora-da sft --lora_da_adapter`, or by plain PEFT")
         if checkpoint is not None:
             print(f"the files in {checkpoint} are not needed any more, unless other jobs use that folder")

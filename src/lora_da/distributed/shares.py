@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from lora_da.distributed.processes import Processes
-from lora_da.statistics.batches.inputs import dataset_length, take_examples
+from lora_da.statistics.batches.examples import dataset_length, take_examples
 from lora_da.statistics.estimation_mode import random_state_kept
 
 _DIVIDING = {"DistributedSampler", "DataLoaderShard", "DataLoaderDispatcher", "BatchSamplerShard"}

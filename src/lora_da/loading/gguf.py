@@ -15,7 +15,7 @@ from lora_da.loading._weights import check_weights
 from lora_da.system.files import atomic_path
 
 _SOURCE_RECORD = "gguf_source.json"
-_PART = re.compile(r"-\d{5}-of-(?!00001)\d{5}\.gguf$", re.IGNORECASE)
+_PART = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
 
 
 def convert_gguf(file: Path, output: Path) -> Path:

@@ -71,7 +71,7 @@ def load_model(
     if head not in _KINDS:
         raise ValueError(f"head {head!r} is unknown; use one of {', '.join(_KINDS)}.")
     source = _converted(source, beside)
-    _check_folder(source.path)
+    check_model_folder(source.path)
     place = source.device or ("cuda" if torch.cuda.is_available() else "cpu")
     model, missing = _read(source, place, head, num_labels)
     if head == "language model":
@@ -135,7 +135,13 @@ def _converted(source: ModelSource, beside: Path | None) -> ModelSource:
     return dataclasses.replace(source, model=str(convert_gguf(Path(path), folder)))
 
 
-def _check_folder(path: str) -> None:
+def check_model_folder(path: str) -> None:
+    """Refuse a folder from which no base model can be loaded; a path that is no folder passes.
+
+    Raises:
+        ValueError: It holds an adapter.
+        FileNotFoundError: It holds no model.
+    """
     folder = Path(path)
     if (folder / "adapter_config.json").is_file():
         raise ValueError(

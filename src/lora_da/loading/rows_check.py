@@ -27,7 +27,7 @@ def check_rows(rows: datasets.Dataset, places: Sequence[int], tokenizer: Any) ->
             if value is None:
                 raise ValueError(f"Row {place} has no {role}; complete it or leave the row out.")
         types = {type(value) for value in texts.values()}
-        if types == {list}:
+        if types == {list} and "text" not in texts:
             _check_conversation(row, place, tokenizer)
         elif types == {str} and "messages" not in texts:
             _check_texts(texts, place, tokenizer)

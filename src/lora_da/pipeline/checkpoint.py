@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from lora_da.pipeline.memory_plan import MemoryPlan
-from lora_da.statistics.batches.inputs import batch_size
+from lora_da.statistics.batches.examples import batch_size
 from lora_da.statistics.hooks.experts import Layer, ParameterLayer
 from lora_da.statistics.storage import load_statistics, save_statistics
 from lora_da.statistics.sums import Statistics

@@ -29,7 +29,7 @@ from lora_da.pipeline.checkpoint import (
 from lora_da.pipeline.memory_plan import MemoryLimits, MemoryPlan, gibibytes, memory_limits, plan_memory
 from lora_da.solver.layer import solver_bytes
 from lora_da.statistics.accumulator import COMPENSATED_ABOVE
-from lora_da.statistics.batches.inputs import batch_size
+from lora_da.statistics.batches.examples import batch_size, cut_batch
 from lora_da.statistics.hooks.experts import Layer
 from lora_da.statistics.hooks.shared_inputs import shared_inputs
 from lora_da.statistics.losses.example_losses import ExampleLoss
@@ -148,8 +148,8 @@ def _input_groups(source: Source) -> dict[str, str]:
     groups = None
     if source.batches:
         with adapters_disabled(source.base):
-            batch = {key: value[:1] if getattr(value, "ndim", 0) else value for key, value in source.batches[0].items()}
-            groups = shared_inputs(source.base, source.layers, batch, device_of(source.base), source.entry)
+            (example,) = cut_batch(source.batches[0], 1)
+            groups = shared_inputs(source.base, source.layers, example, device_of(source.base), source.entry)
     if source.processes is not None:
         groups = next(filter(None, source.processes.gathered(groups, "planning the collection")), None)
     if groups is None:

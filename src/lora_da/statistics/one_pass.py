@@ -13,13 +13,17 @@ from tqdm.auto import tqdm
 
 from lora_da.config import CollectionConfig
 from lora_da.statistics.accumulator import Accumulator, Place
-from lora_da.statistics.batches.inputs import batch_size, dataset_length, labels_of, model_inputs, take_examples
+from lora_da.statistics.batches.examples import batch_size, dataset_length, take_examples
+from lora_da.statistics.batches.inputs import labels_of, model_inputs
+from lora_da.statistics.batches.segments import Segments, segments_of
+from lora_da.statistics.batches.separation import SeparationCheck
 from lora_da.statistics.batches.token_rows import Positions, Rows, decoder_positions
 from lora_da.statistics.estimation_mode import differentiable_embeddings, quiet, random_state_kept
 from lora_da.statistics.hooks.experts import Layer, ParameterLayer
 from lora_da.statistics.hooks.recorder import Recorder
+from lora_da.statistics.losses.alignment import label_alignment, predicting_positions
 from lora_da.statistics.losses.chunked import HiddenStates, chunked_losses, forward_losses, has_separate_head
-from lora_da.statistics.losses.example_losses import ExampleLoss, example_losses, label_alignment, predicting_positions
+from lora_da.statistics.losses.example_losses import ExampleLoss, example_losses
 from lora_da.statistics.sums import ModelIdentity, Statistics
 
 # Gradients of summed losses are of the order of 1e-3 and reach down to 1e-8, where float16 has no numbers left.
@@ -120,8 +124,10 @@ def collect(
             disable=not progress,
         ) as bar,
     ):
+        separation = SeparationCheck(model, entry or model, device)
         for batch in take_examples(dataloader, max_examples):
             try:
+                separation.check(batch)
                 losses = _one_batch(model, entry or model, batch, device, config, recorder, example_loss, scale)
             except ValueError as error:
                 raise ValueError(f"in the batch that starts at example {examples}: {error}") from error
@@ -167,10 +173,12 @@ def calibration_loss(
     """
     total, examples = 0.0, 0
     with random_state_kept(), quiet(model), torch.no_grad():
+        separation = SeparationCheck(model, entry or model, device)
         for batch in tqdm(batches, desc="loss after the init", unit="batch", disable=not progress):
+            separation.check(batch)
             inputs = model_inputs(model, batch, device)
             if entry in (None, model) and example_loss is None:
-                losses = forward_losses(model, inputs, labels_of(batch), config.loss_reduction)
+                losses = forward_losses(model, inputs, labels_of(batch), config.loss_reduction, segments_of(batch))
             else:
                 losses = _losses(model, (entry or model)(**inputs), batch, config, example_loss)
             total, examples = total + float(losses.sum()), examples + len(losses)
@@ -196,16 +204,18 @@ def _one_batch(
     example_loss: ExampleLoss | None,
     scale: float,
 ) -> Tensor:
-    inputs = model_inputs(model, batch, device)
+    inputs, segments = model_inputs(model, batch, device), segments_of(batch)
     predicting = None
     if config.counted_tokens == "labels":
         if example_loss is not None:
             raise ValueError('counted_tokens="labels" is not known for an example_loss of your own; use "attended"')
-        predicting = predicting_positions(labels_of(batch).to(device), label_alignment(model))
+        if (alignment := label_alignment(model)) == "example":
+            raise ValueError('counted_tokens="labels" needs a label per token; this loss has one per example')
+        predicting = predicting_positions(labels_of(batch).to(device), alignment, segments)
     labels = batch.get("labels")
     known = inputs | {"labels": labels.to(device)} if isinstance(labels, Tensor) else inputs
     with (
-        _rows(model, known, batch_size(batch), predicting) as rows_of,
+        _rows(model, known, batch_size(batch), predicting, segments) as rows_of,
         recorder.batch(rows_of),
         torch.enable_grad(),
     ):
@@ -213,7 +223,7 @@ def _one_batch(
         if entry is model and example_loss is None and has_separate_head(model, recorder.layers):
             hidden = HiddenStates.of(model, inputs)
         if hidden is not None:
-            losses, gradient = chunked_losses(hidden, labels_of(batch), config.loss_reduction, scale)
+            losses, gradient = chunked_losses(hidden, labels_of(batch), config.loss_reduction, scale, segments)
         else:
             losses = _losses(model, entry(**inputs), batch, config, example_loss)
         finite = torch.isfinite(losses.detach())
@@ -237,18 +247,34 @@ def _losses(
     example_loss: ExampleLoss | None,
 ) -> Tensor:
     if example_loss is None:
-        return example_losses(output.logits, labels_of(batch), label_alignment(model), config.loss_reduction)
+        alignment, segments = label_alignment(model), segments_of(batch)
+        return example_losses(output.logits, labels_of(batch), alignment, config.loss_reduction, segments)
     losses = example_loss(output, batch)
     if losses.ndim != 1:
         raise ValueError(f"example_loss must return one loss an example, (B,), not {tuple(losses.shape)}")
+    segments = segments_of(batch)
+    if segments is not None and len(losses) != segments.count:
+        raise ValueError(
+            f"example_loss returned {len(losses)} losses of a packed batch of {segments.count} examples: return one an "
+            "example, in the order of their positions, or unpack the examples"
+        )
     return losses
 
 
 @contextmanager
-def _rows(model: nn.Module, inputs: Mapping[str, Any], examples: int, predicting: Tensor | None) -> Iterator[Any]:
+def _rows(
+    model: nn.Module,
+    inputs: Mapping[str, Any],
+    examples: int,
+    predicting: Tensor | None,
+    segments: Segments | None = None,
+) -> Iterator[Any]:
     """Yield the function that says which rows of a layer's input count, in this batch."""
     mask = inputs.get("attention_mask")
     mask = None if mask is None else mask.bool()
+    if segments is not None:
+        of_examples = (segments.numbers >= 0).to(device_of(model))
+        mask = of_examples if mask is None else mask & of_examples
     if not getattr(getattr(model, "config", None), "is_encoder_decoder", False):
         positions = Positions(examples, mask, predicting)
         yield lambda layer, tensor: positions.rows(layer, tensor.shape)

@@ -18,12 +18,12 @@ from lora_da.pipeline.memory_plan import gibibytes
 from lora_da.report.initialization import InitializationReport
 from lora_da.statistics.storage import save_statistics
 from lora_da.workflows.adapter_folder import save_adapter
-from lora_da.workflows.adapter_shape import AdapterShape
-from lora_da.workflows.calibration import Calibration
 from lora_da.workflows.calibration_sample import CalibrationSample
 from lora_da.workflows.job import is_first_process
-from lora_da.workflows.outputs import Outputs
 from lora_da.workflows.plan import plan_for_sample
+from lora_da.workflows.settings.adapter_shape import AdapterShape
+from lora_da.workflows.settings.calibration import Calibration
+from lora_da.workflows.settings.outputs import Outputs
 
 
 def create_adapter(

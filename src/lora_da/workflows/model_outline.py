@@ -18,7 +18,7 @@ from lora_da.loading.precision import bits, check_precision, compute_dtype, weig
 from lora_da.statistics.batches.token_rows import Rows
 from lora_da.statistics.estimation_mode import quiet
 from lora_da.statistics.hooks.recorder import Recorder
-from lora_da.workflows.adapter_shape import AdapterShape
+from lora_da.workflows.settings.adapter_shape import AdapterShape
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from lora_da.solver.layer import solver_bytes
 from lora_da.statistics.accumulator import COMPENSATED_ABOVE
 from lora_da.statistics.losses.chunked import CHUNK_ENTRIES
 from lora_da.system.memory import MemoryBudget, free_bytes, parse_size
-from lora_da.workflows.adapter_shape import AdapterShape
-from lora_da.workflows.calibration import Calibration
 from lora_da.workflows.calibration_sample import CalibrationSample
 from lora_da.workflows.model_outline import ModelOutline, model_outline
+from lora_da.workflows.settings.adapter_shape import AdapterShape
+from lora_da.workflows.settings.calibration import Calibration
 
 _SURE = 0.85  # of the estimated activations: the estimate is up to that much too high
 

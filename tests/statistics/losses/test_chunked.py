@@ -27,6 +27,7 @@ from models import (
     tiny_llama,
     tiny_opt,
     tiny_t5,
+    with_lora,
 )
 from reference import distance
 
@@ -116,6 +117,8 @@ def test_a_head_that_is_adapted_itself_is_not_taken_apart() -> None:
     model = tiny_llama()
     assert has_separate_head(model, {})
     assert not has_separate_head(model, {"lm_head": model.lm_head})
+    adapted = with_lora(model, target_modules=["lm_head"])
+    assert not has_separate_head(model, {"lm_head": adapted.base_model.model.lm_head.base_layer})
 
 
 def test_no_more_logits_are_made_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,19 +10,16 @@ import copy
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lora_da.statistics.batches.segments import Segments
 from lora_da.statistics.hooks.experts import Layer
-from lora_da.statistics.losses.example_losses import (
-    example_losses,
-    label_alignment,
-    label_rows,
-    per_example,
-    row_losses,
-)
+from lora_da.statistics.losses.alignment import label_alignment
+from lora_da.statistics.losses.example_losses import example_losses
+from lora_da.statistics.losses.targets import Reduction, find_targets, token_losses
 
 CHUNK_ENTRIES = 2**25
 """Logits made at once: 128 MiB in float32."""
@@ -75,7 +72,7 @@ class HiddenStates:
 def has_separate_head(model: Any, layers: Mapping[str, Layer]) -> bool:
     """Whether a model is a causal language model whose head can run by itself, and is none of the given layers."""
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    if head is None or any(module is head for module in layers.values()):
+    if head is None or not set(head.modules()).isdisjoint(layers.values()):  # PEFT wraps a head that it adapts
         return False
     if label_alignment(model) != "shifted" or "logits_to_keep" not in inspect.signature(model.forward).parameters:
         return False
@@ -84,61 +81,71 @@ def has_separate_head(model: Any, layers: Mapping[str, Layer]) -> bool:
 
 
 def chunked_losses(
-    hidden: HiddenStates, labels: Tensor, reduction: Literal["sum", "mean"], scale: float = 1.0
+    hidden: HiddenStates,
+    labels: Tensor,
+    reduction: Reduction,
+    scale: float = 1.0,
+    segments: Segments | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """The loss of each example, and the gradient of all that are summed.
+    """Compute the loss of each example, and the gradient of all that are summed.
 
     Args:
         hidden: What the model ended with.
         labels: (B, L), -100 for no label.
         reduction: Whether an example's tokens' losses are summed or averaged.
         scale: What the losses are multiplied with before they are differentiated.
+        segments: Those of a packed batch, each of which is one example.
 
     Returns:
-        The losses in nats, (B,), and the gradient with respect to ``hidden.states``, or None where that needs none.
+        The losses in nats, (number of examples,), and the gradient with respect to ``hidden.states``, or None where
+        that needs none.
 
     Raises:
         ValueError: An example has no label.
     """
-    targets, rows = label_rows(labels.to(hidden.states.device), "shifted")
-    weights = torch.ones_like(rows, dtype=torch.float32)
-    if reduction == "mean":
-        weights = weights / rows.sum(1, keepdim=True)
-    weights = scale * weights[rows]
-    states = hidden.states.detach()[rows]
+    targets = find_targets(labels.to(hidden.states.device), "shifted", segments)
+    weights = scale * targets.weights(reduction)
+    states = hidden.states.detach()[targets.positions]
     wanted = torch.is_grad_enabled() and hidden.states.requires_grad
     count = max(1, CHUNK_ENTRIES // hidden.vocabulary)
     losses, gradients = [], []
-    for part, target, weight in zip(states.split(count), targets.split(count), weights.split(count), strict=True):
+    parts = zip(states.split(count), targets.labels.split(count), weights.split(count), strict=True)
+    for part, part_labels, weight in parts:
         with torch.set_grad_enabled(wanted):
             part = part.requires_grad_(wanted)
-            found = row_losses(hidden.logits(part), target)
+            found = token_losses(hidden.logits(part), part_labels)
         losses.append(found.detach())
         if wanted:
             gradients.append(torch.autograd.grad(found, part, weight.to(found.dtype))[0])
     gradient = None
     if wanted:
         gradient = torch.zeros_like(hidden.states)
-        gradient[rows] = torch.cat(gradients)
-    return per_example(torch.cat(losses), rows, reduction), gradient
+        gradient[targets.positions] = torch.cat(gradients)
+    return targets.by_example(torch.cat(losses), reduction), gradient
 
 
-def forward_losses(model: Any, inputs: Mapping[str, Any], labels: Tensor, reduction: Literal["sum", "mean"]) -> Tensor:
-    """The loss of each example, (B,), by one forward pass: by parts where the model's head can run by itself.
+def forward_losses(
+    model: Any, inputs: Mapping[str, Any], labels: Tensor, reduction: Reduction, segments: Segments | None = None
+) -> Tensor:
+    """Compute the loss of each example by one forward pass: by parts where the model's head can run by itself.
 
     Args:
         model: A model that :func:`label_alignment` knows.
         inputs: What it is called with.
         labels: As :func:`example_losses` takes them.
         reduction: Whether an example's tokens' losses are summed or averaged.
+        segments: Those of a packed batch, each of which is one example.
+
+    Returns:
+        The losses in nats, (number of examples,).
 
     Raises:
         ValueError: As :func:`example_losses`.
     """
     hidden = HiddenStates.of(model, inputs) if has_separate_head(model, {}) else None
     if hidden is not None:
-        return chunked_losses(hidden, labels, reduction)[0]
-    return example_losses(model(**inputs).logits, labels, label_alignment(model), reduction)
+        return chunked_losses(hidden, labels, reduction, segments=segments)[0]
+    return example_losses(model(**inputs).logits, labels, label_alignment(model), reduction, segments)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from lora_da.workflows.arithmetic import _NAMES, _THINGS, make_problems
+from lora_da.workflows.demo.arithmetic import _NAMES, _THINGS, make_problems
 
 _OPERATIONS = {
     "+": lambda a, b: a + b,

@@ -22,9 +22,9 @@ from lora_da.loading.models import load_model
 from lora_da.report.initialization import machine, versions
 from lora_da.report.plots import plot_losses
 from lora_da.system.files import write_text
-from lora_da.workflows.adapter_shape import AdapterShape
-from lora_da.workflows.arithmetic import make_problems
-from lora_da.workflows.demo_settings import DemoSettings
+from lora_da.workflows.demo.arithmetic import make_problems
+from lora_da.workflows.demo.demo_settings import DemoSettings
+from lora_da.workflows.settings.adapter_shape import AdapterShape
 
 CAVEAT = (
     "One learning rate and one seed are no evidence that either method is better: each has its own best learning rate, "
@@ -121,6 +121,8 @@ def _train(source: ModelSource, settings: DemoSettings, output: Path, *, from_da
     model: Any = trainer.model
     model.save_pretrained(str(output))
     losses |= {int(entry["step"]): entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry}
+    if settings.steps not in losses:
+        losses[settings.steps] = trainer.evaluate()["eval_loss"]
     return DemoResult(list(losses.items()), init_seconds, seconds)
 
 
@@ -141,8 +143,8 @@ def _trainer(source: ModelSource, settings: DemoSettings, output: Path) -> SFTTr
         seed=settings.seed,
         max_length=256,
         eval_strategy="steps",
-        eval_steps=max(1, settings.steps // 4),
-        logging_steps=max(1, settings.steps // 4),
+        eval_steps=max(1, settings.steps // settings.evaluations),
+        logging_strategy="no",
         save_strategy="no",
         report_to="none",
         use_cpu=not torch.cuda.is_available(),

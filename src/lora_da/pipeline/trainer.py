@@ -1,6 +1,6 @@
-"""The batches of a trainer: a sample of its training set, as it would see them in training, with nothing consumed.
+"""What an initialisation takes from a trainer: examples as training will see them, and nothing that training misses.
 
-A trainer is transformers' or one made from it, such as TRL's; none of them is imported, only their public parts are used.
+A trainer is transformers' or one made from it, such as TRL's; neither library is imported.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
-from lora_da.statistics.batches.inputs import take_examples
+from lora_da.adapter.sharding import is_partitioned
+from lora_da.statistics.batches.examples import take_examples
 from lora_da.statistics.estimation_mode import random_state_kept
 
 # Their `compute_loss` takes the model's own loss, or one that equals it.
@@ -33,12 +34,18 @@ def check_trainer(trainer: Any, *, own_loss: bool) -> None:
         ValueError: The message says why, and what to do.
     """
     name = type(trainer).__name__
-    if getattr(trainer, "train_dataset", None) is None:
-        raise ValueError(f"the {name} has no train_dataset to take calibration examples from: give it one")
+    dataset = getattr(trainer, "train_dataset", None)
+    if dataset is None or (hasattr(dataset, "__len__") and len(dataset) == 0):
+        raise ValueError(f"the {name} has no train_dataset, or an empty one, to take calibration examples from")
     if getattr(trainer, "model_init", None) is not None:
         raise ValueError(
             f"the {name} makes its model anew by model_init when training starts, which would lose the initialised "
             "adapter: give it the model itself"
+        )
+    if hasattr(trainer, "ref_model"):
+        raise ValueError(
+            f"the {name} compares with the model as it was when the trainer was made: initialise the adapter first "
+            "(`lora-da init`, or initialize_lora_da_weights), and make the trainer from that PEFT model"
         )
     if not hasattr(trainer.model, "peft_config"):
         raise ValueError(
@@ -55,6 +62,11 @@ def check_trainer(trainer: Any, *, own_loss: bool) -> None:
         raise ValueError(
             "FSDP's cpu_ram_efficient_loading leaves all processes but the first without weights until training "
             "starts: set it to false in the FSDP settings"
+        )
+    if any(is_partitioned(parameter) for parameter in trainer.model.parameters()):
+        raise ValueError(
+            "DeepSpeed's ZeRO-3 has parted the weights and gathers them only once training has started: make the "
+            "adapter first (`lora-da init`, or initialize_lora_da_weights), and give the trainer that PEFT model"
         )
     if not own_loss:
         _check_loss(trainer)
@@ -105,26 +117,21 @@ def calibration_batches(trainer: Any, max_examples: int, seed: int) -> list[dict
         The same in every process of a job.
 
     Raises:
-        ValueError: ``max_examples`` is not positive, the training set is empty, or reading it would take examples away
-            from training.
+        ValueError: ``max_examples`` is not positive, or reading the training set would take examples away from it.
     """
     if max_examples < 1:
         raise ValueError(f"max_examples must be at least 1, not {max_examples}")
+    rows: Any
     with random_state_kept(), _nothing_registered(trainer.accelerator):
         loader = trainer.get_train_dataloader()
         _seed_everything(seed)
         if isinstance(trainer.train_dataset, IterableDataset):
             rows = _first_rows(trainer.train_dataset, max_examples)
         else:
-            rows = _random_rows(loader.dataset, max_examples, seed)
+            count = min(max_examples, len(loader.dataset))
+            rows = Subset(loader.dataset, random.Random(seed).sample(range(len(loader.dataset)), count))
         size = trainer.args.per_device_train_batch_size
         return list(take_examples(DataLoader(rows, batch_size=size, collate_fn=loader.collate_fn), max_examples))
-
-
-def _random_rows(dataset: Any, count: int, seed: int) -> Any:
-    if len(dataset) == 0:
-        raise ValueError("the trainer's train_dataset is empty: there is nothing to estimate from")
-    return Subset(dataset, random.Random(seed).sample(range(len(dataset)), min(count, len(dataset))))
 
 
 def _first_rows(dataset: Any, count: int) -> Sequence[Any]:
@@ -145,8 +152,38 @@ def count_examples(trainer: Any) -> int | None:
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
         return None
     if "seq_lengths" in (getattr(dataset, "column_names", None) or ()):
-        return sum(map(len, dataset["seq_lengths"]))
+        return sum(map(len, dataset["seq_lengths"][:]))  # one read: going through the column reads row by row
     return len(dataset)
+
+
+@contextmanager
+def checkpointing_as_in_training(trainer: Any) -> Iterator[None]:
+    """Checkpoint activations if the trainer is going to, which it switches on when training starts.
+
+    Without it, a batch that fits into the memory in training would not fit before. The model's modes are restored.
+    """
+    model, args = trainer.model, trainer.args
+    # The second name is transformers' older one.
+    if not any(getattr(args, f"{kind}_checkpointing", False) for kind in ("activation", "gradient")):
+        yield
+        return
+    training = {module: module.training for module in model.modules()}
+    switched_on = any(getattr(module, "gradient_checkpointing", False) for module in training)
+    model.train()  # checkpointing does nothing in evaluation mode
+    if not switched_on:
+        _checkpointing_method(model, "enable")({"use_reentrant": False})
+    try:
+        yield
+    finally:
+        if not switched_on:
+            _checkpointing_method(model, "disable")()
+        for module, was_training in training.items():
+            module.training = was_training
+
+
+def _checkpointing_method(model: Any, change: str) -> Any:
+    names = [f"{kind}_checkpointing_{change}" for kind in ("activation", "gradient")]
+    return getattr(model, names[0], None) or getattr(model, names[1])
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""What jobs are given: dataclasses whose fields are the options of commands."""
