@@ -19,17 +19,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from torch.utils.data import DataLoader
-
 from agreement import solved, subspace_agreement
 from lora_da import LoraDAConfig, Statistics, collect_statistics, load_statistics, save_statistics
 from lora_da.report.initialization import machine, versions
 from lora_da.system.files import write_text
-from lora_da.workflows.sources import by_length, calibration_indices
-from lora_da_bench.experiment.experiment import Experiment, load_experiment
+from lora_da_bench.experiment.description import Experiment, load_experiment
 from lora_da_bench.experiment.record import Run, load_records
 from lora_da_bench.experiment.splits import load_splits
-from lora_da_bench.running.execution import execute, load_base
+from lora_da_bench.running.sampling import draw_calibration
+from lora_da_bench.running.training_run import carry_out_run, load_base
 from lora_da_bench.tasks.registry import make_task
 
 CONFIG = Path(__file__).parents[1] / "configs" / "gsm8k-smollm2.toml"
@@ -41,7 +39,7 @@ def collected(experiment: Experiment, sizes: list[int], work: Path) -> dict[tupl
     task = make_task(experiment.task.kind, experiment.task.options)
     rows = load_splits(experiment.task).train
     config = LoraDAConfig().collection
-    drawn = calibration_indices(len(rows), 2 * max(sizes), seed=0)
+    drawn = draw_calibration(len(rows), 2 * max(sizes), seed=0)
     samples = [drawn[0::2], drawn[1::2]]
     found: dict[tuple[int, int], Statistics] = {}
     loaded = None
@@ -54,9 +52,8 @@ def collected(experiment: Experiment, sizes: list[int], work: Path) -> dict[tupl
                 total = load_statistics(file)
             else:
                 loaded = loaded or load_base(experiment.model, task, work / "model")
-                examples = by_length(task.encode(rows.select(indices[done:size]), loaded.tokenizer))
-                batches = DataLoader(examples, batch_size=8, collate_fn=task.collator(loaded.tokenizer))  # type: ignore[arg-type]
-                part = collect_statistics(loaded.model, batches, config, max_examples=len(examples))
+                examples = task.encode(rows.select(indices[done:size]), loaded.tokenizer)
+                part = collect_statistics(loaded.model, examples.batches(8), config, max_examples=len(examples))
                 total = part if before is None else before + part
                 save_statistics(total, file)
             found[size, sample] = before = total
@@ -68,16 +65,15 @@ def trained(experiment: Experiment, sizes: list[int], learning_rate: float, work
     """Test losses of LoRA-DA by size, one for each fresh seed."""
     losses: dict[int, list[float]] = {}
     for size in sizes:
-        sized = dataclasses.replace(
-            experiment, calibration=dataclasses.replace(experiment.calibration, examples=size), forgetting=None
-        )
+        calibration = experiment.calibration.model_copy(update={"examples": size})
+        sized = experiment.model_copy(update={"calibration": calibration, "forgetting": None})
         folder = work / f"runs-{size}"
         done = {record.run: record for record in load_records(folder)}
         for seed in experiment.protocol.fresh_seeds:
             steps = experiment.protocol.steps
             run = Run("final", "lora-da", RANK, learning_rate, seed, steps, selected_step=steps)
             if run not in done:
-                done[run] = execute(run, sized, work)
+                done[run] = carry_out_run(run, sized, work)
                 done[run].save(folder)
             losses.setdefault(size, []).append(done[run].curve[-1].test_loss or float("nan"))
     return losses

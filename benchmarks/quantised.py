@@ -18,16 +18,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from torch.utils.data import DataLoader
-
 from agreement import solved, subspace_agreement, sums_agreement, update_agreement
 from lora_da import LoraDAConfig, Statistics, collect_statistics
 from lora_da.report.initialization import machine, versions
 from lora_da.system.files import write_text
-from lora_da.workflows.sources import by_length, calibration_indices
-from lora_da_bench.experiment.experiment import Experiment, load_experiment
+from lora_da_bench.experiment.description import Experiment, load_experiment
 from lora_da_bench.experiment.splits import load_splits
-from lora_da_bench.running.execution import load_base
+from lora_da_bench.running.sampling import draw_calibration
+from lora_da_bench.running.training_run import load_base
 from lora_da_bench.tasks.registry import make_task
 
 CONFIG = Path(__file__).parents[1] / "configs" / "gsm8k-smollm2.toml"
@@ -38,10 +36,10 @@ def collected(experiment: Experiment, precision: str, sample: int, examples: int
     """Statistics of one of two disjoint samples, by the base in some precision."""
     task = make_task(experiment.task.kind, experiment.task.options)
     rows = load_splits(experiment.task).train
-    indices = calibration_indices(len(rows), 2 * examples, seed=0)[sample::2]
-    loaded = load_base(dataclasses.replace(experiment.model, dtype=precision), task, work / "model")
-    encoded = by_length(task.encode(rows.select(indices), loaded.tokenizer))
-    batches = DataLoader(encoded, batch_size=BATCH_SIZE, collate_fn=task.collator(loaded.tokenizer))  # type: ignore[arg-type]
+    indices = draw_calibration(len(rows), 2 * examples, seed=0)[sample::2]
+    loaded = load_base(experiment.model.model_copy(update={"dtype": precision}), task, work / "model")
+    encoded = task.encode(rows.select(indices), loaded.tokenizer)
+    batches = encoded.batches(BATCH_SIZE)
     found = collect_statistics(loaded.model, batches, LoraDAConfig().collection, max_examples=len(encoded))
     return dataclasses.replace(found, population_size=len(rows))
 
