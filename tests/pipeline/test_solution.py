@@ -11,8 +11,8 @@ import torch
 from lora_da import CollectionConfig, LoraDAConfig, Statistics, solve_layer
 from lora_da.pipeline import solution as module
 from lora_da.pipeline.solution import report_layer, solve_layers, solving_device
-from lora_da.solver.factors import SolverError, factorise_input
-from lora_da.solver.layer import solver_bytes
+from lora_da.solver.factors import SolverError
+from lora_da.solver.layer import factorise_input, solver_bytes
 
 CONFIG = LoraDAConfig(population_size=1000)
 

@@ -199,7 +199,7 @@ def test_stopped_and_gone_on_with(
             time.sleep(5)  # does not last so long
         return carry_out_run(run, *rest, **options)
 
-    command: list[object] = ["compare", "--config", str(root / "tiny.toml"), "--results", str(tmp_path)]
+    command = ["compare", "--config", str(root / "tiny.toml"), "--results", str(tmp_path)]
     with monkeypatch.context() as patched:
         patched.setattr(module, "carry_out_run", interrupted)
         result = CliRunner().invoke(app, command)

@@ -67,6 +67,8 @@ def weight_of(module: Any) -> Any:
 
 
 def layers_in(model: Any) -> dict[str, Layer]:
+    modules = model.get_base_model().named_modules()
+    adapted: list[tuple[str, Any]] = [(name, module) for name, module in modules if isinstance(module, LoraLayer)]
     return {
         name: Layer(
             weight_of(module.get_base_layer()),
@@ -74,8 +76,7 @@ def layers_in(model: Any) -> dict[str, Layer]:
             module.lora_B["default"].weight.detach().double(),
             module.scaling["default"],
         )
-        for name, module in model.get_base_model().named_modules()
-        if isinstance(module, LoraLayer)
+        for name, module in adapted
     }
 
 

@@ -17,8 +17,8 @@ def test_methods_look_the_same_in_all_plots() -> None:
     drawn = [*(plot(summary.ranks[0]) for plot in of_rank), plots.plot_ranks(summary)]
     colours = []
     for figure in drawn:
-        handles: list[Any]
-        handles, labels = figure.axes[0].get_legend_handles_labels()
+        axes: Any = figure.axes[0]
+        handles, labels = axes.get_legend_handles_labels()
         assert labels == list(experiment.methods)
         colours.append([(handle[0] if isinstance(handle, tuple) else handle).get_color() for handle in handles])
     assert all(entry == colours[0] for entry in colours)

@@ -107,7 +107,7 @@ def test_all_methods_of_a_seed_see_the_same_batches(
     class Spying(SFTTrainer):
         def training_step(self, model: Any, inputs: Any, *rest: Any, **options: Any) -> Any:
             seen.setdefault(current[-1], []).append(inputs["input_ids"].tolist())
-            return super().training_step(model, inputs, *rest, **options)
+            return super().training_step(model, inputs, *rest, **options)  # type: ignore[no-untyped-call]
 
     monkeypatch.setattr(training, "SFTTrainer", Spying)
     orders = {}
