@@ -28,6 +28,8 @@ lint: $(READY) docs  ## style, types, layout, spelling, dependencies and documen
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	MYPYPATH=tests:benchmarks $(BIN)/mypy tests --explicit-package-bases
+	MYPYPATH=bench/tests:tests:benchmarks $(BIN)/mypy bench/tests --explicit-package-bases
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/typos
 	$(BIN)/deptry src

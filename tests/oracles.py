@@ -39,9 +39,9 @@ def solve(
     eye = torch.eye(len(Z), dtype=torch.float64)
     relative = config.damping_mode == "relative"
     if input_damping is None:
-        input_damping = config.input_damping * (Z.trace() / len(Z) if relative else 1.0)
+        input_damping = config.input_damping * (float(Z.trace()) / len(Z) if relative else 1.0)
     if output_damping is None:
-        output_damping = config.output_damping * (diag_Y.mean() if relative else 1.0)
+        output_damping = config.output_damping * (float(diag_Y.mean()) if relative else 1.0)
     inverse = torch.linalg.inv(Z + input_damping * eye)
     if config.output_factor == "diagonal_of_inverse":
         y = torch.linalg.inv(Y + output_damping * torch.eye(len(Y), dtype=torch.float64)).diagonal()

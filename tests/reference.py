@@ -84,7 +84,7 @@ def reference_sums(
             _add(sums.outputs, name, sum((torch.outer(row, row) for row in g), torch.zeros(())))
             sums.tokens[name] = sums.tokens.get(name, 0) + len(a)
     for name, module in modules.items():
-        gradient = module.weight.grad
+        gradient = module.get_parameter("weight").grad
         if gradient is not None:
             sums.weight_gradients[name] = gradient.T if type(module).__name__ == "Conv1D" else gradient
     return sums

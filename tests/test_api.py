@@ -81,7 +81,7 @@ def _unchanged(model: nn.Module, before: dict[str, Tensor], part: str = "") -> b
 @pytest.mark.parametrize("preset", PRESETS)
 def test_written_factors_are_the_oracles(preset: str, rslora: bool) -> None:
     config = PRESETS[preset]
-    patterns = {"rank_pattern": {"down_proj": 2, "q_proj": 3}, "alpha_pattern": {"o_proj": 5}}
+    patterns: dict[str, Any] = {"rank_pattern": {"down_proj": 2, "q_proj": 3}, "alpha_pattern": {"o_proj": 5}}
     model = with_lora(tiny_llama().double(), use_rslora=rslora, **patterns)
     model.double()
     statistics = collect_statistics(model, batches_of(EXAMPLES), config.collection, progress=False)
@@ -441,8 +441,8 @@ def test_losses_of_the_report_are_those_of_the_model(tmp_path: Path) -> None:
 
 
 def test_the_loss_need_not_be_measured() -> None:
-    model = with_lora(tiny_llama())
-    calls = []
+    model: Any = with_lora(tiny_llama())
+    calls: list[int] = []
     model.base_model.model.model.layers[0].register_forward_hook(lambda *_: calls.append(1))
     report = _initialize(model, _loader(EXAMPLES), measure_loss=False)
     assert report.loss_after is None
@@ -508,7 +508,8 @@ def test_compiled_models(order: str) -> None:
     wanted, model = with_lora(tiny_llama()), tiny_llama()
     _initialize(wanted, _loader(EXAMPLES))
     if order == "compiled, then adapted":
-        adapted: Any = with_lora(torch.compile(model, backend="eager"))
+        compiled: Any = torch.compile(model, backend="eager")
+        adapted: Any = with_lora(compiled)
     else:
         adapted = torch.compile(with_lora(model), backend="eager")
     report = _initialize(adapted, _loader(EXAMPLES))

@@ -43,8 +43,8 @@ def test_when_the_population_size_decides(changes: dict[str, Any], needed: bool)
 @pytest.mark.parametrize("value", [-1e-9, math.inf, math.nan])
 def test_weights_and_dampings_are_numbers_from_zero_up(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=rf"LoraDAConfig\.{name} must be a number of at least 0"):
-        LoraDAConfig(**{name: value})
-    LoraDAConfig(**{name: 0.0})
+        LoraDAConfig(**dict[str, Any]({name: value}))
+    LoraDAConfig(**dict[str, Any]({name: 0.0}))
 
 
 @pytest.mark.parametrize("gamma", [0.0, -1.0, math.inf, math.nan])
@@ -62,7 +62,7 @@ def test_population_size_is_positive(size: int) -> None:
 @pytest.mark.parametrize("name", ["fisher_unit", "output_factor", "damping_mode", "sample_correction", "init_scale"])
 def test_unknown_names_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=rf"LoraDAConfig\.{name} must be '.*' or '.*', not 'both'"):
-        LoraDAConfig(**{name: "both"})
+        LoraDAConfig(**dict[str, Any]({name: "both"}))
 
 
 def test_the_diagonal_of_the_inverse_needs_the_full_factor() -> None:

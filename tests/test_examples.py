@@ -138,7 +138,7 @@ def write_file(example: Example) -> None:
         Path(named[1]).write_text(text, encoding="utf-8")
 
 
-PARSERS = [
+PARSERS: list[Any] = [
     PythonCodeBlockParser(),
     CodeBlockParser("sh", run_shell),
     *(CodeBlockParser(language, write_file) for language in ("toml", "yaml", "json")),

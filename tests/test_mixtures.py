@@ -91,7 +91,7 @@ def test_gradients_of_experts_and_router_are_autograds(implementation: str) -> N
 
 def test_each_expert_has_its_own_start_and_others_keep_the_default(tmp_path: Path) -> None:
     model = adapted(tiny_mixtral())
-    wrappers = {
+    wrappers: dict[str, Any] = {
         f"{name.replace('.base_layer', '')}.{module.parameter_name}": module
         for name, module in model.get_base_model().named_modules()
         if isinstance(module, ParamWrapper)
@@ -120,7 +120,7 @@ def test_each_expert_has_its_own_start_and_others_keep_the_default(tmp_path: Pat
     assert report.loss_after is not None
     assert report.loss_after < report.loss_before
 
-    model.save_pretrained(tmp_path / "adapter")
+    model.save_pretrained(str(tmp_path / "adapter"))
     again = PeftModel.from_pretrained(tiny_mixtral(), str(tmp_path / "adapter")).eval()
     ids = BATCHES[0]["input_ids"]
     torch.testing.assert_close(again(input_ids=ids).logits, model.eval()(input_ids=ids).logits)

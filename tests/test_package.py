@@ -9,6 +9,7 @@ import sys
 import tomllib
 import zipfile
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from packaging.requirements import Requirement
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("package", [lora_da, lora_da.loading], ids=lambda package: package.__name__)
-def test_everything_announced_is_there(package: object) -> None:
+def test_everything_announced_is_there(package: ModuleType) -> None:
     for name in package.__all__:
         assert hasattr(package, name)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

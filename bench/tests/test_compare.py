@@ -28,6 +28,7 @@ from lora_da_bench.experiment.files import RUNS
 from lora_da_bench.experiment.record import Run, RunRecord, load_records
 from lora_da_bench.methods import registry
 from lora_da_bench.methods.method import Method, Setup
+from lora_da_bench.running.training_run import carry_out_run
 from small import described, toml_file
 
 TIMINGS = {"wall_seconds", "init_seconds", "train_seconds", "init_peak_bytes", "train_peak_bytes"}
@@ -113,7 +114,6 @@ def test_an_interrupted_comparison_goes_on_to_the_same_results(
     experiment = describe_experiment(description(root))
     compare(experiment, tmp_path / "whole")
     carried_out: list[Run] = []
-    carry_out_run = module.carry_out_run
 
     def interrupted(run: Run, *rest: Any) -> RunRecord:
         carried_out.append(run)

@@ -24,7 +24,7 @@ def test_served_layers_have_the_base_models_names_and_their_own_settings() -> No
     assert refused == {}
     assert list(layers) == list(weights)
     for name, layer in layers.items():
-        wrapper = model.base_model.model.get_submodule(name)
+        wrapper: Any = model.get_base_model().get_submodule(name)
         assert layer.base is weights[name]
         assert layer.A is wrapper.lora_A["default"].weight
         assert layer.B is wrapper.lora_B["default"].weight

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -86,7 +87,7 @@ def test_adapter_config_has_only_the_keys_of_peft(adapter: Path) -> None:
 def test_adapter_loads_with_plain_peft(model: str, adapter: Path) -> None:
     base = AutoModelForCausalLM.from_pretrained(model)
     loaded = PeftModel.from_pretrained(base, adapter)
-    layers = [module for module in loaded.modules() if isinstance(module, LoraLayer)]
+    layers: list[Any] = [module for module in loaded.modules() if isinstance(module, LoraLayer)]
     assert len(layers) == 14
     assert all(bool(layer.lora_B["default"].weight.any()) for layer in layers)
 

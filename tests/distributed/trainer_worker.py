@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import datasets
 import torch
@@ -30,7 +31,7 @@ def main() -> None:
         save_strategy="no",
     )
     rows = [{"prompt": f"{n} + {n + 3} =", "completion": f" {2 * n + 3}" + "!" * (n % 3)} for n in range(25)]
-    trainer = trl.SFTTrainer(
+    trainer: Any = trl.SFTTrainer(
         model,
         arguments,
         train_dataset=datasets.Dataset.from_list(rows),

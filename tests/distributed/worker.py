@@ -5,6 +5,7 @@ Called as ``torchrun worker.py OUTPUT MODE EXAMPLES BATCH_SIZE``.
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
@@ -78,7 +79,7 @@ class KilledAfterSaving(Checkpoint):
 
 def partitioned(model: Any, bf16: bool) -> Any:
     """The model in a DeepSpeed engine that parts every parameter (ZeRO-3)."""
-    import deepspeed
+    deepspeed: Any = importlib.import_module("deepspeed")
 
     settings = {
         "train_micro_batch_size_per_gpu": 1,
@@ -93,7 +94,9 @@ def partitioned(model: Any, bf16: bool) -> Any:
 class Gatherings(TorchDispatchMode):
     """Counts how often FSDP gathers sharded weights."""
 
-    count = 0
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.count += func == torch.ops.c10d._allgather_base_.default
@@ -110,7 +113,8 @@ def main() -> None:
     if dtype == torch.float64:
         model.double()
     if mode.startswith("sharded"):
-        for layer in model.base_model.model.model.layers:
+        base: Any = model.get_base_model()
+        for layer in base.model.layers:
             fully_shard(layer)
         fully_shard(model)
         assert any(isinstance(parameter, DTensor) for parameter in model.parameters())

@@ -75,7 +75,7 @@ def test_a_trainer_of_the_model_makes_the_same(folder: Path, tokenizer: Any, tmp
     settings = trl.SFTConfig(output_dir=str(tmp_path), max_length=12, use_cpu=True, bf16=False, report_to="none")
     model = AutoModelForCausalLM.from_pretrained(folder)
     data = datasets.Dataset.from_list(rows)
-    trainer = trl.SFTTrainer(model, settings, train_dataset=data, processing_class=tokenizer)
+    trainer: Any = trl.SFTTrainer(model, settings, train_dataset=data, processing_class=tokenizer)
     ours = prepared(tokenizer, *rows, max_length=12)
     expected = [{name: row[name] for name in ("input_ids", "labels")} for row in trainer.train_dataset]
     assert ours.rows.to_list() == expected

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from folders import tiny_model_folder
-from lora_da.loading import models
 from lora_da.loading.model_source import ModelSource
 from lora_da.loading.models import LoadedModel, load_config, load_model, load_tokenizer
 
@@ -111,6 +111,6 @@ def test_unreachable_hub_model_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     def fail(*args: object, **options: object) -> None:
         raise OSError("not found")
 
-    monkeypatch.setattr(models.AutoModelForCausalLM, "from_pretrained", fail)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", fail)
     with pytest.raises(FileNotFoundError, match="'nobody/nothing': no such folder, and no such hub model"):
         load("nobody/nothing")

@@ -14,7 +14,6 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from command import call
 from folders import sums_file, tiny_model_folder
-from lora_da.loading import precision
 from lora_da.loading.examples import prepare_examples
 from lora_da.loading.model_source import ModelSource
 from lora_da.loading.models import load_model
@@ -80,13 +79,14 @@ def test_a_model_saved_in_4_bits_is_known_from_its_configuration(model: str, tmp
 
 
 def test_bits_of_other_libraries() -> None:
-    for saved, wanted in (
+    cases: list[tuple[dict[str, Any], int | None]] = [
         ({"quant_method": "gptq", "bits": 4}, 4),
         ({"quant_method": "awq", "bits": 8}, 8),
         ({"quant_method": "bitsandbytes", "load_in_8bit": True}, 8),
         ({"quant_method": "other"}, None),
-    ):
-        config = LlamaConfig(quantization_config=saved)
+    ]
+    for saved, wanted in cases:
+        config = LlamaConfig(**dict[str, Any](quantization_config=saved))
         assert bits("auto", config) == wanted
         assert bits("4bit", config) == 4
     assert bits("auto", LlamaConfig()) is None
@@ -111,7 +111,7 @@ def test_gradients_pass_after_an_evaluation(model: str) -> None:
 @needs_bitsandbytes
 @pytest.mark.parametrize("dtype", ["8bit", "4bit"])
 def test_an_adapter_made_on_it_trains_on_it(dtype: str, model: str, data: str, tmp_path: Path) -> None:
-    how = ("--data", data, "--device", "cpu", "--examples", 16)
+    how: tuple[object, ...] = ("--data", data, "--device", "cpu", "--examples", 16)
     call("init", model, *how, "--dtype", dtype, "--output", tmp_path / "adapter")
     loaded = load_model(ModelSource(model, dtype, "cpu"))
     peft_model = PeftModel.from_pretrained(loaded.model, tmp_path / "adapter", is_trainable=True)
@@ -133,7 +133,7 @@ def test_an_adapter_made_on_it_trains_on_it(dtype: str, model: str, data: str, t
 
 
 def test_what_is_not_installed_is_named(model: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     for command in ("plan", model), ("init", model, "--data", data, "--output", tmp_path / "out"):
         with pytest.raises(
             ModuleNotFoundError, match=r"4bit needs bitsandbytes: pip install 'lora-da\[cli,quantised\]'"

@@ -31,7 +31,7 @@ def test_columns_are_recognised_in_order() -> None:
         (["q", "a"], {"prompt_column": "q", "text_column": "a"}, "prompt, text are named at once"),
     ],
 )
-def test_columns_that_do_not_fit(available: list[str], named: dict[str, str], message: str) -> None:
+def test_columns_that_do_not_fit(available: list[str], named: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         resolve_columns(available, RowFormat(**named))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from lora_da import CollectionConfig, LoraDAConfig, Statistics, solve_layer
 from lora_da.pipeline import solution as module
 from lora_da.pipeline.solution import report_layer, solve_layers, solving_device
 from lora_da.solver.factors import SolverError
-from lora_da.solver.layer import solver_bytes
+from lora_da.solver.layer import factorise_input, solver_bytes
 
 CONFIG = LoraDAConfig(population_size=1000)
 
@@ -37,12 +38,11 @@ def statistics() -> Statistics:
 
 
 def test_each_group_is_factorised_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-    factorise = module.factorise_input
-    monkeypatch.setattr(module, "factorise_input", lambda *args: calls.append(1) or factorise(*args))
+    counted = Mock(side_effect=factorise_input)
+    monkeypatch.setattr(module, "factorise_input", counted)
     sums = statistics()
     solved, unsolved = solve_layers(sums, {"q": 2, "o": 3, "k": 1}, CONFIG, progress=False)
-    assert len(calls) == 2
+    assert counted.call_count == 2
     assert unsolved == {}
     assert list(solved) == ["q", "o", "k"]
     for name, rank in {"q": 2, "o": 3, "k": 1}.items():

@@ -157,7 +157,7 @@ def test_training_afterwards_is_the_one_without_the_call(folder: str, tmp_path: 
         modes = [module.training for module in trainer.model.modules()]
         frozen = [parameter.requires_grad for parameter in trainer.model.parameters()]
         rows = trainer.train_dataset
-        before = random.getstate(), numpy.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+        before = random.getstate(), repr(numpy.random.get_state(legacy=False)), torch.get_rng_state().tolist()
         if called:
             initialize_from_trainer(trainer, max_examples=8, progress=False)
             start = adapter(trainer)
@@ -165,7 +165,7 @@ def test_training_afterwards_is_the_one_without_the_call(folder: str, tmp_path: 
             with torch.no_grad():
                 for name, value in start.items():
                     trainer.model.get_parameter(name).copy_(value)
-        assert before == (random.getstate(), numpy.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
+        assert before == (random.getstate(), repr(numpy.random.get_state(legacy=False)), torch.get_rng_state().tolist())
         assert modes == [module.training for module in trainer.model.modules()]
         assert frozen == [parameter.requires_grad for parameter in trainer.model.parameters()]
         assert trainer.accelerator._dataloaders == []
@@ -182,7 +182,7 @@ def test_activations_are_checkpointed_if_training_will(folder: str, tmp_path: Pa
     """Else the initialisation would need more memory than training. A checkpointed layer runs forward twice."""
     for checkpointing, calls in ((True, 2), (False, 1)):
         trainer = sft_trainer(folder, tmp_path, gradient_checkpointing=checkpointing)
-        seen = []
+        seen: list[Any] = []
         layer = trainer.model.get_base_model().model.layers[0].self_attn
         layer.register_forward_hook(lambda *_, seen=seen: seen.append(torch.is_grad_enabled()))
         initialize_from_trainer(trainer, max_examples=12, measure_loss=False, progress=False)

@@ -16,7 +16,8 @@ def randn(seed: int, *shape: int) -> Tensor:
 
 
 def orthogonal(seed: int, size: int) -> Tensor:
-    return torch.linalg.qr(randn(seed, size, size))[0]
+    Q, _ = torch.linalg.qr(randn(seed, size, size))
+    return torch.as_tensor(Q)
 
 
 def covariance(seed: int, size: int, tokens: int) -> Tensor:

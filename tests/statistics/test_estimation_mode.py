@@ -19,7 +19,7 @@ def _state(model: nn.Module) -> Any:
     )
 
 
-def _mixed(model: nn.Module) -> nn.Module:
+def _mixed(model: nn.Module) -> Any:
     """Some modules in training mode and some parameters frozen."""
     for index, module in enumerate(model.modules()):
         module.training = index % 3 != 0

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from lora_da import CollectionConfig, Statistics, collect_statistics, load_statistics, save_statistics
@@ -17,7 +18,7 @@ from models import batches_of, causal_examples, tiny_gpt2, tiny_llama
 
 @pytest.fixture(scope="module")
 def statistics() -> Statistics:
-    loader = torch.utils.data.DataLoader(causal_examples(6), batch_size=1)  # type: ignore[arg-type]
+    loader = batches_of(causal_examples(6), 1)
     config = CollectionConfig(output_factor="full", loss_reduction="mean")
     return collect_statistics(tiny_llama(), loader, config, progress=False)
 
@@ -109,7 +110,7 @@ def test_foreign_files(tmp_path: Path) -> None:
 
 
 def _rewrite(path: Path, drop: str | None = None, **about: Any) -> None:
-    with storage.safe_open(path, framework="pt") as file:
+    with safe_open(path, framework="pt") as file:
         metadata = json.loads(file.metadata()["lora-da-statistics"])
     tensors = {name: tensor for name, tensor in load_file(path).items() if name != drop}
     save_file(tensors, path, metadata={"lora-da-statistics": json.dumps(metadata | about)})

@@ -17,10 +17,11 @@ from lora_da_bench import compare as module
 from lora_da_bench.cli.app import app
 from lora_da_bench.experiment.description import Experiment, describe_experiment
 from lora_da_bench.experiment.record import Run, RunRecord, load_records
+from lora_da_bench.running.training_run import carry_out_run
 from small import described, toml_file
 
 
-def call(*arguments: str | Path | int) -> str:
+def call(*arguments: object) -> str:
     """Run a command; its output, or the exception it ended with."""
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
@@ -37,7 +38,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_from_plan_to_report(root: Path, tmp_path: Path) -> None:
-    command = ["compare", "--config", root / "tiny.toml", "--results", tmp_path]
+    command: list[object] = ["compare", "--config", root / "tiny.toml", "--results", tmp_path]
     dry = call(*command, "--dry-run")
     assert "0 runs are there, 2 are next" in dry
     assert re.search(r"roughly \d+ seconds? .*by two steps of plain LoRA", dry)
@@ -190,7 +191,7 @@ def heeds_interrupts() -> Iterator[None]:
 def test_stopped_and_gone_on_with(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
 ) -> None:
-    carry_out_run, before = module.carry_out_run, signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(signal.SIGTERM)
 
     def interrupted(run: Run, *rest: Any, **options: Any) -> RunRecord:
         if run.stage == "final":

@@ -29,7 +29,10 @@ def experiment(**changes: Any) -> Experiment:
 
 def carried_out(run: Run, loss: Loss, init_seconds: float = 1.0) -> RunRecord:
     curve = [Point(step, float(step), loss(run, step)) for step in (0, *spread_measurements(run.steps, 2))]
-    seconds = {"init_seconds": init_seconds if run.method == "lora-da" else 0.01, "train_seconds": float(run.steps)}
+    seconds: dict[str, float | None] = {
+        "init_seconds": init_seconds if run.method == "lora-da" else 0.01,
+        "train_seconds": float(run.steps),
+    }
     return RunRecord(run, "success", None, curve, Items(), seconds, {}, {})
 
 

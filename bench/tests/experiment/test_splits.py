@@ -4,6 +4,7 @@ import itertools
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ def _write(path: Path, numbers: list[int]) -> str:
     return str(path)
 
 
-def _described(train: str, test: str, **settings: int) -> TaskDescription:
+def _described(train: str, test: str, **settings: Any) -> TaskDescription:
     return TaskDescription(kind="generation", train=train, test=test, **settings)
 
 

@@ -13,7 +13,8 @@ from oracles import largest_angle
 
 
 def _rows(matrix: Tensor) -> Tensor:
-    return torch.linalg.qr(matrix.T)[0].T
+    Q: Tensor = torch.linalg.qr(matrix.T)[0]
+    return Q.T
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
@@ -23,8 +24,8 @@ def test_norm_matched_keeps_norms_alone(kind: str) -> None:
         for mine, theirs in ((layer.A, lora_da[name].A), (layer.B, lora_da[name].B)):
             torch.testing.assert_close(mine.norm(), theirs.norm(), rtol=1e-6, atol=0)
             assert abs(float((mine * theirs).sum() / mine.norm() / theirs.norm())) < 0.7
-        spectra = [torch.linalg.svdvals(x.B @ x.A)[:2] for x in (layer, lora_da[name])]
-        assert not torch.allclose(*spectra, rtol=1e-2)
+        mine, theirs = (torch.linalg.svdvals(x.B @ x.A)[:2] for x in (layer, lora_da[name]))
+        assert not torch.allclose(mine, theirs, rtol=1e-2)
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
@@ -32,9 +33,9 @@ def test_random_subspaces_keep_norms_and_spectra(kind: str) -> None:
     found, lora_da = (layers_in(initialised(name, setup_of(kind))) for name in ("random-subspace", "lora-da"))
     for name, layer in found.items():
         theirs = lora_da[name]
-        for spectrum in (lambda x: x.A, lambda x: x.B, lambda x: x.B @ x.A):
-            values = torch.linalg.svdvals(spectrum(theirs))
-            torch.testing.assert_close(torch.linalg.svdvals(spectrum(layer)), values, rtol=1e-5, atol=1e-6)
+        for found_part, wanted in ((layer.A, theirs.A), (layer.B, theirs.B), (layer.B @ layer.A, theirs.B @ theirs.A)):
+            values = torch.linalg.svdvals(wanted)
+            torch.testing.assert_close(torch.linalg.svdvals(found_part), values, rtol=1e-5, atol=1e-6)
         assert largest_angle(_rows(layer.A), _rows(theirs.A)) > 0.3
         assert largest_angle(_rows(layer.B.T), _rows(theirs.B.T)) > 0.3
 

@@ -81,7 +81,8 @@ def test_the_seed_completes_what_the_data_leave_open() -> None:
             found.append(layers_in(initialise_lora_da(setup, config)))
     for name, layer in found[0].items():
         assert torch.equal(layer.A, found[1][name].A)
-    assert not torch.allclose(*(each["model.layers.0.self_attn.q_proj"].A for each in found[1:]))
+    first, second = (each["model.layers.0.self_attn.q_proj"].A for each in found[1:])
+    assert not torch.allclose(first, second)
 
 
 @pytest.mark.parametrize("kind", KINDS)

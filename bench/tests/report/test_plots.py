@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,8 @@ def test_methods_look_the_same_in_all_plots() -> None:
     drawn = [*(plot(summary.ranks[0]) for plot in of_rank), plots.plot_ranks(summary)]
     colours = []
     for figure in drawn:
-        handles, labels = figure.axes[0].get_legend_handles_labels()
+        axes: Any = figure.axes[0]
+        handles, labels = axes.get_legend_handles_labels()
         assert labels == list(experiment.methods)
         colours.append([(handle[0] if isinstance(handle, tuple) else handle).get_color() for handle in handles])
     assert all(entry == colours[0] for entry in colours)
@@ -26,7 +28,7 @@ def test_methods_look_the_same_in_all_plots() -> None:
 def test_curves_are_drawn_where_they_are() -> None:
     experiment = description()
     (rank,) = summarise_records(simulated(experiment), experiment).ranks
-    line = plots.plot_losses(rank).axes[0].get_lines()[0]
+    line: Any = plots.plot_losses(rank).axes[0].get_lines()[0]
     assert list(line.get_xdata()) == [0, 10, 20]
     assert list(line.get_ydata()) == [point.loss for point in rank.methods[0].curve]
 
@@ -39,7 +41,7 @@ def test_diverged_runs_are_crosses_at_the_edge() -> None:
     ]
     (rank,) = summarise_records(records, experiment).ranks
     figure = plots.plot_learning_rates(rank)
-    crosses = [line for line in figure.axes[0].get_lines() if line.get_marker() == "x"]
+    crosses: list[Any] = [line for line in figure.axes[0].get_lines() if line.get_marker() == "x"]
     assert [list(line.get_xdata()) for line in crosses] == [[1e-2]] * 4
 
 

@@ -49,7 +49,7 @@ def _sum_after(loaded: LoadedModel, prompt: str, completion: str) -> float:
     ids = [*loaded.tokenizer(prompt + completion)["input_ids"], loaded.tokenizer.eos_token_id]
     with torch.no_grad():
         logits = loaded.model(torch.tensor([ids])).logits[0].double().log_softmax(-1)
-    return sum(logits[place - 1, ids[place]].item() for place in range(len(prompt), len(ids)))
+    return float(sum(logits[place - 1, ids[place]].item() for place in range(len(prompt), len(ids))))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])

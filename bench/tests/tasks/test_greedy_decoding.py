@@ -47,7 +47,7 @@ def _continue_alone(model: Any, tokenizer: Any, prompt: str, steps: int) -> str:
         if token == tokenizer.eos_token_id:
             break
         ids.append(token)
-    return tokenizer.decode(ids[start:], skip_special_tokens=True)
+    return str(tokenizer.decode(ids[start:], skip_special_tokens=True))
 
 
 def test_generate_equals_plain_greedy_at_every_batch_size(tiny: tuple[Any, Any]) -> None:

@@ -25,7 +25,7 @@ def prepared(examples: list[dict[str, torch.Tensor]]) -> PreparedExamples:
 
 def _padded_classes(examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     whole = [{"input_ids": e["input_ids"], "labels": e["input_ids"]} for e in examples]
-    batch = DataCollatorForLanguageModeling(PADDING)(whole)
+    batch: dict[str, torch.Tensor] = DataCollatorForLanguageModeling(PADDING)(whole)
     return batch | {"labels": torch.tensor([example["labels"] for example in examples])}
 
 

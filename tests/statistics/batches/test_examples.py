@@ -45,7 +45,7 @@ def test_a_cut_batch_keeps_what_is_not_per_example() -> None:
 
 def test_what_is_no_batch() -> None:
     with pytest.raises(TypeError, match="batch 1 of the data loader is a list; a mapping of names"):
-        list(take_examples([*_batches(1), [torch.zeros(1)]], 9))  # type: ignore[list-item]
+        list(take_examples([_batches(1)[0], [torch.zeros(1)]], 9))
     with pytest.raises(ValueError, match="max_examples must be at least 1, not 0"):
         list(take_examples(_batches(1), 0))
     for empty in ({}, {"input_ids": torch.zeros(0, 3)}, {"note": "text"}):

@@ -18,7 +18,7 @@ LENGTHS = [len(example["input_ids"]) for example in EXAMPLES]
 def _numbers(batch: Any) -> list[list[int]]:
     segments = find_segments(batch)
     assert segments is not None
-    return segments.numbers.tolist()  # type: ignore[no-any-return]
+    return segments.numbers.tolist()
 
 
 def _collated(kind: str) -> dict[str, Any]:

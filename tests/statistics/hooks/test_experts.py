@@ -122,7 +122,7 @@ def test_a_single_matrix_is_served_like_a_layer() -> None:
     found = record(router, {"router": ParameterLayer(router, "weight")}, CHOICES)
 
     class Plain(nn.Module):
-        def forward(self, x: Tensor, _choices: Any) -> Tensor:
+        def forward(self, x: Tensor, _choices: Any) -> Any:
             return layer(x)
 
     wanted = record(Plain(), {"router": layer}, CHOICES)

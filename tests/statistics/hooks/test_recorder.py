@@ -96,7 +96,7 @@ def test_layers_of_one_tensor_share_its_sum() -> None:
 def test_a_shared_sum_is_made_when_the_first_of_the_group_gets_no_gradient() -> None:
     q, k, x = _linear(3, 3, 0), _linear(3, 3, 1), _input(4, 3)
 
-    def forward() -> Tensor:
+    def forward() -> Any:
         q(x)
         return k(x).square().sum()
 
@@ -125,7 +125,7 @@ def test_a_change_of_who_shares_an_input_is_refused() -> None:
 def test_an_unused_output_leaves_no_trace() -> None:
     used, unused, x = _linear(3, 3, 0), _linear(3, 3, 1), _input(4, 3)
 
-    def forward() -> Tensor:
+    def forward() -> Any:
         unused(x * 2)
         return used(x).square().sum()
 
@@ -148,12 +148,13 @@ def test_outputs_may_be_changed_in_place(first: bool) -> None:
 def test_a_checkpointed_token_counts_once(reentrant: bool) -> None:
     q, k, x = _linear(3, 3, 0), _linear(3, 3, 1), _input(4, 3)
 
-    def block(x: Tensor) -> Tensor:
+    def block(x: Tensor) -> Any:
         return torch.tanh(q(x)) * k(x)
 
-    def forward() -> Tensor:
+    def forward() -> Any:
         start = x.clone().requires_grad_(True)
-        return checkpoint(block, start, use_reentrant=reentrant).square().sum()  # type: ignore[union-attr]
+        output: Any = checkpoint(block, start, use_reentrant=reentrant)
+        return output.square().sum()
 
     plain = _record({"q": q, "k": k}, lambda: block(x).square().sum())
     found = _record({"q": q, "k": k}, forward)

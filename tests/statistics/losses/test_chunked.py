@@ -99,7 +99,7 @@ def test_a_head_that_is_adapted_itself_is_not_taken_apart() -> None:
     model = tiny_llama()
     assert has_separate_head(model, {})
     assert not has_separate_head(model, {"lm_head": model.lm_head})
-    adapted = with_lora(model, target_modules=["lm_head"])
+    adapted: Any = with_lora(model, target_modules=["lm_head"])
     assert not has_separate_head(model, {"lm_head": adapted.base_model.model.lm_head.base_layer})
 
 

@@ -11,6 +11,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, TrainerCallback, set_seed
+from trl import SFTTrainer
 
 from command import sft_options
 from folders import sums_file, tiny_model_folder
@@ -87,7 +88,6 @@ def test_an_interrupted_run_resumes_without_a_new_start(
     fine_tune(arguments(model, data, tmp_path / "whole", *options))
     with monkeypatch.context() as patch:
         patch.setattr(module, "SFTTrainer", lambda **given: SFTTrainer(**given, callbacks=[_Interrupt()]), raising=True)
-        SFTTrainer = pytest.importorskip("trl").SFTTrainer
         with pytest.raises(_InterruptedError):
             fine_tune(arguments(model, data, tmp_path / "broken", *options))
     with pytest.raises(FileExistsError, match=r"holds a run already: .* --resume_from_checkpoint true"):
@@ -121,7 +121,7 @@ def test_models_that_transformers_does_not_know(data: str, tmp_path: Path, monke
 
     monkeypatch.setattr(module, "convert_gguf", convert)
     for name in ("some.gguf", "other.GGUF"):
-        trainer = make_trainer(arguments(name, data, tmp_path / "run"))
+        trainer: Any = make_trainer(arguments(name, data, tmp_path / "run"))
         folder = tmp_path / f"{Path(name).stem}-safetensors"
         assert converted[-1] == (Path(name), folder)
         assert trainer.model.config._name_or_path == str(folder)
