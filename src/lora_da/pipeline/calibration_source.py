@@ -9,8 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from lora_da.adapter.layers import AdaptedLayer, find_adapted_layers
-from lora_da.adapter.linear_layers import find_linear_layers, shape_of_linear
+from lora_da.adapter.layers import AdaptedLayer, find_adapted_layers, find_linear_layers, shape_of_linear
 from lora_da.adapter.sharding import has_shards
 from lora_da.adapter.wrapping import find_base_model
 from lora_da.distributed.processes import Processes, current_processes

@@ -20,8 +20,7 @@ from lora_da.statistics.storage import load_statistics, save_statistics
 from lora_da.statistics.sums import Statistics
 from lora_da.system.files import write_text
 from lora_da.system.hashing import hash_lines, hash_tensors
-from lora_da.system.settings import setting
-from lora_da.system.validation import check_fields
+from lora_da.system.validation import check_fields, setting
 
 
 @dataclass(frozen=True)

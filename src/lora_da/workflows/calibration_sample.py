@@ -9,7 +9,7 @@ from typing import Any
 from lora_da.loading.examples import PreparedExamples, prepare_examples
 from lora_da.loading.row_format import RowFormat
 from lora_da.loading.rows import fingerprint, load_rows
-from lora_da.workflows.settings.calibration import Calibration
+from lora_da.workflows.settings import Calibration
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,7 @@ from lora_da.workflows.adapter_folder import save_adapter
 from lora_da.workflows.calibration_sample import CalibrationSample
 from lora_da.workflows.job import is_first_process
 from lora_da.workflows.plan import plan_for_sample
-from lora_da.workflows.settings.adapter_shape import AdapterShape
-from lora_da.workflows.settings.calibration import Calibration
-from lora_da.workflows.settings.outputs import Outputs
+from lora_da.workflows.settings import AdapterShape, Calibration, Outputs
 
 
 def create_adapter(

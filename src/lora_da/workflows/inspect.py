@@ -11,7 +11,7 @@ from lora_da.pipeline.solution import check_collection, report_layer, solve_laye
 from lora_da.report.initialization import load_report
 from lora_da.report.layers import LayerReport, group_by_kind
 from lora_da.statistics.storage import load_statistics
-from lora_da.workflows.settings.presets import preset_config
+from lora_da.workflows.settings import preset_config
 
 _SHARES = (0.25, 0.5, 0.75, 0.9)
 

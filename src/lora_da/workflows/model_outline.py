@@ -18,7 +18,7 @@ from lora_da.statistics.batches.token_rows import TokenRows
 from lora_da.statistics.estimation_mode import estimation_mode
 from lora_da.statistics.hooks.recorder import Recorder
 from lora_da.statistics.running_sums import RunningSums
-from lora_da.workflows.settings.adapter_shape import AdapterShape
+from lora_da.workflows.settings import AdapterShape
 
 
 @dataclass(frozen=True)

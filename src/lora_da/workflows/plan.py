@@ -20,8 +20,7 @@ from lora_da.statistics.losses.chunked import CHUNK_ENTRIES
 from lora_da.system.memory import MemoryBudget, format_size, free_bytes, parse_size
 from lora_da.workflows.calibration_sample import CalibrationSample
 from lora_da.workflows.model_outline import ModelOutline, model_outline
-from lora_da.workflows.settings.adapter_shape import AdapterShape
-from lora_da.workflows.settings.calibration import Calibration
+from lora_da.workflows.settings import AdapterShape, Calibration
 
 _SURE = 0.85  # of the estimated activations: the estimate is up to that much too high
 

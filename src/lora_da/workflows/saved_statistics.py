@@ -20,8 +20,7 @@ from lora_da.loading.models import load_config
 from lora_da.report.initialization import InitializationReport
 from lora_da.statistics.storage import load_statistics
 from lora_da.workflows.adapter_folder import save_adapter
-from lora_da.workflows.settings.adapter_shape import AdapterShape
-from lora_da.workflows.settings.outputs import Outputs
+from lora_da.workflows.settings import AdapterShape, Outputs
 
 
 def solve_adapter(

@@ -23,8 +23,7 @@ from lora_da.report.plots import plot_losses
 from lora_da.report.provenance import describe_machine, find_versions
 from lora_da.system.files import refuse_existing, write_text
 from lora_da.workflows.demo.arithmetic import make_problems
-from lora_da.workflows.demo.demo_settings import DemoSettings
-from lora_da.workflows.settings.adapter_shape import AdapterShape
+from lora_da.workflows.settings import AdapterShape, DemoSettings
 
 CAVEAT = (
     "One learning rate and one seed are no evidence that either method is better: each has its own best learning rate, "

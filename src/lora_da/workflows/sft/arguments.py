@@ -10,7 +10,7 @@ from typing import Any
 
 from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments, SFTConfig, TrlParser
 
-from lora_da.workflows.settings.presets import PRESETS
+from lora_da.workflows.settings import PRESETS
 
 
 @dataclass

@@ -13,7 +13,7 @@ from lora_da.api import initialize_from_trainer
 from lora_da.report.initialization import InitializationReport
 from lora_da.system.files import atomic_path
 from lora_da.workflows.adapter_folder import save_adapter
-from lora_da.workflows.settings.presets import preset_config
+from lora_da.workflows.settings import preset_config
 from lora_da.workflows.sft.arguments import SftArguments
 
 INITIAL_ADAPTER = "initial_adapter"
