@@ -49,12 +49,7 @@ def plan(
 
 
 def show_plan(plan: Plan, *, timed: bool) -> None:
-    """Print a plan.
-
-    Args:
-        plan: The plan.
-        timed: Whether to say how long it takes on this machine, which is measured for a moment.
-    """
+    """Print a plan; ``timed`` also says how long it takes on this machine, which is measured for a moment."""
     from lora_da.system.memory import format_size
 
     layers = [(kind, str(count), str(d_in), str(d_out)) for kind, (count, d_in, d_out) in plan.layers.items()]

@@ -34,9 +34,6 @@ def setting(
 def check_fields(instance: Any) -> None:
     """Check every field that has a ``Literal`` annotation or a declared range; None passes where it is the default.
 
-    Args:
-        instance: An instance of a dataclass, such as ``self`` in ``__post_init__``.
-
     Raises:
         ValueError: A field holds something else than its annotation lists, or a number outside its range.
     """

@@ -47,12 +47,6 @@ class ModelOutline:
 def model_outline(model: ModelSource, shape: AdapterShape, batch_size: int, length: int) -> ModelOutline:
     """Make the model of fake tensors, which have shapes and no memory, and run one batch through it.
 
-    Args:
-        model: Of which only the configuration is read.
-        shape: The adapter.
-        batch_size: Examples a batch.
-        length: Tokens of each.
-
     Raises:
         FileNotFoundError: There is no such model.
         ModuleNotFoundError: Its precision needs bitsandbytes.

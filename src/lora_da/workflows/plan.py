@@ -136,14 +136,6 @@ def plan_initialization(
 ) -> Plan:
     """Work out from the model's configuration, not its weights, what an initialisation needs.
 
-    Args:
-        model: The base model.
-        shape: The adapter.
-        config: The method's settings.
-        workload: The calibration examples.
-        machine: What it may use.
-        budget: As in :func:`lora_da.initialize_lora_da_weights`.
-
     Raises:
         FileNotFoundError: There is no such model.
         ValueError: The budget is no size, or the rank is above a layer's input width.

@@ -26,14 +26,7 @@ from lora_da.workflows.settings import AdapterShape, Outputs
 def solve_adapter(
     model: ModelSource, statistics_file: Path, shape: AdapterShape, config: LoraDAConfig, outputs: Outputs
 ) -> InitializationReport:
-    """Make an adapter folder from saved statistics alone.
-
-    Args:
-        model: The base model, of which the configuration and the input embeddings are read.
-        statistics_file: The statistics.
-        shape: The adapter.
-        config: The method's settings.
-        outputs: What to write.
+    """Make an adapter folder from saved statistics, the model's configuration and its input embeddings alone.
 
     Raises:
         FileExistsError: The output is there and may not be replaced.

@@ -46,12 +46,8 @@ class AdapterShape:
     def _names(self) -> list[str]:
         return [name.strip() for name in self.target_modules.split(",") if name.strip()]
 
-    def lora_config(self, task_type: str = "CAUSAL_LM") -> LoraConfig:
-        """The adapter's configuration, as PEFT has it.
-
-        Args:
-            task_type: PEFT's name of the model's kind; it trains a classifier's head beside the adapter.
-        """
+    def lora_config(self) -> LoraConfig:
+        """The adapter's configuration, as PEFT has it."""
         from peft import LoraConfig  # it takes seconds, which help texts need not wait for
 
         names = self._names
@@ -60,7 +56,7 @@ class AdapterShape:
             lora_alpha=self.alpha,
             use_rslora=self.rslora,
             target_modules=names[0] if names == ["all-linear"] else names,
-            task_type=task_type,
+            task_type="CAUSAL_LM",
         )
 
 

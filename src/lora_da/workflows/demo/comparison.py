@@ -50,11 +50,6 @@ class DemoResult:
 def run_demo(output: Path, settings: DemoSettings, *, overwrite: bool = False) -> dict[str, DemoResult]:
     """Fine-tune from LoRA-DA and from plain LoRA, with the same seed and budget.
 
-    Args:
-        output: The folder for the adapters, the plot and the figures.
-        settings: What to do.
-        overwrite: Replace a demo that is there.
-
     Returns:
         What came out, by the method's name.
 

@@ -70,9 +70,6 @@ def parse_arguments(arguments: Sequence[str]) -> SftArguments:
 
     LoRA is always on, of all linear layers if no others are named.
 
-    Args:
-        arguments: What follows ``lora-da sft``.
-
     Raises:
         SystemExit: Help was asked for, or a value is not valid; argparse has printed it.
         ValueError: An option is not known, or the model or the data are missing.

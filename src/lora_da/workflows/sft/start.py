@@ -39,10 +39,6 @@ def adapter_config(arguments: SftArguments) -> Any:
 def prepare_start(trainer: Any, arguments: SftArguments) -> InitializationReport | None:
     """Bring a trainer's fresh adapter to where training starts, and keep that in the output folder.
 
-    Args:
-        trainer: The trainer.
-        arguments: What is wanted.
-
     Returns:
         What an initialisation did; None if the adapter comes from a folder, or stays as PEFT has made it.
 
