@@ -36,7 +36,7 @@ from lora_da.report.provenance import describe_machine, find_versions
 from lora_da.statistics.losses.example_losses import compute_example_losses
 from lora_da.system.files import write_text
 from lora_da.workflows.plan import Machine, Workload, plan_initialization
-from lora_da.workflows.settings.adapter_shape import AdapterShape
+from lora_da.workflows.settings import AdapterShape
 from published import SHAPES, llama
 
 TINY = llama(64, 160, 4, 4, 2, 256)  # to try the benchmark where there is no GPU

@@ -50,8 +50,7 @@ from lora_da.statistics.losses.objective import Objective
 from lora_da.statistics.shared_inputs import find_shared_inputs
 from lora_da.system.files import write_text
 from lora_da.workflows.calibration_sample import read_sample
-from lora_da.workflows.settings.adapter_shape import AdapterShape
-from lora_da.workflows.settings.calibration import Calibration
+from lora_da.workflows.settings import AdapterShape, Calibration
 from lora_da_bench.methods.method import Setup
 from lora_da_bench.methods.registry import get_method
 

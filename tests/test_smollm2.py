@@ -17,8 +17,7 @@ from transformers import AutoModelForCausalLM
 from lora_da import initialize_lora_da_weights, load_report, load_statistics
 from lora_da.loading import find_model
 from lora_da.workflows.adapter_folder import save_adapter
-from lora_da.workflows.settings.adapter_shape import AdapterShape
-from lora_da.workflows.settings.presets import preset_config
+from lora_da.workflows.settings import AdapterShape, preset_config
 
 pytestmark = pytest.mark.slow
 

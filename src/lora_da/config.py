@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lora_da.system.settings import setting
-from lora_da.system.validation import check_fields
+from lora_da.system.validation import check_fields, setting
 
 
 @dataclass(frozen=True)

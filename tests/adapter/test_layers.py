@@ -6,8 +6,8 @@ import pytest
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from lora_da.adapter.layers import find_adapted_layers
-from models import tiny_gpt2, tiny_llama, tiny_vit, with_lora
+from lora_da.adapter.layers import find_adapted_layers, find_linear_layers
+from models import positionwise, tiny_bert, tiny_gpt2, tiny_llama, tiny_t5, tiny_vit, with_lora
 
 
 def test_served_layers_have_the_base_models_names_and_their_own_settings() -> None:
@@ -116,3 +116,12 @@ def test_inits_that_change_the_base_are_an_error(init: str) -> None:
 @pytest.mark.parametrize("init", [True, False, "gaussian", "orthogonal"])
 def test_inits_that_leave_the_base_alone_are_fine(init: Any) -> None:
     assert find_adapted_layers(with_lora(tiny_llama(), init_lora_weights=init), "default")[0]
+
+
+def test_linear_layers_are_those_of_all_linear() -> None:
+    for make in (tiny_llama, tiny_gpt2, tiny_t5):
+        found = list(find_linear_layers(make()))
+        wanted = find_adapted_layers(with_lora(make(), target_modules="all-linear", task_type=None), "default")[0]
+        assert found == list(wanted)
+    assert list(find_linear_layers(positionwise())) == ["once", "twice", "unused", "head"]
+    assert "classifier" in find_linear_layers(tiny_bert())

@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from lora_da.cli.options import with_fields
-from lora_da.system.settings import required, setting
+from lora_da.system.validation import required, setting
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lora_da.loading import gguf
 from lora_da.loading.gguf import convert_gguf
-from lora_da.loading.model_source import ModelSource
+from lora_da.loading.model_source import ModelSource, find_model
 from lora_da.loading.models import load_model
-from lora_da.loading.named_models import find_model
 
 
 def test_conversion_reuses_its_own_output_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

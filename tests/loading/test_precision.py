@@ -21,7 +21,7 @@ from lora_da.loading.precision import bits, compute_dtype
 from lora_da.loading.row_format import RowFormat
 from lora_da.loading.rows import load_rows
 from lora_da.workflows.model_outline import model_outline
-from lora_da.workflows.settings.adapter_shape import AdapterShape
+from lora_da.workflows.settings import AdapterShape
 
 needs_bitsandbytes = pytest.mark.skipif(
     importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed"

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lora_da import InitializationReport, LoraDAConfig, load_report
-from report.test_table import layer
+from report.test_layers import layer
 
 
 def _report() -> InitializationReport:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import dataclasses
 
 from lora_da.report.notices import list_notices
-from report.test_table import layer
+from report.test_layers import layer
 
 
 def test_nothing_to_say() -> None:

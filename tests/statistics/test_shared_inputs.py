@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lora_da import collect_statistics
-from lora_da.adapter.linear_layers import find_linear_layers
+from lora_da.adapter.layers import find_linear_layers
 from lora_da.statistics.losses.objective import Objective
 from lora_da.statistics.shared_inputs import find_shared_inputs
 from models import (

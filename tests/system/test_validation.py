@@ -6,8 +6,7 @@ from typing import Any, Literal
 
 import pytest
 
-from lora_da.system.settings import setting
-from lora_da.system.validation import check_fields
+from lora_da.system.validation import check_fields, setting
 
 
 @dataclass

@@ -7,7 +7,7 @@ import pytest
 from folders import sums_file, tiny_model_folder
 from lora_da.loading import ModelSource, RowFormat, load_tokenizer
 from lora_da.workflows.calibration_sample import read_sample, sample_indices
-from lora_da.workflows.settings.calibration import Calibration
+from lora_da.workflows.settings import Calibration
 
 
 def test_samples_are_drawn_by_the_seed_from_all_rows() -> None:
@@ -16,7 +16,7 @@ def test_samples_are_drawn_by_the_seed_from_all_rows() -> None:
     assert len(set(first)) == 50
     assert max(first) > 700
     assert sample_indices(1000, 2000, 0) == list(range(1000))
-    with pytest.raises(ValueError, match="examples must be at least 1"):
+    with pytest.raises(ValueError, match="examples must be a number of at least 1"):
         Calibration(examples=0)
 
 

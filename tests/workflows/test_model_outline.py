@@ -15,7 +15,7 @@ from lora_da.statistics.batches.token_rows import TokenRows
 from lora_da.statistics.hooks.recorder import Recorder
 from lora_da.statistics.running_sums import RunningSums
 from lora_da.workflows.model_outline import model_outline
-from lora_da.workflows.settings.adapter_shape import AdapterShape
+from lora_da.workflows.settings import AdapterShape
 
 
 @pytest.fixture(scope="module")

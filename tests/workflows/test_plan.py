@@ -14,8 +14,7 @@ from lora_da.loading import ModelSource, RowFormat, load_model, load_tokenizer
 from lora_da.workflows import plan as estimate
 from lora_da.workflows.calibration_sample import read_sample
 from lora_da.workflows.plan import Machine, Plan, Workload, plan_for_sample, plan_initialization, this_machine
-from lora_da.workflows.settings.adapter_shape import AdapterShape
-from lora_da.workflows.settings.calibration import Calibration
+from lora_da.workflows.settings import AdapterShape, Calibration
 
 WORKLOAD = Workload(examples=8, tokens=80, longest=10, batch_size=4)
 ROOMY = Machine("cpu", 2**30, 2**30)

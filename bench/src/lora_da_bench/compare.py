@@ -23,16 +23,10 @@ _ATTEMPTS = 2  # of a run that ends with an error: a machine that was busy for a
 
 
 def compare(experiment: Experiment, folder: Path, *, only: Collection[str] = (), on_ray: bool = False) -> None:
-    """Carry out every run that is still missing, and write the report.
+    """Carry out every run that is still missing, or of some methods ``only``, and write the report.
 
     Each finished run is a file in ``folder/runs``; the next call goes on from what is there. Runs that failed with an
     error are tried once more, and again by the next call.
-
-    Args:
-        experiment: The description.
-        folder: The experiment's folder.
-        only: Carry out the runs of these methods alone; the report then says what is missing.
-        on_ray: Spread the runs over the GPUs or machines of a Ray cluster.
 
     Raises:
         ValueError: A method is unknown, a test row can't be graded, or the folder holds another experiment.

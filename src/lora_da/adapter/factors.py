@@ -24,10 +24,6 @@ def write_factors(
     The parameters stay the same objects, since optimisers, tied weights and shards hold on to them. Everything is
     checked before the first write, so that an error leaves the adapter as it was.
 
-    Args:
-        layers: The adapted layers, by name.
-        factors: lora_A (r, d_in) and lora_B (d_out, r), by the name of the layer.
-
     Raises:
         ValueError: A factor has another shape than its parameter, or is not finite in the parameter's precision.
     """

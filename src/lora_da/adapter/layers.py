@@ -1,8 +1,9 @@
-"""Which layers of a model carry a LoRA adapter, and which of them LoRA-DA can serve."""
+"""Which layers of a model carry a LoRA adapter, which of them LoRA-DA can serve, and the linear layers without one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from peft.tuners.lora import LoraLayer
 from peft.tuners.lora.layer import ParamWrapper
@@ -149,3 +150,27 @@ def _cannot_serve(layer: LoraLayer, adapter_name: str) -> str | None:
     if isinstance(layer, ParamWrapper) and is_sharded(layer.get_param()):
         return "is a parameter that is sharded, of which no part can be told apart"
     return None
+
+
+def find_linear_layers(model: Any) -> dict[str, nn.Module]:
+    """Return all linear layers of a plain model but its output head, as ``target_modules="all-linear"`` has it.
+
+    Returns:
+        The layers by their names, in the model's order.
+    """
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if (isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D") and module is not head
+    }
+
+
+def shape_of_linear(layer: nn.Module) -> tuple[int, int]:
+    """Return (d_out, d_in) of one of :func:`find_linear_layers`."""
+    if isinstance(layer, nn.Linear):
+        return layer.out_features, layer.in_features
+    weight = layer.weight  # Conv1D's, which lies the other way round
+    assert isinstance(weight, nn.Parameter)
+    d_in, d_out = weight.shape
+    return d_out, d_in

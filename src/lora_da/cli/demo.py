@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lora_da.cli import options
-from lora_da.workflows.demo.demo_settings import DemoSettings
+from lora_da.workflows.settings import DemoSettings
 
 
 @options.with_fields

@@ -11,9 +11,7 @@ import typer
 from lora_da.cli import options
 from lora_da.loading.model_source import ModelSource
 from lora_da.loading.row_format import RowFormat
-from lora_da.workflows.settings.adapter_shape import AdapterShape
-from lora_da.workflows.settings.calibration import Calibration
-from lora_da.workflows.settings.outputs import Outputs
+from lora_da.workflows.settings import AdapterShape, Calibration, Outputs
 
 
 @options.with_fields
@@ -67,7 +65,7 @@ def init(
     from lora_da.workflows.job import joined_job
     from lora_da.workflows.plan import plan_for_sample
     from lora_da.workflows.saved_statistics import solve_adapter
-    from lora_da.workflows.settings.presets import preset_config
+    from lora_da.workflows.settings import preset_config
 
     config = preset_config(preset, seed)
     if data is None:

@@ -24,8 +24,8 @@ def inspect(
 ) -> None:
     """Show the spectra of an adapter or of saved statistics, so that a rank can be chosen."""
     from lora_da.cli.show import show_table
+    from lora_da.report.layers import tabulate_layers
     from lora_da.report.plots import plot_spectra
-    from lora_da.report.table import tabulate_layers
     from lora_da.system.files import refuse_existing
     from lora_da.workflows.inspect import ranks_needed, reports_of
 

@@ -24,10 +24,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs th
 
 
 def with_fields(command: Callable[..., None]) -> Callable[..., None]:
-    """Make the fields of a command's dataclasses options of their own, with their types, defaults and help.
-
-    Args:
-        command: A function some of whose parameters are dataclasses, their fields declared by ``setting``.
+    """Make the fields of a command's dataclasses, declared by ``setting``, options of their own.
 
     Returns:
         The command as typer takes it: it puts the dataclasses together and calls the function.

@@ -9,8 +9,7 @@ import typer
 from lora_da.cli import options
 from lora_da.cli.show import show_table
 from lora_da.loading.model_source import ModelSource
-from lora_da.workflows.settings.adapter_shape import AdapterShape
-from lora_da.workflows.settings.calibration import Calibration
+from lora_da.workflows.settings import AdapterShape, Calibration
 
 if TYPE_CHECKING:
     from lora_da.workflows.plan import Plan
@@ -36,7 +35,7 @@ def plan(
     """
     from lora_da.system.memory import parse_size
     from lora_da.workflows.plan import Machine, Workload, plan_initialization, this_machine
-    from lora_da.workflows.settings.presets import preset_config
+    from lora_da.workflows.settings import preset_config
 
     machine = this_machine(model.device)
     if device_memory is not None:
@@ -50,12 +49,7 @@ def plan(
 
 
 def show_plan(plan: Plan, *, timed: bool) -> None:
-    """Print a plan.
-
-    Args:
-        plan: The plan.
-        timed: Whether to say how long it takes on this machine, which is measured for a moment.
-    """
+    """Print a plan; ``timed`` also says how long it takes on this machine, which is measured for a moment."""
     from lora_da.system.memory import format_size
 
     layers = [(kind, str(count), str(d_in), str(d_out)) for kind, (count, d_in, d_out) in plan.layers.items()]

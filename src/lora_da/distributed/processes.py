@@ -37,11 +37,7 @@ class Processes:
     device: torch.device
 
     def gather_objects(self, value: Any, doing: str) -> list[Any]:
-        """Return what every process has, in the order of their ranks.
-
-        Args:
-            value: A small plain object.
-            doing: What the job is at, for the error.
+        """Return what every process has, small plain objects, in the order of their ranks.
 
         Raises:
             ProcessError: A process is gone.
@@ -53,10 +49,6 @@ class Processes:
 
     def raise_together(self, error: Exception | None, doing: str) -> None:
         """Let every process go on only if none has an error.
-
-        Args:
-            error: What ended this process's part of the work, if anything did.
-            doing: What that work was.
 
         Raises:
             ProcessError: Another process had an error, or is gone.

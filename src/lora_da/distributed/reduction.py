@@ -22,10 +22,8 @@ _DOING = "adding up the statistics"
 def all_reduce_statistics(statistics: Statistics | None, processes: Processes) -> Statistics:
     """Return the union of all processes' statistics, the same to the last bit in each of them.
 
-    Args:
-        statistics: This process's own, of examples that no other process has; None if it had none to read. Its tensors
-            take the result, as there may be no memory for two of each.
-        processes: The job.
+    The tensors of this process's own take the result, as there may be no memory for two of each; without an example to
+    read it has None.
 
     Raises:
         ValueError: No process read an example, or their statistics don't add.

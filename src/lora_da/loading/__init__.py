@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lora_da.loading.examples import PreparedExamples, prepare_examples
     from lora_da.loading.gguf import convert_gguf
-    from lora_da.loading.model_source import ModelSource
+    from lora_da.loading.model_source import NAMED_MODELS, ModelSource, find_model
     from lora_da.loading.models import LoadedModel, load_config, load_model, load_tokenizer
-    from lora_da.loading.named_models import NAMED_MODELS, find_model
     from lora_da.loading.precision import PRECISIONS
     from lora_da.loading.row_format import RowFormat
     from lora_da.loading.rows import fingerprint, load_rows
@@ -34,9 +33,8 @@ __all__ = [
 _HOMES = {
     "examples": ("PreparedExamples", "prepare_examples"),
     "gguf": ("convert_gguf",),
-    "model_source": ("ModelSource",),
     "models": ("LoadedModel", "load_config", "load_model", "load_tokenizer"),
-    "named_models": ("NAMED_MODELS", "find_model"),
+    "model_source": ("NAMED_MODELS", "ModelSource", "find_model"),
     "precision": ("PRECISIONS",),
     "row_format": ("RowFormat",),
     "rows": ("fingerprint", "load_rows"),

@@ -6,10 +6,6 @@ from __future__ import annotations
 def check_weights(name: str, missing: set[str]) -> None:
     """Refuse a model some of whose weights were not found: transformers draws them at random.
 
-    Args:
-        name: The model.
-        missing: Names of those weights.
-
     Raises:
         ValueError: There are any; the message names the first ones.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lora_da.system.settings import setting
+from lora_da.system.validation import check_fields, setting
 
 if TYPE_CHECKING:
     import datasets
@@ -39,8 +39,7 @@ class RowFormat:
     )
 
     def __post_init__(self) -> None:
-        if self.max_length < 2:
-            raise ValueError(f"max_length is {self.max_length}, and an example needs at least 2 tokens to learn from.")
+        check_fields(self)
 
     @property
     def columns(self) -> dict[str, str]:

@@ -28,12 +28,8 @@ def plan_collection(
 ) -> MemoryPlan:
     """Return how the statistics are collected within a budget; the same in all processes.
 
-    Args:
-        source: What is collected from.
-        config: What is collected.
-        budget: See :func:`lora_da.collect_statistics`.
-        checkpoint: Where the plan of an interrupted collection is kept. It is taken again, or its statistics would not
-            be found: how much memory is free changes from run to run.
+    A checkpoint keeps the plan of an interrupted collection. It is taken again, or its statistics would not be found:
+    how much memory is free changes from run to run.
 
     Raises:
         ValueError: Not even the layers of one input fit, or the budget is no size.

@@ -32,14 +32,6 @@ def solve_layers_together(
 ) -> tuple[dict[str, LayerInit], dict[str, str]]:
     """Solve some layers as :func:`solve_layers` does; in a job of several processes each of them solves its share.
 
-    Args:
-        statistics: Of all processes, the same in each.
-        ranks: The rank r of each layer, by name.
-        config: The settings.
-        device: Where the layers are solved.
-        processes: The job, if there is one.
-        progress: Whether to show a progress bar.
-
     Raises:
         SolverError: The statistics of one of this process's layers are unusable.
         ProcessError: Those of another process's layers are, or it is gone.

@@ -9,8 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from lora_da.adapter.layers import AdaptedLayer, find_adapted_layers
-from lora_da.adapter.linear_layers import find_linear_layers, shape_of_linear
+from lora_da.adapter.layers import AdaptedLayer, find_adapted_layers, find_linear_layers, shape_of_linear
 from lora_da.adapter.sharding import has_shards
 from lora_da.adapter.wrapping import find_base_model
 from lora_da.distributed.processes import Processes, current_processes
@@ -100,15 +99,10 @@ def open_source(
     *,
     progress: bool,
 ) -> CalibrationSource:
-    """Read the batches that are this process's share.
+    """Read the batches that are this process's share; all processes together read ``max_examples``.
 
-    Args:
-        model: The model, out of DistributedDataParallel.
-        adapted: The adapter's layers; None stands for the linear layers of a plain model.
-        dataloader: See :func:`lora_da.collect_statistics`.
-        max_examples: How many examples all processes read together.
-        example_loss: See :func:`lora_da.collect_statistics`.
-        progress: Whether to show progress bars; those of the first process are shown alone.
+    The layers are those of an adapter or, where that is None, the linear layers of a plain model. The first process's
+    progress bars are shown alone.
 
     Raises:
         ValueError: The model has no linear layer, or the processes' loaders don't fit together.

@@ -20,8 +20,7 @@ from lora_da.statistics.storage import load_statistics, save_statistics
 from lora_da.statistics.sums import Statistics
 from lora_da.system.files import write_text
 from lora_da.system.hashing import hash_lines, hash_tensors
-from lora_da.system.settings import setting
-from lora_da.system.validation import check_fields
+from lora_da.system.validation import check_fields, setting
 
 
 @dataclass(frozen=True)
@@ -60,11 +59,7 @@ def find_collection_file(
 ) -> Path:
     """Return the checkpoint's file of a collection; another's are other examples, layers, weights, settings or losses.
 
-    Args:
-        source: What is collected from.
-        checkpoint: Where the file is.
-        config: What is collected.
-        belonging: What else tells one collection from another, as things with a ``repr`` that says all.
+    What else tells one collection from another is ``belonging``, things with a ``repr`` that says all.
     """
     processes, loss = source.processes, source.example_loss
     place = (processes.rank, processes.size) if processes else (0, 1)

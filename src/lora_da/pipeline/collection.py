@@ -27,12 +27,6 @@ def collect_in_one_pass(
 ) -> Statistics:
     """Return the statistics of all layers together.
 
-    Args:
-        source: What is collected from.
-        config: What is collected.
-        budget: See :func:`lora_da.collect_statistics`.
-        checkpoint: Where unfinished statistics are kept.
-
     Raises:
         ValueError: They exceed the budget; or as :func:`collect_passes`.
     """
@@ -50,12 +44,6 @@ def collect_passes(
     source: CalibrationSource, config: CollectionConfig, plan: MemoryPlan, checkpoint: Checkpoint | None = None
 ) -> Iterator[tuple[Sequence[str], Statistics]]:
     """Yield each pass of a plan: its layers, and their statistics over the batches of all processes.
-
-    Args:
-        source: What is collected from.
-        config: What is collected.
-        plan: From :func:`lora_da.pipeline._collection_plan.plan_collection`.
-        checkpoint: Where unfinished statistics are kept.
 
     Raises:
         ValueError: An example can't be used, or no layer receives a gradient.

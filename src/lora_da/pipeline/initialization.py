@@ -130,13 +130,6 @@ def solve_adapter(
 ) -> AdapterSolution:
     """Solve pass after pass, of which one's statistics are held at a time.
 
-    Args:
-        adapter: The adapter.
-        passes: Its layers with their statistics.
-        config: The settings.
-        stopwatch: What the stages "statistics" and "solve" take is added to.
-        progress: Whether to show a progress bar.
-
     Raises:
         ValueError: The statistics don't belong to the model or the settings, or no layer could be solved.
         SolverError: The statistics of a layer are unusable.
@@ -197,11 +190,7 @@ def measure_losses(
 ) -> Losses:
     """Return the mean loss of the calibration examples without the adapter and with it, in nats.
 
-    Args:
-        adapter: The initialised adapter.
-        source: The examples.
-        collected: Statistics, as whose losses these are to be measured.
-        before: The loss without the adapter, if the collection has seen it.
+    They are measured as those of the statistics, whose collection may have seen the one ``before`` already.
     """
     if before is None:
         with adapters_disabled(adapter.base):
@@ -218,16 +207,7 @@ def report_initialization(
     seconds: dict[str, float],
     notices: Sequence[str],
 ) -> InitializationReport:
-    """Return what was done, layer by layer, with the notices that follow from it.
-
-    Args:
-        adapter: The adapter.
-        solution: Its solution.
-        config: The settings, with the population size as it was used.
-        losses: The losses.
-        seconds: Time by stage.
-        notices: What is known already that the user should know.
-    """
+    """Return what was done, layer by layer, with the notices that follow from it behind those that are given."""
     layers = {
         name: report_layer(solution.layers[name], tokens=solution.tokens[name], scaling=layer.scaling)
         for name, layer in adapter.layers.items()

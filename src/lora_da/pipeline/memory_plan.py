@@ -121,12 +121,6 @@ def sums_bytes(
     """Return the bytes of the sums of layers that share an input.
 
     They have one input factor together, and each has a gradient and an output factor.
-
-    Args:
-        shapes: (d_out, d_in) of each; d_in is the same for all.
-        config: What is collected.
-        compensated: As in :func:`plan_memory`.
-        itemsize: As in :func:`plan_memory`.
     """
     d_in = shapes[0][1]
     full = config.output_factor == "full"

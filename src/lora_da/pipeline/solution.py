@@ -26,12 +26,7 @@ def solve_layers(
 ) -> tuple[dict[str, LayerInit], dict[str, str]]:
     """Solve some layers, factorising the input factor once for all layers that share it.
 
-    Args:
-        statistics: Their sums.
-        ranks: The rank of each layer, by name.
-        config: The settings.
-        device: Where they are solved, as far as they fit there; by default where the sums are.
-        progress: Whether to show a progress bar.
+    They are solved on ``device`` as far as they fit there, by default where the sums are.
 
     Returns:
         The solutions by name, and the reasons why other layers have none.
@@ -77,13 +72,7 @@ def _group_after_group(statistics: Statistics, names: Iterable[str]) -> list[str
 
 
 def report_layer(init: LayerInit, *, tokens: int, scaling: float) -> LayerReport:
-    """Return what a report says of a layer's solution.
-
-    Args:
-        init: The solution.
-        tokens: The number of counted tokens that reached the layer.
-        scaling: PEFT's s.
-    """
+    """Return what a report says of a layer's solution from so many counted tokens, with PEFT's ``scaling`` s."""
     rank, d_in = init.A.shape
     eigenvalues = tuple(init.eigenvalues.tolist())
     return LayerReport(
@@ -103,13 +92,7 @@ def report_layer(init: LayerInit, *, tokens: int, scaling: float) -> LayerReport
 
 
 def solving_device(shape: Sequence[int], device: torch.device | None, *, full: bool = False) -> torch.device | None:
-    """Return the device that a layer is solved on: the host where a GPU has too little memory free for it.
-
-    Args:
-        shape: (d_out, d_in).
-        device: The one that is wanted.
-        full: Whether the layer has the full output factor.
-    """
+    """Return the device that a layer of shape (d_out, d_in) is solved on: the host if a GPU has too little free."""
     if device is not None and device.type == "cuda" and solver_bytes(*shape, full=full) > free_bytes(device):
         return torch.device("cpu")
     return device

@@ -24,11 +24,7 @@ _LOSS_OF_THE_MODEL = ("transformers.trainer", "trl.trainer.sft_trainer")
 
 
 def check_trainer(trainer: Any, *, own_loss: bool) -> None:
-    """Refuse a trainer from which, or for which, an adapter can't be initialised.
-
-    Args:
-        trainer: A trainer.
-        own_loss: Whether the loss is given beside the trainer.
+    """Refuse a trainer from which, or for which, an adapter can't be initialised, with a loss of one's own or without.
 
     Raises:
         ValueError: The message says why, and what to do.
@@ -107,11 +103,6 @@ def calibration_batches(trainer: Any, max_examples: int, seed: int) -> list[dict
     The loader's data set (without the columns that the model does not take) and its collator are the trainer's own. The
     order is a random one, so that the first batches are a random sample too where a row holds several examples. An
     iterable data set gives its first examples.
-
-    Args:
-        trainer: A trainer that :func:`check_trainer` lets pass.
-        max_examples: How many rows to read at most, and how many examples.
-        seed: Of the sample, and of collators that draw random numbers.
 
     Returns:
         The same in every process of a job.

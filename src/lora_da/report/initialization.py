@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from lora_da.config import CollectionConfig, LoraDAConfig
-from lora_da.report.layers import LayerReport
+from lora_da.report.layers import LayerReport, tabulate_layers
 from lora_da.report.plots import plot_spectra
 from lora_da.report.provenance import find_versions
-from lora_da.report.table import tabulate_layers
 from lora_da.system.files import write_text
 
 REPORT_FILE = "lora_da.json"

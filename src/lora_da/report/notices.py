@@ -18,14 +18,7 @@ _LARGEST_RESIDUAL = 1e-6
 def list_notices(
     reports: Mapping[str, LayerReport], kept_default: Mapping[str, str], before: float | None, after: float | None
 ) -> list[str]:
-    """Return the sentences that are due.
-
-    Args:
-        reports: The initialised layers.
-        kept_default: The others, with the reason.
-        before: The calibration loss before the init, if measured.
-        after: The same after it.
-    """
+    """Return the sentences that are due, of initialised layers, those with a reason against it, and both losses."""
     notices: list[str] = []
     if kept_default:
         named = "; ".join(f"{name} {reason}" for name, reason in kept_default.items())

@@ -31,13 +31,7 @@ def save_figure(figure: Any, path: Path | str, *, overwrite: bool = False) -> No
 
 
 def plot_spectra(layers: Mapping[str, LayerReport], path: Path | str, *, overwrite: bool = False) -> None:
-    """Draw Ω's leading eigenvalues and Δ's captured energy by rank: the median over each kind of layer, and its range.
-
-    Args:
-        layers: By name.
-        path: The PNG.
-        overwrite: Replace a file that is there.
-    """
+    """Draw Ω's leading eigenvalues and Δ's captured energy by rank: each kind of layer's median and range."""
     figure, (spectrum, energy) = new_figure(2)
     for kind, group in group_by_kind(layers).items():
         eigenvalues = [[max(-value, 0.0) / max(-layer.eigenvalues[0], 1e-300) for value in layer.eigenvalues]
@@ -65,14 +59,7 @@ def _band(axes: Any, curves: Sequence[Sequence[float]], label: str) -> None:
 def plot_losses(
     curves: Mapping[str, Sequence[tuple[int, float]]], base: float, path: Path | str, *, overwrite: bool = False
 ) -> None:
-    """Draw held-out losses along training.
-
-    Args:
-        curves: (step, loss) by label.
-        base: The loss of the untouched base model, drawn as a level.
-        path: The PNG.
-        overwrite: Replace a file that is there.
-    """
+    """Draw held-out losses along training, (step, loss) by label, and that of the untouched base model as a level."""
     figure, (axes,) = new_figure(1)
     for label, points in curves.items():
         axes.plot([step for step, _ in points], [loss for _, loss in points], marker="o", label=label)

@@ -65,26 +65,15 @@ class DampedFactor:
 
 
 def absolute_damping(diagonal: Float[Tensor, " d"], damping: float, mode: DampingMode) -> float:
-    """Return λ, from a damping relative to the mean eigenvalue (= the mean of the diagonal) or as it is.
-
-    Args:
-        diagonal: The diagonal of the factor.
-        damping: The number in the configuration.
-        mode: Which of the two it is.
-    """
+    """Return λ, from a damping relative to the mean eigenvalue (= the mean of the factor's diagonal) or as it is."""
     return damping * float(diagonal.mean()) if mode == "relative" else damping
 
 
 def factorise(matrix: Float[Tensor, "d d"], damping: float, mode: DampingMode) -> DampedFactor:
-    """Damp and factorise a Fisher factor.
+    """Damp and factorise a Fisher factor F, symmetric and in float64; see :func:`absolute_damping`.
 
     If rounding has made F_λ indefinite, λ is raised tenfold until it is not, up to a tenth of the mean eigenvalue; the
     result says how often.
-
-    Args:
-        matrix: F, symmetric, float64.
-        damping: See :func:`absolute_damping`.
-        mode: The same.
 
     Raises:
         SolverError: F is zero or not finite, or no damping helps.
@@ -137,12 +126,7 @@ class InverseDiagonal:
 
 
 def inverse_of_diagonal(diagonal: Float[Tensor, " d_out"], damping: float, mode: DampingMode) -> InverseDiagonal:
-    """Return y⁻ = 1/(Y_ii + λ'), the inverse of the diagonal.
-
-    Args:
-        diagonal: diag(Y), float64.
-        damping: See :func:`absolute_damping`.
-        mode: The same.
+    """Return y⁻ = 1/(Y_ii + λ') in float64, the inverse of the diagonal; see :func:`absolute_damping` for λ'.
 
     Raises:
         SolverError: Without damping, an entry of the diagonal is zero; or all are.
@@ -155,12 +139,7 @@ def inverse_of_diagonal(diagonal: Float[Tensor, " d_out"], damping: float, mode:
 
 
 def diagonal_of_inverse(matrix: Float[Tensor, "d_out d_out"], damping: float, mode: DampingMode) -> InverseDiagonal:
-    """Return y⁻ = [(Y + λ'·I)⁻¹]_ii, the diagonal of the inverse.
-
-    Args:
-        matrix: Y, float64.
-        damping: See :func:`absolute_damping`.
-        mode: The same.
+    """Return y⁻ = [(Y + λ'·I)⁻¹]_ii, the diagonal of the inverse of Y in float64; see :func:`absolute_damping` for λ'.
 
     Raises:
         SolverError: See :func:`factorise`.

@@ -37,14 +37,7 @@ def displacement(
     input_factor: DampedFactor,
     unit: float,
 ) -> Float[Tensor, "d_out d_in"]:
-    """Return Δ, the natural-gradient step.
-
-    Args:
-        gradient: G.
-        output_inverse: y⁻.
-        input_factor: Z_λ.
-        unit: u.
-    """
+    """Return Δ = −(1/u) diag(y⁻) G Z_λ⁻¹, the natural-gradient step."""
     return -(output_inverse / unit)[:, None] * input_factor.solve(gradient.mT).mT
 
 
@@ -72,11 +65,7 @@ class Guidance:
         return result
 
     def preconditioner(self, shift: float) -> Callable[[Tensor], Tensor]:
-        """Return X ↦ (variance·Z_λ⁻¹ + τ)⁻¹ X: the inverse of Ω + τ without the low-rank Δᵀ Δ.
-
-        Args:
-            shift: τ > 0.
-        """
+        """Return X ↦ (variance·Z_λ⁻¹ + τ)⁻¹ X for a shift τ > 0: the inverse of Ω + τ without the low-rank Δᵀ Δ."""
         weight, factor = self.variance, self.input_factor
         if weight == 0:
             return lambda right: right

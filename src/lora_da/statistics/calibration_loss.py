@@ -26,12 +26,8 @@ def measure_calibration_loss(
 ) -> tuple[float, int]:
     """Sum the losses of the examples of some batches, in nats, and count the examples.
 
-    Args:
-        objective: A model with its adapters as they are, and its loss.
-        batches: Mappings with ``labels`` and the model's inputs.
-        reduction: Whether the losses of an example's tokens are summed or averaged.
-        progress: Whether to show a progress bar.
-        repeats: How often the last batch is run once more without counting, to keep step with other processes.
+    The model's adapters stay as they are. The last batch is run ``repeats`` times more without counting, to keep step
+    with other processes.
 
     Raises:
         ValueError: A batch can't be used.

@@ -66,14 +66,7 @@ class OnePass:
         procedure: Procedure | None = None,
         identity: ModelIdentity | None = None,
     ) -> None:
-        """Prepare empty sums.
-
-        Args:
-            objective: A model with no adapter active, and its loss.
-            layers: Linear layers of the model, by name.
-            config: What to collect.
-            procedure: How it is collected.
-            identity: Which model this is.
+        """Prepare empty sums of linear layers, by their names in a model with no adapter active.
 
         Raises:
             ValueError: A layer has no weights.
@@ -100,10 +93,7 @@ class OnePass:
     ) -> Statistics:
         """Run the model forward and backward over all examples of some batches.
 
-        Args:
-            batches: Mappings with ``labels`` and the model's inputs.
-            start: What an earlier pass for the same layers has collected; its tensors may be taken over.
-            after_batch: What is called after each batch.
+        What an earlier pass for the same layers has collected is the ``start``; its tensors may be taken over.
 
         Returns:
             The sums of the layers that the loss depends on.

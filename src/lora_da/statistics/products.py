@@ -23,15 +23,10 @@ def choose_sum_dtype(*vectors: Shaped[Tensor, ...]) -> torch.dtype:
 def product(
     left: Float[Tensor, "tokens m"], right: Float[Tensor, "tokens n"], dtype: torch.dtype
 ) -> Float[Tensor, "m n"]:
-    """Return Σ l rᵀ over tokens.
+    """Return Σ l rᵀ over tokens, summed in ``dtype``.
 
     On a GPU, bfloat16 and float16 vectors are multiplied as they are and added up in float32: such products are exact,
     and no float32 copy is made (by torch 2.8 or later).
-
-    Args:
-        left: The vectors l.
-        right: The vectors r.
-        dtype: The precision of the sums.
     """
     if _MIXED and left.is_cuda and dtype == torch.float32 and left.dtype == right.dtype and left.dtype in _HALVES:
         return torch.mm(left.mT, right, out_dtype=torch.float32)
@@ -39,12 +34,9 @@ def product(
 
 
 def gram(vectors: Float[Tensor, "tokens n"], dtype: torch.dtype, block: int | None = None) -> Float[Tensor, "n n"]:
-    """Return Σ v vᵀ over tokens; the blocks above the diagonal are copied from below.
+    """Return Σ v vᵀ over tokens, summed in ``dtype``; the blocks above the diagonal are copied from below.
 
-    Args:
-        vectors: The vectors v.
-        dtype: The precision of the sums.
-        block: The width of a block, by default one that keeps the device busy.
+    By default a block is as wide as keeps the device busy.
 
     Returns:
         A matrix that is symmetric to the last bit but within the blocks on the diagonal.

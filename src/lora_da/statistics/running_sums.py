@@ -31,13 +31,7 @@ class RunningSums:
     def __init__(
         self, *, full_output: bool = False, loss_scale: float = 1.0, accumulator: Accumulator | None = None
     ) -> None:
-        """Prepare empty sums.
-
-        Args:
-            full_output: Keep the whole output sums, not their diagonals alone.
-            loss_scale: What every gradient is divided by.
-            accumulator: What adds, by default beside the model.
-        """
+        """Prepare empty sums, of outputs whole or their diagonals; gradients are divided by ``loss_scale``."""
         self._full_output, self._loss_scale = full_output, loss_scale
         self._accumulator = accumulator or Accumulator()
         self.gradient_sums: dict[str, Tensor] = {}
@@ -48,12 +42,7 @@ class RunningSums:
         self.input_tokens: dict[str, int] = {}
 
     def resume(self, earlier: Statistics, devices: Mapping[str, torch.device]) -> None:
-        """Add to the sums of an earlier collection.
-
-        Args:
-            earlier: Its sums, which are taken over.
-            devices: Where each layer's sums are kept.
-        """
+        """Add to the sums of an earlier collection, which are taken over and kept on the layers' ``devices``."""
         for own, sums in (
             (self.gradient_sums, earlier.gradient_sums),
             (self.output_sums, earlier.output_sums),

@@ -19,11 +19,6 @@ from lora_da.system.random_state import preserve_random_state
 def find_shared_inputs(objective: Objective, layers: Mapping[str, Layer], batch: Mapping[str, Any]) -> dict[str, str]:
     """Run the model, and see which layers were given one and the same tensor.
 
-    Args:
-        objective: The model, and what is called.
-        layers: Its layers, by name.
-        batch: A batch of examples.
-
     Returns:
         For each layer, the first one that was given its input; itself where it was not reached.
     """

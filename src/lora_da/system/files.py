@@ -12,9 +12,7 @@ from pathlib import Path
 def refuse_existing(*targets: Path | None, overwrite: bool) -> None:
     """Refuse to write where something is already; called before any work, so that none is in vain.
 
-    Args:
-        targets: The paths that will be written; None stands for one that is not wanted.
-        overwrite: Whether they may be replaced.
+    None stands for a path that is not wanted.
 
     Raises:
         FileExistsError: One of them exists and may not be replaced.

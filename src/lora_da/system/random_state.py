@@ -13,12 +13,9 @@ import torch
 
 @contextmanager
 def preserve_random_state(dataloader: Any = None) -> Iterator[None]:
-    """Put the states of all random generators back at the end, a data loader's own included.
+    """Put the states of all random generators back at the end, those of a data loader and its samplers included.
 
     So the order of the training batches afterwards is the one that it would have been.
-
-    Args:
-        dataloader: A loader whose generators, and whose samplers' generators, are put back as well.
     """
     sampler, batch_sampler = getattr(dataloader, "sampler", None), getattr(dataloader, "batch_sampler", None)
     owners = (dataloader, sampler, batch_sampler, getattr(batch_sampler, "sampler", None))

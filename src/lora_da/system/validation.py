@@ -1,4 +1,4 @@
-"""The check of a dataclass's fields: names that an annotation lists, and ranges that :func:`setting` declares."""
+"""Fields of dataclasses that are options: declared once, with their help and the values that are valid, and checked."""
 
 from __future__ import annotations
 
@@ -6,12 +6,33 @@ import dataclasses
 import math
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+required: Any = dataclasses.MISSING
+"""In place of a default: there is none."""
+
+
+def setting(
+    default: Any,
+    help_text: str | None = None,
+    *,
+    minimum: float | None = None,
+    above: float | None = None,
+    argument: bool = False,
+) -> Any:
+    """Declare a dataclass field with the range that :func:`check_fields` checks.
+
+    Args:
+        default: The default, or :data:`required`.
+        help_text: What ``--help`` says, where a command offers the field; else the class's docstring describes it.
+        minimum: The smallest number that is valid.
+        above: A number that valid ones exceed.
+        argument: Whether it stands in the command line without a name.
+    """
+    metadata = {"help": help_text, "minimum": minimum, "above": above, "argument": argument}
+    return dataclasses.field(default=default, metadata=metadata)
+
 
 def check_fields(instance: Any) -> None:
     """Check every field that has a ``Literal`` annotation or a declared range; None passes where it is the default.
-
-    Args:
-        instance: An instance of a dataclass, such as ``self`` in ``__post_init__``.
 
     Raises:
         ValueError: A field holds something else than its annotation lists, or a number outside its range.

@@ -9,7 +9,7 @@ from typing import Any
 from lora_da.loading.examples import PreparedExamples, prepare_examples
 from lora_da.loading.row_format import RowFormat
 from lora_da.loading.rows import fingerprint, load_rows
-from lora_da.workflows.settings.calibration import Calibration
+from lora_da.workflows.settings import Calibration
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,7 @@ def sample_indices(count: int, examples: int, seed: int) -> list[int]:
 def read_sample(
     data: str, split: str, form: RowFormat, tokenizer: Any, calibration: Calibration, seed: int
 ) -> CalibrationSample:
-    """Read a data set, draw the calibration sample and tokenise it, all of it once.
-
-    Args:
-        data: As in :func:`load_rows`.
-        split: As in :func:`load_rows`.
-        form: How rows become examples.
-        tokenizer: The model's.
-        calibration: How many examples.
-        seed: Of the draw.
+    """Read a data set as :func:`load_rows` does, draw the calibration sample and tokenise it, all of it once.
 
     Raises:
         FileNotFoundError: There are no such data.

@@ -21,9 +21,7 @@ from lora_da.workflows.adapter_folder import save_adapter
 from lora_da.workflows.calibration_sample import CalibrationSample
 from lora_da.workflows.job import is_first_process
 from lora_da.workflows.plan import plan_for_sample
-from lora_da.workflows.settings.adapter_shape import AdapterShape
-from lora_da.workflows.settings.calibration import Calibration
-from lora_da.workflows.settings.outputs import Outputs
+from lora_da.workflows.settings import AdapterShape, Calibration, Outputs
 
 
 def create_adapter(
@@ -37,15 +35,6 @@ def create_adapter(
     checkpoint: Checkpoint | None = None,
 ) -> InitializationReport:
     """Load a model, initialise an adapter on it from a sample of the data, and write its folder.
-
-    Args:
-        model: The base model.
-        sample: The examples.
-        shape: The adapter.
-        config: The method's settings; its seed also draws what the data say nothing about.
-        calibration: Batch size and memory.
-        outputs: What to write.
-        checkpoint: Where unfinished statistics are kept.
 
     Raises:
         FileExistsError: An output is there and may not be replaced.
@@ -119,13 +108,7 @@ def check_memory(
 ) -> None:
     """Refuse what can't fit into memory, before the model is loaded; warn where that can't be told.
 
-    Args:
-        model: The base model.
-        sample: The examples.
-        shape: The adapter.
-        config: The settings.
-        calibration: Batch size and memory.
-        in_one_pass: Whether the sums of all layers have to be there at once, to be saved.
+    In one pass, the sums of all layers have to be there at once, to be saved.
 
     Raises:
         ValueError: It does not fit; the message says which option would make it fit.

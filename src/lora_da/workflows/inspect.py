@@ -11,18 +11,15 @@ from lora_da.pipeline.solution import check_collection, report_layer, solve_laye
 from lora_da.report.initialization import load_report
 from lora_da.report.layers import LayerReport, group_by_kind
 from lora_da.statistics.storage import load_statistics
-from lora_da.workflows.settings.presets import preset_config
+from lora_da.workflows.settings import preset_config
 
 _SHARES = (0.25, 0.5, 0.75, 0.9)
 
 
 def reports_of(source: Path, rank: int, preset: str) -> dict[str, LayerReport]:
-    """The layers of an adapter folder's report, or of a statistics file solved up to a rank.
+    """The layers of an adapter folder's report, or of a statistics file solved by a preset.
 
-    Args:
-        source: The folder or the file.
-        rank: With a file, how many eigenpairs of each layer (or its input width, if that is less).
-        preset: With a file, the settings.
+    Of each layer in a file, ``rank`` eigenpairs are found (or its input width, if that is less).
 
     Raises:
         FileNotFoundError: There is no such folder or file, or the folder has no report.

@@ -18,7 +18,7 @@ from lora_da.statistics.batches.token_rows import TokenRows
 from lora_da.statistics.estimation_mode import estimation_mode
 from lora_da.statistics.hooks.recorder import Recorder
 from lora_da.statistics.running_sums import RunningSums
-from lora_da.workflows.settings.adapter_shape import AdapterShape
+from lora_da.workflows.settings import AdapterShape
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,6 @@ class ModelOutline:
 
 def model_outline(model: ModelSource, shape: AdapterShape, batch_size: int, length: int) -> ModelOutline:
     """Make the model of fake tensors, which have shapes and no memory, and run one batch through it.
-
-    Args:
-        model: Of which only the configuration is read.
-        shape: The adapter.
-        batch_size: Examples a batch.
-        length: Tokens of each.
 
     Raises:
         FileNotFoundError: There is no such model.

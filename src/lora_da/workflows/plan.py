@@ -20,8 +20,7 @@ from lora_da.statistics.losses.chunked import CHUNK_ENTRIES
 from lora_da.system.memory import MemoryBudget, format_size, free_bytes, parse_size
 from lora_da.workflows.calibration_sample import CalibrationSample
 from lora_da.workflows.model_outline import ModelOutline, model_outline
-from lora_da.workflows.settings.adapter_shape import AdapterShape
-from lora_da.workflows.settings.calibration import Calibration
+from lora_da.workflows.settings import AdapterShape, Calibration
 
 _SURE = 0.85  # of the estimated activations: the estimate is up to that much too high
 
@@ -136,14 +135,6 @@ def plan_initialization(
     budget: MemoryBudget = "auto",
 ) -> Plan:
     """Work out from the model's configuration, not its weights, what an initialisation needs.
-
-    Args:
-        model: The base model.
-        shape: The adapter.
-        config: The method's settings.
-        workload: The calibration examples.
-        machine: What it may use.
-        budget: As in :func:`lora_da.initialize_lora_da_weights`.
 
     Raises:
         FileNotFoundError: There is no such model.

@@ -20,21 +20,13 @@ from lora_da.loading.models import load_config
 from lora_da.report.initialization import InitializationReport
 from lora_da.statistics.storage import load_statistics
 from lora_da.workflows.adapter_folder import save_adapter
-from lora_da.workflows.settings.adapter_shape import AdapterShape
-from lora_da.workflows.settings.outputs import Outputs
+from lora_da.workflows.settings import AdapterShape, Outputs
 
 
 def solve_adapter(
     model: ModelSource, statistics_file: Path, shape: AdapterShape, config: LoraDAConfig, outputs: Outputs
 ) -> InitializationReport:
-    """Make an adapter folder from saved statistics alone.
-
-    Args:
-        model: The base model, of which the configuration and the input embeddings are read.
-        statistics_file: The statistics.
-        shape: The adapter.
-        config: The method's settings.
-        outputs: What to write.
+    """Make an adapter folder from saved statistics, the model's configuration and its input embeddings alone.
 
     Raises:
         FileExistsError: The output is there and may not be replaced.

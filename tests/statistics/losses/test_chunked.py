@@ -12,7 +12,7 @@ from torch import Tensor
 
 import lora_da.statistics.losses.chunked as module
 from lora_da import collect_statistics
-from lora_da.adapter.linear_layers import find_linear_layers
+from lora_da.adapter.layers import find_linear_layers
 from lora_da.statistics.losses.chunked import HiddenStates, compute_chunked_losses, has_separate_head
 from lora_da.statistics.losses.example_losses import compute_example_losses
 from lora_da.system.memory import peak_memory, reset_peak_memory

@@ -54,18 +54,19 @@ def test_prompts_have_the_form_and_occur_once() -> None:
 
 def test_no_template_is_shared() -> None:
     train, held_out = ({_template(row["prompt"]) for row in rows} for rows in make_problems())
-    assert len(train) >= 12
-    assert len(held_out) >= 4
+    assert len(train) >= 6
+    assert len(held_out) >= 3
     assert not train & held_out
 
 
 def test_small_sets_use_every_template() -> None:
-    train, held_out = make_problems(12, 4)
-    assert len({_template(row["prompt"]) for row in train}) == 12
-    assert len({_template(row["prompt"]) for row in held_out}) == 4
+    train, held_out = make_problems(6, 3)
+    assert len({_template(row["prompt"]) for row in train}) == 6
+    assert len({_template(row["prompt"]) for row in held_out}) == 3
 
 
-def test_sizes_that_cannot_be() -> None:
+def test_more_than_can_be_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     assert make_problems(0, 0) == ([], [])
-    with pytest.raises(ValueError, match="not negative"):
-        make_problems(-1, 5)
+    monkeypatch.setattr("lora_da.workflows.demo.arithmetic._TRAIN", ("{name} has {a} {things}?\n{a} = {a}.",))
+    with pytest.raises(ValueError, match="told apart"):
+        make_problems(10_000, 0)

@@ -43,12 +43,9 @@ def read_lm_eval_samples(path: Path, metric: str, filter_name: str | None = None
 
 
 def compare_lm_eval(samples: Mapping[str, Sequence[Path]], metric: str, filter_name: str | None = None) -> Comparison:
-    """Compare methods by what lm-eval graded.
+    """Compare methods by a metric of lm-eval's of which higher is better.
 
-    Args:
-        samples: By method, a file of samples for each seed, in the same order of seeds for all.
-        metric: Of which higher is better.
-        filter_name: See :func:`read_lm_eval_samples`.
+    Of each method there is a file of samples for each seed, in the same order of seeds for all.
 
     Raises:
         ValueError: Methods have different numbers of seeds, or files different documents.

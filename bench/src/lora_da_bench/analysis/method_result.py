@@ -92,16 +92,7 @@ def summarise_method(
     seeds: Collection[int],
     target: float | None,
 ) -> MethodResult:
-    """Sum up a method's runs of the sweep and its final runs at the selection.
-
-    Args:
-        name: In the registry.
-        sweep: Its runs of the sweep.
-        finals: Its final runs.
-        selection: What the sweep selected.
-        seeds: Of the sweep.
-        target: Vanilla LoRA's final mean validation loss.
-    """
+    """Sum up a method's runs of the sweep and its final runs; ``target`` is vanilla LoRA's final mean loss."""
     good = [record for record in finals if is_usable(record)]
     pairs = pair_runs({name: good})
     figures = _figures(good)

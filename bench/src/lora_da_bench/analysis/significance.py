@@ -133,13 +133,9 @@ def estimate_mean(values: Array, weights: Array | None = None, level: float = LE
 def estimate_difference(
     values: Array, weights: Array | None = None, level: float = LEVEL, comparisons: int = 1
 ) -> Difference:
-    """Estimate the mean of paired differences.
+    """Estimate the mean of paired differences by seed and item, (S, I); see :func:`estimate_mean`.
 
-    Args:
-        values: (S, I): the differences by seed and item.
-        weights: As in :func:`estimate_mean`.
-        level: At which all comparisons together are wrong at most (Bonferroni).
-        comparisons: Their number.
+    At the level all comparisons together are wrong at most (Bonferroni).
     """
     estimate = estimate_mean(values, weights, level / comparisons)
     if not estimate.estimable:
@@ -160,13 +156,9 @@ def estimate_difference(
 def compare_methods(
     values: Mapping[str, Array], weights: Array | None = None, *, higher_is_better: bool, level: float = LEVEL
 ) -> Comparison:
-    """Compare all pairs of methods; the level holds for all of them together.
+    """Compare all pairs of methods, whose values (S, I) have the same seeds and items in the same order.
 
-    Args:
-        values: (S, I) by method: the same seeds and items in the same order.
-        weights: As in :func:`estimate_mean`.
-        higher_is_better: As for accuracy.
-        level: The probability of any false difference at most.
+    The level, the probability of any false difference at most, holds for all of them together.
     """
     pairs = list(itertools.combinations(values, 2))
     differences: dict[tuple[str, str], Difference] = {}

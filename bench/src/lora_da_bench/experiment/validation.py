@@ -20,12 +20,9 @@ Checked = TypeVar("Checked", bound=BaseModel)
 
 
 def validate_section(model: type[Checked], content: Any, where: str = "") -> Checked:
-    """Make a section from plain data, such as a parsed file.
+    """Make a section from plain data as JSON has them: lists stand for tuples.
 
-    Args:
-        model: The section.
-        content: Names and values, as JSON has them: lists stand for tuples.
-        where: What stands before the keys in messages, such as ``task.options``.
+    What stands before the keys in messages, such as ``task.options``, is ``where``.
 
     Raises:
         ValueError: A key is unknown or missing, or a value is not what it must be; the message names the key.

@@ -14,12 +14,7 @@ from lora_da_bench.methods.method import Method, Setup
 
 
 def initialise_lora_da(setup: Setup, config: LoraDAConfig | None = None) -> PeftModel:
-    """Put an adapter on the setup's model and initialise it by LoRA-DA.
-
-    Args:
-        setup: The setup.
-        config: LoRA-DA's settings; population size and seed are the setup's.
-    """
+    """Put an adapter on the setup's model and initialise it by LoRA-DA; population size and seed are the setup's."""
     model = add_adapter(setup)
     initialize_lora_da_weights(
         model,

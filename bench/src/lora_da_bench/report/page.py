@@ -63,12 +63,7 @@ img {{ max-width: 100%; }}
 
 
 def render_html(markdown: str, images: Mapping[str, bytes]) -> str:
-    """Render a report as one HTML file that needs no other.
-
-    Args:
-        markdown: The report.
-        images: The SVGs by the names under which the report shows them.
-    """
+    """Render a report as one HTML file that needs no other; its SVGs are given by the names in the Markdown."""
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
     for name, content in images.items():
         encoded = base64.b64encode(content).decode("ascii")

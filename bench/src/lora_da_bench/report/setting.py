@@ -61,11 +61,7 @@ def list_shortcomings(
 ) -> list[str]:
     """List where the protocol or its execution is weaker than it should be.
 
-    Args:
-        summary: The comparison.
-        experiment: Its description.
-        records: All runs, to see whether they were made alike.
-        added: When which methods joined after the comparison had begun.
+    The records tell whether all runs were made alike, ``added`` when which methods joined after the beginning.
     """
     found = [_sentence(text) for text in experiment.protocol.shortcomings()]
     found += [f"Added on {date}, when other methods may have had results: {', '.join(names)}." for date, names in added]

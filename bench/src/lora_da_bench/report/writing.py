@@ -48,13 +48,9 @@ _ACROSS_RANKS = "ranks.svg"
 def write_report(
     records: Sequence[RunRecord], experiment: Experiment, folder: Path, methods: Mapping[str, str]
 ) -> list[Path]:
-    """Write ``report.md``, ``report.html`` and the plots; an earlier report is replaced.
+    """Write ``report.md``, ``report.html`` and the plots from the runs so far; an earlier report is replaced.
 
-    Args:
-        records: Of the experiment's runs, as far as they are finished.
-        experiment: The description.
-        folder: Where to.
-        methods: What each method is, by name.
+    What each method is stands in ``methods``, by name.
 
     Returns:
         The Markdown, the HTML, which has the plots in it, and the plots that the Markdown shows.

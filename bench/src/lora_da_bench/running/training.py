@@ -19,13 +19,8 @@ def train_model(
 ) -> None:
     """Train by AdamW with a cosine schedule after a warm-up of 3 % of the steps.
 
-    Args:
-        model: With what is to be trained; labels of whole examples are a classifier's.
-        tokenizer: The model's.
-        examples: Those of the batches, one after another, as they are trained on.
-        run: Learning rate, steps and seed.
-        batch_size: Examples a step.
-        callback: Called at every step.
+    The examples are those of the batches, one after another; where their labels are of whole examples, the model is a
+    classifier.
 
     Raises:
         ValueError: Several GPUs are visible: they would share each batch.

@@ -35,13 +35,9 @@ from lora_da_bench.tasks.task import Answer, Task
 
 
 def carry_out_run(run: Run, experiment: Experiment, folder: Path, *, raising: bool = False) -> RunRecord:
-    """Carry out one run. Its errors end in its record, so that the others go on.
+    """Carry out one run. Its errors end in its record, so that the others go on, or are raised.
 
-    Args:
-        run: Which.
-        experiment: What it is part of.
-        folder: The experiment's folder; answers are kept in ``outputs`` there. The record itself is not written.
-        raising: Raise errors instead, where no others would go on.
+    Answers are kept in the experiment's folder, in ``outputs``. The record itself is not written.
     """
     started = time.perf_counter()
     try:

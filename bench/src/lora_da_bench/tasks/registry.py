@@ -15,11 +15,7 @@ TASKS: dict[str, type[Task]] = {"generation": Generation, "choice": Choice, "cla
 
 
 def make_task(kind: str, options: Mapping[str, Any]) -> Task:
-    """Make a task of a kind.
-
-    Args:
-        kind: A name in ``TASKS``.
-        options: Its fields, as files of settings have them.
+    """Make a task of a kind in ``TASKS`` with fields as files of settings have them.
 
     Raises:
         ValueError: The kind or an option is unknown, or an option has a value that it can't have.
@@ -28,12 +24,9 @@ def make_task(kind: str, options: Mapping[str, Any]) -> Task:
 
 
 def parse_options(kind: str, given: Sequence[str]) -> dict[str, Any]:
-    """Read options of a task as the command line has them.
+    """Read options of a task as the command line has them, ``name=value``; a list is separated by commas.
 
-    Args:
-        kind: A name in ``TASKS``.
-        given: Each of them as ``name=value``; a list is separated by commas. Unknown names are left to
-            :func:`make_task`.
+    Unknown names are left to :func:`make_task`.
 
     Raises:
         ValueError: The kind is unknown, an option has no ``=``, or its value is not of its type.

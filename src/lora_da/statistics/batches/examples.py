@@ -14,9 +14,7 @@ from lora_da.statistics.batches.segments import cut_segments, find_segments
 def take_examples(dataloader: Iterable[Any], max_examples: int) -> Iterator[dict[str, Any]]:
     """Read the first examples of a loader, batch by batch; the last batch is cut to reach the number exactly.
 
-    Args:
-        dataloader: The loader.
-        max_examples: How many examples are read; each segment of a packed batch is one.
+    Each segment of a packed batch is one example.
 
     Raises:
         TypeError: A batch is no mapping.
@@ -39,11 +37,7 @@ def take_examples(dataloader: Iterable[Any], max_examples: int) -> Iterator[dict
 
 
 def cut_batch(batch: Mapping[str, Any], most: int) -> list[dict[str, Any]]:
-    """Keep the first examples of a batch.
-
-    Args:
-        batch: The batch.
-        most: How many examples are kept, if there are more.
+    """Keep the first examples of a batch, ``most`` if there are more.
 
     Returns:
         The batch; where it is cut in the middle of a packed row, the rows before and the beginning of that row.

@@ -15,15 +15,10 @@ _LABELS = ("labels", "label", "label_ids")
 
 
 def prepare_inputs(model: nn.Module, batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    """Make the arguments of one call of a model: the batch without labels, on the device, and what can be derived.
+    """Make the arguments of one call of a base model: the batch without labels, on the device, and what can be derived.
 
     Position ids are derived from the mask where examples are padded on the left, so that left and right padding agree;
     a decoder's inputs from the labels, as transformers does.
-
-    Args:
-        model: The base model, not what is wrapped around it.
-        batch: The batch.
-        device: Where the tensors go.
 
     Raises:
         ValueError: The mask is not one of zeros and ones.

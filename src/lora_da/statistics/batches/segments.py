@@ -50,10 +50,7 @@ class Segments:
 
 
 def find_segments(batch: Mapping[str, Any]) -> Segments | None:
-    """Find the segments of a batch.
-
-    Args:
-        batch: A mapping with ``input_ids`` or ``inputs_embeds`` and any of the :data:`BOUNDARIES`.
+    """Find the segments of a batch of ``input_ids`` or ``inputs_embeds`` with any of the :data:`BOUNDARIES`.
 
     Returns:
         None if every row is one example.
@@ -90,12 +87,7 @@ def find_segments(batch: Mapping[str, Any]) -> Segments | None:
 
 
 def cut_segments(batch: Mapping[str, Any], segments: Segments, count: int) -> list[dict[str, Any]]:
-    """Cut a packed batch behind one of its examples.
-
-    Args:
-        batch: The batch.
-        segments: Its segments.
-        count: How many examples are kept, at most as many as there are.
+    """Cut a packed batch behind the example that is its ``count``-th.
 
     Returns:
         The whole rows before the cut and the beginning of the row that is cut, as up to two batches.
@@ -109,13 +101,7 @@ def cut_segments(batch: Mapping[str, Any], segments: Segments, count: int) -> li
 
 
 def pick_segments(batch: Mapping[str, Any], segments: Segments, numbers: Sequence[int], most: int) -> dict[str, Any]:
-    """Pack the beginnings of some examples of a packed batch into one row.
-
-    Args:
-        batch: The batch.
-        segments: Its segments.
-        numbers: Which examples.
-        most: How many tokens of each.
+    """Pack the beginnings of some examples of a packed batch, ``most`` tokens of each, into one row.
 
     Returns:
         A batch of one row.

@@ -24,13 +24,7 @@ class SeparationCheck:
     """
 
     def __init__(self, model: nn.Module, entry: nn.Module, device: torch.device) -> None:
-        """Prepare for a model.
-
-        Args:
-            model: The base model.
-            entry: What is called with its inputs.
-            device: Where these go.
-        """
+        """Prepare for a base model, of which ``entry`` is called with inputs on the device."""
         self._model, self._entry, self._device = model, entry, device
         self._tried: set[tuple[bool, tuple[str, ...]]] = set()
 

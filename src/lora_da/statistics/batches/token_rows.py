@@ -46,9 +46,6 @@ class TokenRows:
         """Return these rows and those of padding whose gradient is not zero: some losses reach padding.
 
         A row of padding that holds NaN is none of them.
-
-        Args:
-            gradient: The gradient of the layer's output, (rows, d_out).
         """
         if self.tokens is None or self.padding is None or len(self.padding) == 0:
             return self
@@ -60,12 +57,7 @@ class TokenRows:
         return TokenRows(torch.cat([self.tokens.to(gradient.device), reached]).sort().values)
 
     def among(self, chosen: Int[Tensor, " chosen"], count: int) -> TokenRows:
-        """Return which of some chosen rows are tokens.
-
-        Args:
-            chosen: The indices of rows that a module has taken from its input, (m,).
-            count: The number of the input's rows.
-        """
+        """Return which of the rows that a module has chosen from its input of ``count`` rows are tokens."""
         if self.tokens is None:
             return self
         attended = torch.zeros(count, dtype=torch.bool, device=chosen.device)
@@ -90,11 +82,7 @@ class TokenPositions:
     mask: Bool[Tensor, "rows length"] | None
 
     def find_rows(self, layer: str, shape: torch.Size) -> TokenRows:
-        """Find the token rows of a layer's input.
-
-        Args:
-            layer: The layer's name, for the error.
-            shape: The shape of its input, (..., d_in).
+        """Find the token rows of a layer's input of shape (..., d_in).
 
         Raises:
             ValueError: The input has neither one row a position nor one an example, and some positions are padding.
@@ -126,11 +114,7 @@ def locate_token_rows(
 ) -> Iterator[TokenRowsOf]:
     """Yield the function that tells which rows of the layers' inputs are tokens, while the model runs on a batch.
 
-    Args:
-        model: The base model.
-        inputs: What it is called with.
-        labels: The batch's labels, if they have that name.
-        segments: Those of a packed batch, whose own padding is left out.
+    The own padding of a packed batch's ``segments`` is left out.
     """
     mask = inputs.get("attention_mask")
     mask = None if mask is None else mask.bool()
@@ -166,12 +150,7 @@ def locate_token_rows(
 def find_decoder_mask(
     inputs: Mapping[str, Any], labels: Shaped[Tensor, ...] | None
 ) -> Bool[Tensor, "batch length"] | None:
-    """Return where a decoder beside an encoder has tokens, (B, L); without a mask of its own, labels tell its padding.
-
-    Args:
-        inputs: What the model is called with.
-        labels: (B, L), -100 where there is no label.
-    """
+    """Return where a decoder beside an encoder has tokens; without a mask of its own, labels tell its padding."""
     mask = inputs.get("decoder_attention_mask")
     if mask is not None:
         found: Tensor = mask.bool()

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from lora_da.statistics.batches.token_rows import TokenRows, TokenRowsOf
 from lora_da.statistics.hooks.experts import watch_products
-from lora_da.statistics.hooks.tap import tap_output
 from lora_da.statistics.layers import Layer, ParameterLayer
 from lora_da.statistics.running_sums import RunningSums
 
@@ -92,7 +91,7 @@ class Recorder:
             with _exact_products(layer_input.device):
                 self._add(name, shared, rows, layer_input.flatten(0, -2), gradient.flatten(0, -2))
 
-        return tap_output(output, layer_input, receive)
+        return _tap_output(output, layer_input, receive)
 
     def _share(self, name: str, layer_input: Tensor) -> _SharedInput:
         """The record of this very tensor, and so the group of the layer."""
@@ -130,3 +129,29 @@ def _exact_products(device: torch.device) -> Iterator[None]:
             yield
     finally:
         torch.set_float32_matmul_precision(precision)
+
+
+def _tap_output(output: Tensor, layer_input: Tensor, receive: Callable[[Tensor, Tensor], None]) -> Tensor:
+    """The identity on a layer's output; ``receive`` is given the layer's input and the output's gradient.
+
+    The input is kept the way autograd keeps any tensor for the backward pass.
+    """
+    if not output.requires_grad:
+        # The first layer of a frozen model: the backward pass need not go any deeper than here.
+        output = output.detach().requires_grad_(True)
+    tapped: Tensor = _Tap.apply(output, layer_input.detach(), receive)  # type: ignore[no-untyped-call]
+    return tapped
+
+
+class _Tap(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, layer_input: Tensor, receive: Callable[[Tensor, Tensor], None]) -> Tensor:
+        ctx.save_for_backward(layer_input)
+        ctx.receive = receive
+        return output.clone()  # not a view, since models may change a layer's output in place
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (layer_input,) = ctx.saved_tensors
+        ctx.receive(layer_input, gradient)
+        return gradient, None, None

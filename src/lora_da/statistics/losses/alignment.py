@@ -55,12 +55,9 @@ def find_alignment(model: nn.Module) -> Alignment:
 def find_predicting_positions(
     labels: Int[Tensor, "batch length"], alignment: Alignment, segments: Segments | None = None
 ) -> Bool[Tensor, "batch length"]:
-    """Find the positions whose logits predict a label.
+    """Find the positions whose logits predict a label; -100 stands where there is none.
 
-    Args:
-        labels: -100 stands where there is no label.
-        alignment: From :func:`find_alignment`.
-        segments: Those of a packed batch; nothing predicts the label of a segment's first token.
+    In a packed batch nothing predicts the label of a segment's first token.
 
     Raises:
         ValueError: The labels belong to examples, not to tokens.

@@ -44,11 +44,7 @@ class HiddenStates:
 
     @classmethod
     def of(cls, model: Any, inputs: Mapping[str, Any]) -> HiddenStates | None:
-        """Run a model, all but its head.
-
-        Args:
-            model: A model that :func:`has_separate_head`.
-            inputs: What it is called with.
+        """Run a model that :func:`has_separate_head`, all but its head.
 
         Returns:
             None if the model does not call its decoder once, as others do: its head can't be run by itself then.
@@ -90,14 +86,7 @@ def compute_chunked_losses(
     scale: float = 1.0,
     segments: Segments | None = None,
 ) -> tuple[Float[Tensor, " examples"], Float[Tensor, "batch length width"] | None]:
-    """Compute the loss of each example, and the gradient of all that are summed.
-
-    Args:
-        hidden: What the model ended with.
-        labels: -100 stands for no label.
-        reduction: Whether an example's tokens' losses are summed or averaged.
-        scale: What the losses are multiplied with before they are differentiated.
-        segments: Those of a packed batch, each of which is one example.
+    """Compute the loss of each example, and the gradient of all that are summed and multiplied with ``scale``.
 
     Returns:
         The losses in nats, and the gradient with respect to ``hidden.states``, or None where that needs none.
@@ -133,14 +122,7 @@ def compute_forward_losses(
     reduction: Reduction,
     segments: Segments | None = None,
 ) -> Float[Tensor, " examples"]:
-    """Compute the loss of each example by one forward pass: by parts where the model's head can run by itself.
-
-    Args:
-        model: A model that :func:`find_alignment` knows.
-        inputs: What it is called with.
-        labels: As :func:`compute_example_losses` takes them.
-        reduction: Whether an example's tokens' losses are summed or averaged.
-        segments: Those of a packed batch, each of which is one example.
+    """Compute each example's loss in nats by one forward pass: by parts where the model's head can run by itself.
 
     Returns:
         The losses in nats.

@@ -68,11 +68,6 @@ class Objective:
     ) -> Float[Tensor, " examples"]:
         """Compute the losses of a batch's examples, in nats, by a forward pass alone.
 
-        Args:
-            batch: The batch.
-            inputs: What the model is called with.
-            reduction: Whether the losses of an example's tokens are summed or averaged.
-
         Raises:
             ValueError: The batch and the loss don't fit together; the message says how.
         """
@@ -88,14 +83,9 @@ class Objective:
         layers: Mapping[str, Layer],
         scale: float = 1.0,
     ) -> Float[Tensor, " examples"]:
-        """Compute the losses of a batch's examples, in nats, and run their sum backwards.
+        """Compute the losses of a batch's examples, in nats, and run their sum, multiplied with ``scale``, backwards.
 
-        Args:
-            batch: The batch.
-            inputs: What the model is called with.
-            reduction: Whether the losses of an example's tokens are summed or averaged.
-            layers: The layers that are watched meanwhile.
-            scale: What the losses are multiplied with before they are differentiated.
+        The layers are those that are watched meanwhile.
 
         Raises:
             ValueError: A loss is not finite, or the batch and the loss don't fit together; the message says how.

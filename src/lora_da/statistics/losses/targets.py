@@ -51,12 +51,7 @@ class Targets:
 def find_targets(
     labels: Int[Tensor, "batch length"], alignment: Alignment, segments: Segments | None = None
 ) -> Targets:
-    """Find the labels of a batch that logits predict.
-
-    Args:
-        labels: -100 stands where there is no label.
-        alignment: From :func:`lora_da.statistics.losses.alignment.find_alignment`.
-        segments: Those of a packed batch; without them each row is one example.
+    """Find the labels of a batch, perhaps a packed one, that logits predict; -100 stands where there is none.
 
     Raises:
         ValueError: An example has no label that is predicted, or the batch is packed otherwise than its labels; the

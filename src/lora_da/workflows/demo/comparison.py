@@ -23,8 +23,7 @@ from lora_da.report.plots import plot_losses
 from lora_da.report.provenance import describe_machine, find_versions
 from lora_da.system.files import refuse_existing, write_text
 from lora_da.workflows.demo.arithmetic import make_problems
-from lora_da.workflows.demo.demo_settings import DemoSettings
-from lora_da.workflows.settings.adapter_shape import AdapterShape
+from lora_da.workflows.settings import AdapterShape, DemoSettings
 
 CAVEAT = (
     "One learning rate and one seed are no evidence that either method is better: each has its own best learning rate, "
@@ -50,11 +49,6 @@ class DemoResult:
 
 def run_demo(output: Path, settings: DemoSettings, *, overwrite: bool = False) -> dict[str, DemoResult]:
     """Fine-tune from LoRA-DA and from plain LoRA, with the same seed and budget.
-
-    Args:
-        output: The folder for the adapters, the plot and the figures.
-        settings: What to do.
-        overwrite: Replace a demo that is there.
 
     Returns:
         What came out, by the method's name.

@@ -10,7 +10,7 @@ from typing import Any
 
 from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments, SFTConfig, TrlParser
 
-from lora_da.workflows.settings.presets import PRESETS
+from lora_da.workflows.settings import PRESETS
 
 
 @dataclass
@@ -69,9 +69,6 @@ def parse_arguments(arguments: Sequence[str]) -> SftArguments:
     """Read a command line, and the YAML file that its ``--config`` names, as `trl sft` does.
 
     LoRA is always on, of all linear layers if no others are named.
-
-    Args:
-        arguments: What follows ``lora-da sft``.
 
     Raises:
         SystemExit: Help was asked for, or a value is not valid; argparse has printed it.

@@ -22,9 +22,6 @@ def fine_tune(arguments: SftArguments) -> None:
 
     The output folder receives the trained adapter, TRL's checkpoints, and the adapter that training started from.
 
-    Args:
-        arguments: What is wanted.
-
     Raises:
         FileExistsError: The output folder holds another run, and it is not to be resumed.
         ValueError: The data or the settings can't be used.

@@ -13,7 +13,7 @@ from lora_da.api import initialize_from_trainer
 from lora_da.report.initialization import InitializationReport
 from lora_da.system.files import atomic_path
 from lora_da.workflows.adapter_folder import save_adapter
-from lora_da.workflows.settings.presets import preset_config
+from lora_da.workflows.settings import preset_config
 from lora_da.workflows.sft.arguments import SftArguments
 
 INITIAL_ADAPTER = "initial_adapter"
@@ -38,10 +38,6 @@ def adapter_config(arguments: SftArguments) -> Any:
 
 def prepare_start(trainer: Any, arguments: SftArguments) -> InitializationReport | None:
     """Bring a trainer's fresh adapter to where training starts, and keep that in the output folder.
-
-    Args:
-        trainer: The trainer.
-        arguments: What is wanted.
 
     Returns:
         What an initialisation did; None if the adapter comes from a folder, or stays as PEFT has made it.

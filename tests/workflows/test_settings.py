@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lora_da.workflows.settings.adapter_shape import AdapterShape
+from lora_da.workflows.settings import AdapterShape
 
 
 def test_shapes() -> None:

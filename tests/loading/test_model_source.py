@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_da.loading.named_models import NAMED_MODELS, find_model
+from lora_da.loading.model_source import NAMED_MODELS, find_model
 
 
 @pytest.mark.parametrize(("name", "part"), [("smollm2", "*.gguf"), ("minilm", "model/model.safetensors")])

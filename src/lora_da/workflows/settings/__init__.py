@@ -1,1 +1,0 @@
-"""What jobs are given: dataclasses whose fields are the options of commands."""
