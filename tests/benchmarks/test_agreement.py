@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
 
-import agreement
+import agreement as module
 from lora_da import LoraDAConfig, collect_statistics
 from models import batches_of, causal_examples, tiny_llama
+
+agreement: Any = module  # of which the tests give stand-ins for solutions
 
 
 @dataclasses.dataclass
