@@ -17,7 +17,8 @@ from models import batches_of, causal_examples, tiny_gpt2, tiny_llama
 
 @pytest.fixture(scope="module")
 def statistics() -> Statistics:
-    loader = batches_of(causal_examples(6), 1)
+    examples: Any = causal_examples(6)
+    loader: Any = torch.utils.data.DataLoader(examples, batch_size=1)  # which knows how many there are
     config = CollectionConfig(output_factor="full", loss_reduction="mean")
     return collect_statistics(tiny_llama(), loader, config, progress=False)
 
