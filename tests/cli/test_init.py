@@ -149,7 +149,7 @@ def test_a_checkpoint_is_written_and_read(
     assert load_statistics(file).examples == 16
 
     monkeypatch.setattr(
-        lora_da.pipeline.collection, "collect", lambda *_, **__: pytest.fail("nothing is left to collect")
+        lora_da.pipeline.collection, "OnePass", lambda *_, **__: pytest.fail("nothing is left to collect")
     )
     call(*common, "--output", tmp_path / "again", "--checkpoint", tmp_path / "partial")
     whole, again = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("whole", "again"))
