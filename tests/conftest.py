@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import builtins
+from pathlib import Path
 
 import jaxtyping
 import pytest
 import torch
+
+from folders import sums_file, tiny_model_folder
 
 # The library names these types in annotations alone, so that it need not import jaxtyping: they are put where an
 # annotation that is read as text finds them. The hook has to be there before the library is imported.
@@ -29,3 +32,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model with its tokenizer, which no test changes."""
+    return tiny_model_folder(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="session")
+def model(folder: Path) -> str:
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(sums_file(tmp_path_factory.mktemp("data") / "sums.jsonl"))

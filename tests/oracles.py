@@ -61,6 +61,11 @@ def solve(
     return OracleSolution(delta, omega, values, A, delta @ A.T)
 
 
+def randn(seed: int, *shape: int) -> Tensor:
+    """Standard normal entries in float64."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
 def largest_angle(first: Tensor, second: Tensor) -> float:
     """The largest principal angle between two subspaces given by orthonormal rows, in radians.
 

@@ -1,6 +1,6 @@
 """The sums by another way: one unpadded example at a time, in float64, with autograd's own tensors and hooks.
 
-Nothing here is shared with the library.
+Nothing here is shared with the library but the class of its sums.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lora_da import Statistics
 from models import Example
 
 
@@ -99,3 +100,11 @@ def distance(found: Tensor, wanted: Tensor) -> float:
     found, wanted = found.detach().double(), wanted.detach().double()
     assert found.shape == wanted.shape, (found.shape, wanted.shape)
     return float((found - wanted).norm() / wanted.norm().clamp(min=1e-300))
+
+
+def assert_sums_agree(found: Statistics, wanted: Statistics, tolerance: float) -> None:
+    """Every sum of every layer, by its relative distance."""
+    assert found.layers == wanted.layers
+    for name in wanted.layers:
+        for part in ("gradient_sum", "input_sum", "output_sum"):
+            assert distance(getattr(found[name], part), getattr(wanted[name], part)) <= tolerance, (name, part)

@@ -20,7 +20,6 @@ from lora_da import (
     CollectionConfig,
     InitializationReport,
     LoraDAConfig,
-    Statistics,
     collect_statistics,
     initialize_lora_da_weights,
     load_report,
@@ -170,19 +169,6 @@ def test_base_weights_parameters_and_flags_stay() -> None:
         assert parameter.requires_grad == flags[name]
         assert torch.equal(parameter, before[name]) == ("lora_" not in name), name
     assert {id(p) for p in optimizer.param_groups[0]["params"]} == {id(p) for n, p in objects.items() if "lora_" in n}
-
-
-def test_disabled_is_the_base_and_merged_is_the_adapter() -> None:
-    tokens = collate(EXAMPLES)["input_ids"]
-    model = with_lora(tiny_llama())
-    _initialize(model, _loader(EXAMPLES))
-    with torch.no_grad():
-        adapted = model(tokens).logits
-        with model.disable_adapter():
-            assert torch.equal(model(tokens).logits, tiny_llama()(tokens).logits)
-        assert not torch.equal(adapted, tiny_llama()(tokens).logits)
-        merged = model.merge_and_unload()(tokens).logits
-    assert distance(merged, adapted) <= 1e-5
 
 
 _PLAIN_PEFT = """
@@ -335,10 +321,6 @@ def test_bad_data_change_nothing(data: Any, error: type[Exception], message: str
 
 
 def test_adapters_that_can_not_be_served() -> None:
-    with pytest.raises(ValueError, match="the model has no LoRA adapter"):
-        _initialize(tiny_llama(), _loader(EXAMPLES))
-    with pytest.raises(ValueError, match="no LoRA adapter named 'other'; it has default"):
-        _initialize(with_lora(tiny_llama()), _loader(EXAMPLES), adapter_name="other")
     for settings, message in (
         ({"r": 17}, "has rank 17, above its input width 16"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights='pissa', which changes the base"),
@@ -462,14 +444,6 @@ def test_too_long_a_step_is_noticed() -> None:
     assert any("the calibration loss rose from" in notice for notice in report.notices)
 
 
-def test_few_tokens_are_noticed() -> None:
-    model = with_lora(tiny_llama())
-    with pytest.warns(UserWarning, match="saw fewer tokens than they have input dimensions"):
-        report = initialize_lora_da_weights(model, _loader(EXAMPLES[:2]), progress=False)
-    tokens = sum(len(example["input_ids"]) for example in EXAMPLES[:2])
-    assert report.layers["model.layers.0.mlp.down_proj"].tokens_per_input_dimension == pytest.approx(tokens / 24)
-
-
 # Determinism
 
 
@@ -517,15 +491,3 @@ def test_compiled_models(order: str) -> None:
     found = find_adapted_layers(adapted, "default")[0]
     for name, layer in find_adapted_layers(wanted, "default")[0].items():
         torch.testing.assert_close(found[name].B @ found[name].A, layer.B @ layer.A, rtol=1e-3, atol=1e-8)
-
-
-def test_the_sums_of_two_halves_initialise_like_the_whole() -> None:
-    def part(examples: list[Example]) -> Statistics:
-        return collect_statistics(tiny_llama().double(), batches_of(examples), progress=False)
-
-    whole, halves = with_lora(tiny_llama().double()).double(), with_lora(tiny_llama().double()).double()
-    _initialize(whole, statistics=part(EXAMPLES))
-    _initialize(halves, statistics=part(EXAMPLES[:5]) + part(EXAMPLES[5:]))
-    found = find_adapted_layers(halves, "default")[0]
-    for name, layer in find_adapted_layers(whole, "default")[0].items():
-        assert distance(found[name].B @ found[name].A, layer.B @ layer.A) <= 1e-8

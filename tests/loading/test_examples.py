@@ -13,7 +13,6 @@ import torch
 import trl
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from folders import tiny_model_folder
 from lora_da.loading.examples import PreparedExamples, prepare_examples
 from lora_da.loading.row_format import RowFormat
 
@@ -26,11 +25,6 @@ TURNS = [("user", "Hi"), ("assistant", "Yes"), ("user", "Once"), ("assistant", "
 MESSAGES = [{"role": role, "content": content} for role, content in TURNS]
 WHOLE = "<user>Hi;<assistant>Yes;<user>Once;<assistant>upon;"
 END = "</s>"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model_folder(tmp_path_factory.mktemp("tiny") / "model")
 
 
 @pytest.fixture

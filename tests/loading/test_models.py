@@ -12,14 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from folders import tiny_model_folder
 from lora_da.loading.model_source import ModelSource
 from lora_da.loading.models import LoadedModel, load_config, load_model, load_tokenizer
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model_folder(tmp_path_factory.mktemp("tiny") / "model")
 
 
 def load(folder: Path | str, dtype: str = "auto", **how: Any) -> LoadedModel:

@@ -29,11 +29,6 @@ needs_bitsandbytes = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tiny_model_folder(tmp_path_factory.mktemp("model")))
-
-
-@pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(sums_file(tmp_path_factory.mktemp("data") / "sums.jsonl", count=60))
 

@@ -18,7 +18,6 @@ import transformers
 from peft import LoraConfig, get_peft_model
 from transformers import AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments
 
-from folders import tiny_model_folder
 from lora_da import InitializationReport, LoraDAConfig, initialize_from_trainer, initialize_lora_da_weights
 from lora_da.pipeline.trainer import calibration_batches, count_examples
 from models import tiny_bert
@@ -49,11 +48,6 @@ def conversation(index: int) -> dict[str, Any]:
     return {"messages": [question, {"role": "assistant", "content": f"{index + 7}"}], "tools": [TOOL]}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tiny_model_folder(tmp_path_factory.mktemp("model")))
-
-
 class Recording:
     """A collator that keeps what it gives."""
 
@@ -71,11 +65,11 @@ def arguments(kind: Any, folder: Path, **settings: Any) -> Any:
     return kind(output_dir=str(folder), **common | quiet | settings)
 
 
-def sft_trainer(folder: str, output: Path, row: Callable[[int], Any] = prompted, **settings: Any) -> Any:
+def sft_trainer(folder: Path, output: Path, row: Callable[[int], Any] = prompted, **settings: Any) -> Any:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.chat_template = TEMPLATE
     trainer = trl.SFTTrainer(
-        folder,
+        str(folder),
         arguments(trl.SFTConfig, output, **settings),
         train_dataset=datasets.Dataset.from_list([row(index) for index in range(ROWS)]),
         processing_class=tokenizer,
@@ -85,7 +79,7 @@ def sft_trainer(folder: str, output: Path, row: Callable[[int], Any] = prompted,
     return trainer
 
 
-def classifier_trainer(folder: str, output: Path, kind: Any = Trainer, **options: Any) -> Any:
+def classifier_trainer(folder: Path, output: Path, kind: Any = Trainer, **options: Any) -> Any:
     rows = [
         {"input_ids": [5 + (7 * index + place) % 30 for place in range(3 + index % 5)], "label": index % 3, "note": "?"}
         for index in range(ROWS)
@@ -120,7 +114,7 @@ def products(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: weights[name.replace("lora_A", "lora_B")] @ weights[name] for name in weights if ".lora_A." in name}
 
 
-MAKERS: dict[str, Callable[[str, Path], Any]] = {
+MAKERS: dict[str, Callable[[Path, Path], Any]] = {
     "text": lambda folder, output: sft_trainer(folder, output, text),
     "prompt and completion": sft_trainer,
     "messages with tools": lambda folder, output: sft_trainer(folder, output, conversation, assistant_only_loss=True),
@@ -132,7 +126,7 @@ MAKERS: dict[str, Callable[[str, Path], Any]] = {
 
 
 @pytest.mark.parametrize("kind", MAKERS)
-def test_equals_the_call_on_the_same_examples(folder: str, tmp_path: Path, kind: str) -> None:
+def test_equals_the_call_on_the_same_examples(folder: Path, tmp_path: Path, kind: str) -> None:
     trainer = MAKERS[kind](folder, tmp_path)
     examples = list(examples_one_by_one(trainer))
     assert len(examples) == ROWS
@@ -149,7 +143,7 @@ def test_equals_the_call_on_the_same_examples(folder: str, tmp_path: Path, kind:
 
 
 @pytest.mark.parametrize("kind", MAKERS)
-def test_training_afterwards_is_the_one_without_the_call(folder: str, tmp_path: Path, kind: str) -> None:
+def test_training_afterwards_is_the_one_without_the_call(folder: Path, tmp_path: Path, kind: str) -> None:
     """From the same adapter, it sees the same batches and ends at the same weights, dropout included."""
     states = []
     for called in (True, False):
@@ -178,7 +172,7 @@ def test_training_afterwards_is_the_one_without_the_call(folder: str, tmp_path: 
     torch.testing.assert_close(states[0], states[1], rtol=0, atol=0)
 
 
-def test_activations_are_checkpointed_if_training_will(folder: str, tmp_path: Path) -> None:
+def test_activations_are_checkpointed_if_training_will(folder: Path, tmp_path: Path) -> None:
     """Else the initialisation would need more memory than training. A checkpointed layer runs forward twice."""
     for checkpointing, calls in ((True, 2), (False, 1)):
         trainer = sft_trainer(folder, tmp_path, gradient_checkpointing=checkpointing)
@@ -189,7 +183,7 @@ def test_activations_are_checkpointed_if_training_will(folder: str, tmp_path: Pa
         assert seen == [True] * 3 * calls
 
 
-def test_the_sample_is_random_and_its_seed_the_trainers(folder: str, tmp_path: Path) -> None:
+def test_the_sample_is_random_and_its_seed_the_trainers(folder: Path, tmp_path: Path) -> None:
     trainer = sft_trainer(folder, tmp_path)
 
     def sample(seed: int, count: int = 6) -> list[Any]:
@@ -211,7 +205,7 @@ def test_the_sample_is_random_and_its_seed_the_trainers(folder: str, tmp_path: P
     assert given == [row[:1] for row in first]
 
 
-def test_a_collator_that_draws_random_numbers_is_seeded(folder: str, tmp_path: Path) -> None:
+def test_a_collator_that_draws_random_numbers_is_seeded(folder: Path, tmp_path: Path) -> None:
     trainer = classifier_trainer(folder, tmp_path)
     collate = trainer.data_collator.collator
     trainer.data_collator = lambda rows: collate(rows) | {"drawn": torch.rand(len(rows))}
@@ -220,7 +214,7 @@ def test_a_collator_that_draws_random_numbers_is_seeded(folder: str, tmp_path: P
     torch.testing.assert_close(first, calibration_batches(trainer, 4, 0), rtol=0, atol=0)
 
 
-def test_a_sample_of_packed_rows_has_the_examples_asked_for(folder: str, tmp_path: Path) -> None:
+def test_a_sample_of_packed_rows_has_the_examples_asked_for(folder: Path, tmp_path: Path) -> None:
     trainer = MAKERS["packed"](folder, tmp_path)
     rows = [row["input_ids"] for row in trainer.train_dataset]
     assert max(map(len, trainer.train_dataset["seq_lengths"])) > 1
@@ -233,7 +227,7 @@ def test_a_sample_of_packed_rows_has_the_examples_asked_for(folder: str, tmp_pat
     assert initialize_from_trainer(trainer, max_examples=5, progress=False).examples == 5
 
 
-def test_an_iterable_data_set_gives_its_first_examples(folder: str, tmp_path: Path) -> None:
+def test_an_iterable_data_set_gives_its_first_examples(folder: Path, tmp_path: Path) -> None:
     trainer = classifier_trainer(folder, tmp_path)
     rows = list(trainer.train_dataset)
     trainer.train_dataset = trainer.train_dataset.to_iterable_dataset()
@@ -261,7 +255,7 @@ class OwnLoss(Trainer):
         return 2 * model(**inputs).loss
 
 
-def test_losses_of_the_trainers_own(folder: str, tmp_path: Path) -> None:
+def test_losses_of_the_trainers_own(folder: Path, tmp_path: Path) -> None:
     def halved(output: Any, batch: Any) -> torch.Tensor:
         return torch.nn.functional.cross_entropy(output.logits, batch["labels"], reduction="none") / 2
 
@@ -286,7 +280,7 @@ def test_losses_of_the_trainers_own(folder: str, tmp_path: Path) -> None:
     assert not any("label_smoothing" in notice for notice in run(smoothed[1], example_loss=halved).notices)
 
 
-def test_trainers_that_are_refused(folder: str, tmp_path: Path) -> None:
+def test_trainers_that_are_refused(folder: Path, tmp_path: Path) -> None:
     trainer = classifier_trainer(folder, tmp_path)
     before = adapter(trainer)
 

@@ -8,11 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lora_da.solver.factors import SolverError, absolute_damping, diagonal_of_inverse, factorise, inverse_of_diagonal
-
-
-def randn(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from lora_da.solver.factors import SolverError, diagonal_of_inverse, factorise, inverse_of_diagonal
+from oracles import randn
 
 
 def orthogonal(seed: int, size: int) -> Tensor:
@@ -89,14 +86,6 @@ def test_relative_damping_commutes_with_the_scale(
     assert relative(scaled.solve(right) * 10.0**power, plain.solve(right)) < 1e-9
     wanted = torch.linalg.inv(matrix + damping * float(matrix.trace()) / size * torch.eye(size, dtype=torch.float64))
     assert relative(plain.solve(right), wanted @ right) < 1e-8
-
-
-def test_absolute_damping_is_taken_as_it_is() -> None:
-    diagonal = torch.tensor([1.0, 3.0], dtype=torch.float64)
-    assert absolute_damping(diagonal, 0.5, "relative") == pytest.approx(1.0)
-    assert absolute_damping(diagonal, 0.5, "absolute") == 0.5
-    factor = factorise(torch.diag(diagonal), 0.5, "absolute")
-    assert torch.allclose(factor.solve(torch.eye(2, dtype=torch.float64)).diagonal(), 1 / (diagonal + 0.5), rtol=1e-14)
 
 
 def test_dead_and_tiny_directions_are_damped() -> None:

@@ -12,12 +12,9 @@ from torch import Tensor
 
 from lora_da.solver.layer import LayerInit
 from lora_da.solver.scale import scale_factors
+from oracles import randn
 
 GAMMA, SCALING = 1024.0, 2.5
-
-
-def randn(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def solved(Z: Tensor, rank: int, seed: int = 0, d_out: int = 7) -> tuple[LayerInit, Tensor]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from folders import tiny_model_folder
 from lora_da import collect_statistics
 from lora_da.loading import ModelSource
 from lora_da.statistics.batches.token_rows import TokenRows
@@ -16,11 +14,6 @@ from lora_da.statistics.hooks.recorder import Recorder
 from lora_da.statistics.running_sums import RunningSums
 from lora_da.workflows.model_outline import model_outline
 from lora_da.workflows.settings import AdapterShape
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model_folder(tmp_path_factory.mktemp("tiny") / "model")
 
 
 def test_layers_and_shared_inputs(folder: Path) -> None:

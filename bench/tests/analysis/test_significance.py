@@ -144,34 +144,6 @@ def test_identical_answers_are_not_told_apart(seed_effect: float) -> None:
     assert lower_bound(hits, FAMILIES) <= 0.05
 
 
-def test_the_usual_intervals_would_tell_identical_methods_apart() -> None:
-    """Why neither the percentile bootstrap nor Satterthwaite's degrees of freedom are used."""
-    generator = np.random.default_rng(8)
-    bootstrap, satterthwaite = 0, 0
-    resampled = generator.integers(SEEDS, size=(200, SEEDS)), generator.integers(ITEMS, size=(200, ITEMS))
-    for _ in range(FAMILIES):
-        methods = simulated(generator, 3.0)
-        differences = [methods[a] - methods[b] for a, b in ("ab", "ac", "ad", "bc", "bd", "cd")]
-        level = 0.05 / len(differences)
-        ends = [
-            np.quantile(
-                values.mean(axis=1)[resampled[0]].mean(axis=1) + values.mean(axis=0)[resampled[1]].mean(axis=1),
-                [level / 2, 1 - level / 2],
-            )
-            - values.mean()
-            for values in differences
-        ]
-        bootstrap += any(low > 0 or high < 0 for low, high in ends)
-        for values in differences:
-            seeds, items = values.mean(axis=1).var(ddof=1) / SEEDS, values.mean(axis=0).var(ddof=1) / ITEMS
-            freedom = (seeds + items) ** 2 / (seeds**2 / (SEEDS - 1) + items**2 / (ITEMS - 1))
-            if abs(values.mean()) > t.isf(level / 2, freedom) * math.sqrt(seeds + items):
-                satterthwaite += 1
-                break
-    assert bootstrap / FAMILIES > 0.5
-    assert lower_bound(satterthwaite, FAMILIES) > 0.05
-
-
 def test_a_truly_better_method_wins() -> None:
     generator = np.random.default_rng(9)
     families = [compare_methods(simulated(generator, 0.05, gain=2.0), higher_is_better=False) for _ in range(100)]

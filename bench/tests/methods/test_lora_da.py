@@ -61,13 +61,6 @@ def test_the_presets_differ_from_each_other() -> None:
             assert any(not torch.allclose(x.B @ x.A, others[name].B @ others[name].A) for name, x in found[one].items())
 
 
-def test_the_population_size_counts() -> None:
-    setup = setup_of()
-    one = layers_in(initialised("lora-da-paper", setup))
-    other = layers_in(initialised("lora-da-paper", dataclasses.replace(setup_of(), population_size=1)))
-    assert any(not torch.allclose(layer.A, other[name].A) for name, layer in one.items())
-
-
 def test_the_seed_completes_what_the_data_leave_open() -> None:
     config = LoraDAConfig(variance_weight=0.0, sample_correction="none")
     few = [{key: value[:1, :3] for key, value in setup_of().batches[0].items()}]

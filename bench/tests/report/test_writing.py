@@ -31,14 +31,13 @@ def report(folder: Path, records: list[RunRecord], **changes: Any) -> str:
 
 
 def test_a_planted_better_method_is_named(tmp_path: Path) -> None:
-    text = report(tmp_path, simulated(description(), {"lora-da": 0.05}))
-    verdict = text.split("\n## ")[0]
+    verdict = headline(tmp_path, simulated(description(), {"lora-da": 0.05}))
     assert "Rank 8, test loss: lora-da is better than every other method." in verdict
     assert "Shown to be better than lora: lora-da." in verdict
 
 
 def test_of_identical_methods_none_is_named(tmp_path: Path) -> None:
-    verdict = report(tmp_path, simulated(description())).split("\n## ")[0]
+    verdict = headline(tmp_path, simulated(description()))
     assert "No method is shown to be better than every other." in verdict
     assert "None is shown to differ from lora." in verdict
     assert "could go unseen" in verdict
@@ -46,7 +45,7 @@ def test_of_identical_methods_none_is_named(tmp_path: Path) -> None:
 
 
 def test_a_worse_method_is_named_as_worse(tmp_path: Path) -> None:
-    verdict = report(tmp_path, simulated(description(), {"pissa": -0.05})).split("\n## ")[0]
+    verdict = headline(tmp_path, simulated(description(), {"pissa": -0.05}))
     assert "Shown to be worse than lora: pissa." in verdict
     assert "No method is shown to be better than every other." in verdict
 

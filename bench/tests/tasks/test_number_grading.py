@@ -81,11 +81,6 @@ def test_wrong_answers(prediction: str, reference: str) -> None:
     assert not matches(prediction, reference)
 
 
-def test_reference_without_an_answer_is_an_error() -> None:
-    with pytest.raises(ValueError, match="The reference has no number after ####"):
-        read_reference("12")
-
-
 def test_the_numbers_that_are_compared() -> None:
     assert read_prediction("#### $1,234 pens\n#### 7") == "1234"
     assert read_prediction("1234") is None

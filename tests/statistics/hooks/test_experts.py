@@ -176,14 +176,6 @@ def test_experts_that_got_no_token_are_no_error_where_others_did() -> None:
     assert record(stacked, alone, CHOICES).tokens == {}
 
 
-def test_the_module_is_left_as_it_was() -> None:
-    stacked = Stacked()
-    record(stacked, parameters(stacked), CHOICES)
-    assert "forward" not in vars(stacked)
-    with torch.no_grad():
-        stacked(inputs(), CHOICES)
-
-
 def test_experts_whose_tokens_are_hidden_are_refused() -> None:
     class Mixing(Stacked):
         def forward(self, hidden_states: Tensor, choices: Tensor) -> Tensor:

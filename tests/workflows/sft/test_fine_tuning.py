@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, TrainerCallback, set_seed
 from trl import SFTTrainer
 
 from command import sft_options
-from folders import sums_file, tiny_model_folder
+from folders import tiny_model_folder
 from lora_da import load_report
 from lora_da.workflows.sft import fine_tuning as module
 from lora_da.workflows.sft import start
@@ -24,16 +24,6 @@ from lora_da.workflows.sft.fine_tuning import fine_tune, make_trainer
 
 def arguments(*given: Any) -> SftArguments:
     return parse_arguments(sft_options(*given))
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tiny_model_folder(tmp_path_factory.mktemp("model")))
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(sums_file(tmp_path_factory.mktemp("data") / "sums.jsonl"))
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
