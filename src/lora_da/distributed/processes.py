@@ -76,12 +76,12 @@ class Processes:
             dist.all_reduce(there)
         return there.to(flat.device)
 
-    def broadcast_from(self, source: int, flat: Shaped[Tensor, " n"], doing: str) -> Shaped[Tensor, " n"]:
-        """Return one process's tensor in all of them; the others give one of the same shape and type to say so."""
-        there = flat.to(self.device).contiguous()
+    def broadcast_object(self, source: int, value: Any, doing: str) -> Any:
+        """Return one process's object, whose tensors are on the CPU, in all of them."""
+        values = [value]
         with _named(doing):
-            dist.broadcast(there, source)
-        return there.to(flat.device)
+            dist.broadcast_object_list(values, source, device=self.device)
+        return values[0]
 
 
 def current_processes() -> Processes | None:

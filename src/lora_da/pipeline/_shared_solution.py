@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,9 +14,6 @@ from lora_da.distributed.processes import Processes
 from lora_da.pipeline.solution import solve_layers
 from lora_da.solver.layer import LayerInit
 from lora_da.statistics.sums import Statistics
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 _DOING = "solving the layers"
 
@@ -54,13 +51,10 @@ def solve_layers_together(
     for others in processes.gather_objects(unsolved, _DOING):
         reasons |= others
     exchanged: dict[str, LayerInit] = {}
-    for name, rank in ranks.items():
+    for name in ranks:
         if name not in reasons:
-            d_out, d_in = statistics.gradient_sums[name].shape
-            size = packed_size(rank, d_in, d_out)
-            flat = pack_solution(solved[name]) if name in solved else torch.empty(size, dtype=torch.float64)
-            flat = processes.broadcast_from(owners[name], flat, _DOING)
-            exchanged[name] = unpack_solution(flat, rank, d_in, d_out)
+            init = _on_cpu(solved[name]) if name in solved else None
+            exchanged[name] = processes.broadcast_object(owners[name], init, _DOING)
     return exchanged, {name: reasons[name] for name in ranks if name in reasons}
 
 
@@ -83,42 +77,8 @@ def assign_layers(statistics: Statistics, ranks: Mapping[str, int], size: int) -
     return owners
 
 
-def pack_solution(init: LayerInit) -> Float[Tensor, " n"]:
-    """Return a solution as one vector of float64."""
-    values = [getattr(init, field.name) for field in dataclasses.fields(init)]
-    return torch.cat(
-        [
-            value.flatten().cpu() if isinstance(value, Tensor) else torch.tensor([value], dtype=torch.float64)
-            for value in values
-        ]
-    )
-
-
-def packed_size(rank: int, d_in: int, d_out: int) -> int:
-    """Return the length of :func:`pack_solution`'s vector."""
-    return sum(torch.Size(shape).numel() for shape in _shapes(rank, d_in, d_out).values())
-
-
-def unpack_solution(flat: Float[Tensor, " n"], rank: int, d_in: int, d_out: int) -> LayerInit:
-    """Return the solution that :func:`pack_solution` packed."""
-    shapes = _shapes(rank, d_in, d_out)
-    parts = flat.split([torch.Size(shape).numel() for shape in shapes.values()])
-    values = {
-        name: part.view(shape) if shape else part.item()
-        for (name, shape), part in zip(shapes.items(), parts, strict=True)
+def _on_cpu(init: LayerInit) -> LayerInit:
+    tensors: dict[str, Any] = {
+        name: value.cpu().contiguous() for name, value in vars(init).items() if isinstance(value, Tensor)
     }
-    for name in ("input_raised", "output_raised"):
-        values[name] = int(values[name])
-    return LayerInit(**values)
-
-
-def _shapes(rank: int, d_in: int, d_out: int) -> dict[str, tuple[int, ...]]:
-    """Of each field of a solution; () for a number."""
-    shapes: dict[str, tuple[int, ...]] = {field.name: () for field in dataclasses.fields(LayerInit)}
-    return shapes | {
-        "A": (rank, d_in),
-        "delta_A": (d_out, rank),
-        "eigenvalues": (min(rank + 1, d_in),),
-        "captured_energy": (rank,),
-        "activation_covariance": (rank, rank),
-    }
+    return dataclasses.replace(init, **tensors)

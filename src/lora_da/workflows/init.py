@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 import warnings
+from typing import Any
 
 from peft import PeftModel, get_peft_model
 from transformers import set_seed
@@ -68,32 +69,22 @@ def _initialize(
     checkpoint: Checkpoint | None,
 ) -> InitializationReport:
     """Initialise the adapter, by way of statistics on disk where they are wanted."""
-    batches, count = sample.examples.batches(calibration.batch_size), len(sample.examples)
+    batches = sample.examples.batches(calibration.batch_size)
+    reading: dict[str, Any] = {
+        "max_examples": len(sample.examples),
+        "memory_budget": calibration.memory_budget,
+        "checkpoint": checkpoint,
+    }
     config = dataclasses.replace(config, population_size=config.population_size or sample.row_count)
     statistics, seconds = None, {}
     if outputs.save_statistics is not None:
         started = time.perf_counter()
-        statistics = collect_statistics(
-            peft_model,
-            batches,
-            config.collection,
-            max_examples=count,
-            memory_budget=calibration.memory_budget,
-            checkpoint=checkpoint,
-        )
+        statistics = collect_statistics(peft_model, batches, config.collection, **reading)
         statistics = dataclasses.replace(statistics, population_size=sample.row_count)
         seconds = {"statistics": time.perf_counter() - started}
         if is_first_process():
             save_statistics(statistics, outputs.save_statistics, overwrite=outputs.overwrite)
-    report = initialize_lora_da_weights(
-        peft_model,
-        batches,
-        config,
-        statistics=statistics,
-        max_examples=count,
-        memory_budget=calibration.memory_budget,
-        checkpoint=checkpoint,
-    )
+    report = initialize_lora_da_weights(peft_model, batches, config, statistics=statistics, **reading)
     return dataclasses.replace(report, seconds=seconds | report.seconds)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from dataclasses import dataclass
@@ -151,21 +152,14 @@ def plan_initialization(
 
     compensated = -(-workload.examples // workload.batch_size) > COMPENSATED_ABOVE
     alone, problem, memory = dict.fromkeys(outline.shapes, "0"), None, None
-    limits = _limits(machine, outline.model_bytes, solver, budget)
+    plan_within = functools.partial(
+        plan_memory, outline.shapes, outline.input_groups, alone, config=config.collection, compensated=compensated
+    )
     try:
-        memory = plan_memory(
-            outline.shapes, outline.input_groups, alone, limits, config.collection, compensated=compensated
-        )
+        memory = plan_within(limits=_limits(machine, outline.model_bytes, solver, budget))
     except ValueError as error:
         problem = str(error)
-    everything = plan_memory(
-        outline.shapes,
-        outline.input_groups,
-        alone,
-        MemoryLimits({"0": 2**62}, None),
-        config.collection,
-        compensated=compensated,
-    )
+    everything = plan_within(limits=MemoryLimits({"0": 2**62}, None))
     return Plan(
         layers=_kinds(outline),
         workload=workload,

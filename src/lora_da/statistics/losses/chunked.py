@@ -18,11 +18,10 @@ from lora_da.statistics.batches.segments import Segments
 from lora_da.statistics.hooks.forward_method import replace_forward
 from lora_da.statistics.layers import Layer
 from lora_da.statistics.losses.alignment import find_alignment
-from lora_da.statistics.losses.example_losses import compute_example_losses
 from lora_da.statistics.losses.targets import Reduction, compute_token_losses, find_targets
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int, Shaped
+    from jaxtyping import Float, Int
 
 CHUNK_ENTRIES = 2**25
 """Logits made at once: 128 MiB in float32."""
@@ -113,24 +112,3 @@ def compute_chunked_losses(
         gradient = torch.zeros_like(hidden.states)
         gradient[targets.positions] = torch.cat(gradients)
     return targets.by_example(torch.cat(losses), reduction), gradient
-
-
-def compute_forward_losses(
-    model: Any,
-    inputs: Mapping[str, Any],
-    labels: Shaped[Tensor, ...],
-    reduction: Reduction,
-    segments: Segments | None = None,
-) -> Float[Tensor, " examples"]:
-    """Compute each example's loss in nats by one forward pass: by parts where the model's head can run by itself.
-
-    Returns:
-        The losses in nats.
-
-    Raises:
-        ValueError: As :func:`compute_example_losses`.
-    """
-    hidden = HiddenStates.of(model, inputs) if has_separate_head(model, {}) else None
-    if hidden is not None:
-        return compute_chunked_losses(hidden, labels, reduction, segments=segments)[0]
-    return compute_example_losses(model(**inputs).logits, labels, find_alignment(model), reduction, segments)

@@ -16,7 +16,6 @@ from lora_da.statistics.losses.alignment import find_alignment
 from lora_da.statistics.losses.chunked import (
     HiddenStates,
     compute_chunked_losses,
-    compute_forward_losses,
     has_separate_head,
 )
 from lora_da.statistics.losses.example_losses import ExampleLoss, compute_example_losses
@@ -71,9 +70,7 @@ class Objective:
         Raises:
             ValueError: The batch and the loss don't fit together; the message says how.
         """
-        if self.known:
-            return compute_forward_losses(self.model, inputs, find_labels(batch), reduction, find_segments(batch))
-        return self._losses(self.called(**inputs), batch, reduction)
+        return self._run(batch, inputs, reduction, {})[0]
 
     def differentiate(
         self,
@@ -90,13 +87,7 @@ class Objective:
         Raises:
             ValueError: A loss is not finite, or the batch and the loss don't fit together; the message says how.
         """
-        hidden, gradient, segments = None, None, find_segments(batch)
-        if self.known and has_separate_head(self.model, layers):
-            hidden = HiddenStates.of(self.model, inputs)
-        if hidden is not None:
-            losses, gradient = compute_chunked_losses(hidden, find_labels(batch), reduction, scale, segments)
-        else:
-            losses = self._losses(self.called(**inputs), batch, reduction)
+        losses, hidden, gradient = self._run(batch, inputs, reduction, layers, scale)
         finite = torch.isfinite(losses.detach())
         if not bool(finite.all()):
             raise ValueError(
@@ -108,6 +99,23 @@ class Objective:
         elif losses.requires_grad:  # not so where none of the layers was reached
             (losses.sum() * scale).backward()
         return losses.detach()
+
+    def _run(
+        self,
+        batch: Mapping[str, Any],
+        inputs: Mapping[str, Any],
+        reduction: Reduction,
+        layers: Mapping[str, Layer],
+        scale: float = 1.0,
+    ) -> tuple[Tensor, HiddenStates | None, Tensor | None]:
+        """The losses and, where the head can run by itself, the hidden states and the losses' gradient there."""
+        if self.known and has_separate_head(self.model, layers):
+            hidden = HiddenStates.of(self.model, inputs)
+            if hidden is not None:
+                segments = find_segments(batch)
+                losses, gradient = compute_chunked_losses(hidden, find_labels(batch), reduction, scale, segments)
+                return losses, hidden, gradient
+        return self._losses(self.called(**inputs), batch, reduction), None, None
 
     def _losses(self, output: Any, batch: Mapping[str, Any], reduction: Reduction) -> Tensor:
         segments = find_segments(batch)
