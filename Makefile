@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 # Tiny models: one process a core, one thread each.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
-.PHONY: help env demo test test-slow test-oldest test-newest lint docs coverage benchmark format clean
+.PHONY: help env demo test test-slow test-oldest test-newest lint docs coverage families benchmark format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{split($$1, n, ":"); printf "make %-12s %s\n", n[1], $$2}'
@@ -65,6 +65,9 @@ test-newest: .venv-newest/.ready  ## the quick tests with the newest versions th
 	$(PYTHON) -m venv .venv-newest
 	.venv-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager torch==2.13.0 $(OTHER)
 	touch $@
+
+families: $(READY)  ## docs/models.md: which families of models are served, each compared with plain autograd
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m families.page
 
 benchmark: $(READY)  ## cost of the solver and of one pass, as ratios, added to results/benchmarks
 	$(BIN)/python benchmarks/history.py
