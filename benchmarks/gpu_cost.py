@@ -29,12 +29,14 @@ from peft import get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from lora_da import LoraDAConfig, initialize_lora_da_weights
-from lora_da.adapter.layers import adapters_disabled, base_model_of
-from lora_da.report.initialization import machine, versions
-from lora_da.statistics.losses.example_losses import example_losses
+from lora_da.adapter.activation import adapters_disabled
+from lora_da.adapter.wrapping import find_base_model
+from lora_da.loading import ModelSource
+from lora_da.report.provenance import describe_machine, find_versions
+from lora_da.statistics.losses.example_losses import compute_example_losses
 from lora_da.system.files import write_text
 from lora_da.workflows.plan import Machine, Workload, plan_initialization
-from lora_da.workflows.sources import AdapterShape, ModelSource
+from lora_da.workflows.settings import AdapterShape
 from published import SHAPES, llama
 
 TINY = llama(64, 160, 4, 4, 2, 256)  # to try the benchmark where there is no GPU
@@ -72,9 +74,9 @@ def save(rows: list[dict[str, Any]], folder: Path) -> None:
     kept = [row for row in earlier if row["shape"] not in {new["shape"] for new in rows}]
     content = {
         "command": shlex.join(["python", *sys.argv]),
-        "machine": machine(),
+        "machine": describe_machine(),
         "date": date.today().isoformat(),
-        "versions": versions(),
+        "versions": find_versions(),
         "rows": kept + rows,
     }
     write_text(path, json.dumps(content, indent=1) + "\n", overwrite=True)
@@ -97,7 +99,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
     frozen = timed(lambda: frozen_pass(model, batches), lambda: frozen_pass(model, batches[:1]), device)
     frozen_peak = peak(device)
-    options = {"measure_loss": False, "progress": False}
+    options: Any = {"measure_loss": False, "progress": False}
     settings = LoraDAConfig(population_size=100_000)
     initialize_lora_da_weights(model, batches[:1], settings, **options)
     for parameter in model.parameters():
@@ -151,7 +153,7 @@ def extrapolated(row: dict[str, Any]) -> dict[str, Any]:
 
 def frozen_pass(model: Any, batches: list[Any]) -> None:
     """A forward and backward pass with respect to the activations alone."""
-    base = base_model_of(model)
+    base: Any = find_base_model(model)
     required = [parameter for parameter in base.parameters() if parameter.requires_grad]
     base.requires_grad_(False)
     hook = base.get_input_embeddings().register_forward_hook(lambda _m, _a, output: output.requires_grad_(True))
@@ -159,7 +161,7 @@ def frozen_pass(model: Any, batches: list[Any]) -> None:
         with adapters_disabled(base):
             for batch in batches:
                 logits = model(batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
-                example_losses(logits, batch["labels"], "shifted", "sum").sum().backward()
+                compute_example_losses(logits, batch["labels"], "shifted", "sum").sum().backward()
     finally:
         hook.remove()
         for parameter in required:

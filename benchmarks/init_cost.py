@@ -35,20 +35,22 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft import get_peft_model
 
 from lora_da import LoraDAConfig, initialize_lora_da_weights
-from lora_da.adapter.layers import adapted_layers, adapters_disabled, base_model_of
-from lora_da.loading.data import Columns
-from lora_da.loading.models import convert_gguf, find_smollm2
-from lora_da.pipeline.memory_plan import size_of
-from lora_da.report.initialization import machine, versions
-from lora_da.statistics.hooks.shared_inputs import shared_inputs
-from lora_da.statistics.losses.chunked import HiddenStates, chunked_losses
-from lora_da.statistics.losses.example_losses import example_losses
+from lora_da.adapter.activation import adapters_disabled
+from lora_da.adapter.layers import find_adapted_layers
+from lora_da.adapter.wrapping import find_base_model
+from lora_da.loading import ModelSource, RowFormat, convert_gguf, find_model, load_model
+from lora_da.pipeline.memory_plan import sums_bytes
+from lora_da.report.provenance import describe_machine, find_versions
+from lora_da.statistics.losses.chunked import HiddenStates, compute_chunked_losses
+from lora_da.statistics.losses.example_losses import compute_example_losses
+from lora_da.statistics.losses.objective import Objective
+from lora_da.statistics.shared_inputs import find_shared_inputs
 from lora_da.system.files import write_text
-from lora_da.workflows.sources import AdapterShape, DataSource, ModelSource, batches_of, calibration_sample
+from lora_da.workflows.calibration_sample import read_sample
+from lora_da.workflows.settings import AdapterShape, Calibration
 from lora_da_bench.methods.method import Setup
 from lora_da_bench.methods.registry import get_method
 
@@ -75,7 +77,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         if arguments.model == "smollm2":
-            arguments.model = str(convert_gguf(find_smollm2(), Path(folder) / "smollm2"))
+            arguments.model = str(convert_gguf(Path(find_model("smollm2")), Path(folder) / "smollm2"))
         rank, *more = arguments.rank
         found = {name: best_of(arguments, name, rank) for name in MEASURES}
         found |= {f"init_r{other}": best_of(arguments, "init", other) for other in more}
@@ -99,9 +101,9 @@ def main() -> None:
             "command": shlex.join(["python", *sys.argv]),
             "model": "SmolLM2-135M-Instruct" if "smollm2" in arguments.model else Path(arguments.model).name,
             "data": f"GSM8K train, {arguments.examples} examples, batches of {arguments.batch_size}",
-            "machine": machine(),
+            "machine": describe_machine(),
             "date": date.today().isoformat(),
-            "versions": versions(),
+            "versions": find_versions(),
             "measured": found,
             "failed": failed,
             "figures": figures,
@@ -141,11 +143,10 @@ def best_of(arguments: argparse.Namespace, name: str, rank: int) -> dict[str, An
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """One measurement, in this process."""
     data = Path(os.environ["LORA_DA_DATA"]) / "gsm8k" / "train.jsonl"
-    source = DataSource(str(data), columns=Columns(prompt="question", completion="answer"))
-    rows = calibration_sample(source.rows(), arguments.examples, seed=0)
-    loaded = ModelSource(arguments.model, dtype=arguments.dtype).load(Path(arguments.model))
-    examples = source.tokenized(rows, loaded.tokenizer)
-    batches = list(batches_of(examples, loaded.tokenizer, arguments.batch_size))
+    loaded = load_model(ModelSource(arguments.model, dtype=arguments.dtype))
+    form, calibration = RowFormat("question", "answer"), Calibration(arguments.examples)
+    sample = read_sample(str(data), "train", form, loaded.tokenizer, calibration, seed=0)
+    batches = list(sample.examples.batches(arguments.batch_size))
     lora = AdapterShape(rank=arguments.rank[0]).lora_config()
     if arguments.measure not in MEASURES:
         reset_peak()
@@ -159,14 +160,14 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
     model = get_peft_model(loaded.model, lora)
     config = LoraDAConfig(population_size=7473)
-    layers = adapted_layers(model, "default")[0]
+    layers = find_adapted_layers(model, "default")[0]
     if arguments.measure == "init":
         initialize_lora_da_weights(model, batches[:1], config, measure_loss=False, progress=False)
         reset_peak()
         report = initialize_lora_da_weights(model, batches, config, progress=False)
         bases = {name: layer.base for name, layer in layers.items()}
-        with adapters_disabled(base_model_of(model)):
-            groups = shared_inputs(base_model_of(model), bases, batches[0], torch.device("cpu"))
+        with adapters_disabled(find_base_model(model)):
+            groups = find_shared_inputs(Objective(find_base_model(model)), bases, batches[0])
         kinds: dict[str, list[tuple[int, int]]] = defaultdict(list)
         for name, layer in layers.items():
             kinds[groups[name]].append(layer.shape)
@@ -176,10 +177,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             "collect_seconds": report.seconds["statistics"],
             "solve_seconds": report.seconds["solve"],
             "peak_bytes": peak(),
-            "statistics_bytes": sum(size_of(shapes, config.collection) for shapes in kinds.values()),
+            "statistics_bytes": sum(sums_bytes(shapes, config.collection) for shapes in kinds.values()),
         }
 
-    base = base_model_of(model)
+    base: Any = find_base_model(model)
     for parameter in base.parameters():
         parameter.requires_grad_(False)
     if arguments.measure == "frozen":
@@ -187,8 +188,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     base.eval()
     with adapters_disabled(base):
         if arguments.measure != "frozen":
-            for layer in layers.values():
-                layer.base.weight.requires_grad_(True)
+            linear: list[Any] = [layer.base for layer in layers.values()]
+            for module in linear:
+                module.weight.requires_grad_(True)
         run = pass_by_parts if arguments.measure == "by_parts" else plain_pass
         run(base, batches[:1])
         reset_peak()
@@ -203,7 +205,7 @@ def plain_pass(model: Any, batches: list[Any]) -> None:
     """One forward and one backward pass a batch, with the loss that the initialisation uses."""
     for batch in batches:
         logits = model(batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
-        example_losses(logits, batch["labels"], "shifted", "sum").sum().backward()
+        compute_example_losses(logits, batch["labels"], "shifted", "sum").sum().backward()
 
 
 def pass_by_parts(model: Any, batches: list[Any]) -> None:
@@ -212,7 +214,7 @@ def pass_by_parts(model: Any, batches: list[Any]) -> None:
         inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "use_cache": False}
         hidden = HiddenStates.of(model, inputs)
         assert hidden is not None
-        _, gradient = chunked_losses(hidden, batch["labels"], "sum")
+        _, gradient = compute_chunked_losses(hidden, batch["labels"], "sum")
         hidden.states.backward(gradient)
 
 

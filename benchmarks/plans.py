@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from lora_da import LoraDAConfig
-from lora_da.pipeline.memory_plan import gibibytes
-from lora_da.report.initialization import versions
+from lora_da.loading import ModelSource
+from lora_da.report.provenance import find_versions
 from lora_da.system.files import write_text
+from lora_da.system.memory import format_size
 from lora_da.workflows.plan import Machine, Plan, Workload, plan_initialization
-from lora_da.workflows.sources import AdapterShape, ModelSource
+from lora_da.workflows.settings import AdapterShape
 from published import SHAPES
 
 GIB = 2**30
@@ -76,7 +77,7 @@ def main() -> None:
         about = {
             "command": shlex.join(["python", *sys.argv]),
             "date": date.today().isoformat(),
-            "versions": versions(),
+            "versions": find_versions(),
             "plans": rows,
         }
         write_text(arguments.results / "plans.json", json.dumps(about, indent=1) + "\n", overwrite=True)
@@ -136,9 +137,9 @@ def table(rows: list[dict[str, Any]]) -> str:
             row["model"],
             f"{row['gpus']} × {row['gpu_gib']} GB" if row["gpus"] > 1 else f"{row['gpu_gib']} GB",
             f"{row['host_gib']} GB",
-            gibibytes(row["weights_bytes_per_gpu"]),
-            f"{gibibytes(row['activation_bytes'])} ({row['batch_size']} examples)",
-            gibibytes(row["sums_bytes"]),
+            format_size(row["weights_bytes_per_gpu"]),
+            f"{format_size(row['activation_bytes'])} ({row['batch_size']} examples)",
+            format_size(row["sums_bytes"]),
             kept,
             str(row["passes"] or "–"),
             f"{row['collect_operations'] / 1e15:,.1f} · 10¹⁵",

@@ -12,57 +12,51 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import shlex
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from torch.utils.data import DataLoader
-
 from agreement import solved, subspace_agreement, sums_agreement, update_agreement
 from lora_da import LoraDAConfig, Statistics, collect_statistics
-from lora_da.report.initialization import machine, versions
+from lora_da.loading import ModelSource, RowFormat, load_model, load_rows, prepare_examples
+from lora_da.report.provenance import describe_machine, find_versions
 from lora_da.system.files import write_text
-from lora_da.workflows.sources import by_length, calibration_indices
-from lora_da_bench.experiment.experiment import Experiment, load_experiment
-from lora_da_bench.experiment.splits import load_splits
-from lora_da_bench.running.execution import load_base
-from lora_da_bench.tasks.registry import make_task
+from lora_da.workflows.calibration_sample import sample_indices
 
-CONFIG = Path(__file__).parents[1] / "configs" / "gsm8k-smollm2.toml"
+FORM = RowFormat(prompt_column="question", completion_column="answer", max_length=256)
 BATCH_SIZE = 8
 
 
-def collected(experiment: Experiment, precision: str, sample: int, examples: int, work: Path) -> Statistics:
+def collected(options: argparse.Namespace, precision: str, sample: int) -> Statistics:
     """Statistics of one of two disjoint samples, by the base in some precision."""
-    task = make_task(experiment.task.kind, experiment.task.options)
-    rows = load_splits(experiment.task).train
-    indices = calibration_indices(len(rows), 2 * examples, seed=0)[sample::2]
-    loaded = load_base(dataclasses.replace(experiment.model, dtype=precision), task, work / "model")
-    encoded = by_length(task.encode(rows.select(indices), loaded.tokenizer))
-    batches = DataLoader(encoded, batch_size=BATCH_SIZE, collate_fn=task.collator(loaded.tokenizer))  # type: ignore[arg-type]
-    found = collect_statistics(loaded.model, batches, LoraDAConfig().collection, max_examples=len(encoded))
+    rows = load_rows(str(Path(os.environ["LORA_DA_DATA"]) / "gsm8k" / "train.jsonl"))
+    places = sample_indices(len(rows), 2 * options.examples, seed=0)[sample::2]
+    loaded = load_model(ModelSource(options.model, dtype=precision), options.work / "model")
+    examples = prepare_examples(rows, loaded.tokenizer, FORM, places)
+    batches = examples.batches(BATCH_SIZE)
+    found = collect_statistics(loaded.model, batches, LoraDAConfig().collection, max_examples=len(examples))
     return dataclasses.replace(found, population_size=len(rows))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", type=Path, default=CONFIG, help="the experiment whose model and data are used")
+    parser.add_argument("--model", default="smollm2", help="folder, Hugging Face id, GGUF file or smollm2")
     parser.add_argument("--precisions", nargs="+", default=["bfloat16", "8bit", "4bit"])
     parser.add_argument("--examples", type=int, default=64)
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--work", type=Path, required=True, help="folder for the converted model")
     parser.add_argument("--results", type=Path, required=True, help="folder for results.json")
     options = parser.parse_args()
-    experiment = load_experiment(options.config)
     options.work.mkdir(parents=True, exist_ok=True)
-    reference = collected(experiment, "float32", 0, options.examples, options.work)
+    reference = collected(options, "float32", 0)
     init = solved(reference, options.rank)
     rows: list[dict[str, Any]] = []
     others = [(precision, 0) for precision in options.precisions] + [("float32", 1)]
     for precision, sample in others:
-        statistics = collected(experiment, precision, sample, options.examples, options.work)
+        statistics = collected(options, precision, sample)
         other = solved(statistics, options.rank)
         row = {"precision": precision, "examples": "the same" if sample == 0 else "others"}
         row |= {"mean_loss": statistics.loss_sum / statistics.examples} | sums_agreement(reference, statistics)
@@ -72,14 +66,14 @@ def main() -> None:
     content = {
         "command": shlex.join(["python", *sys.argv]),
         "what": "medians over linear layers, against statistics of the float32 base from the same examples",
-        "model": experiment.model.name,
+        "model": options.model,
         "examples": options.examples,
         "rank": options.rank,
         "layers": len(init),
         "mean_loss_float32": reference.loss_sum / reference.examples,
-        "machine": machine(),
+        "machine": describe_machine(),
         "date": time.strftime("%Y-%m-%d"),
-        "versions": versions(("lora-da", "torch", "peft", "transformers", "bitsandbytes")),
+        "versions": find_versions(("lora-da", "torch", "peft", "transformers", "bitsandbytes")),
         "rows": rows,
     }
     options.results.mkdir(parents=True, exist_ok=True)

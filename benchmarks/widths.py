@@ -25,11 +25,11 @@ import torch
 from torch import Tensor
 
 from lora_da import LayerStatistics, LoraDAConfig
-from lora_da.pipeline.memory_plan import gibibytes
-from lora_da.report.initialization import machine, versions
+from lora_da.report.provenance import describe_machine, find_versions
 from lora_da.solver.layer import solve_layer, solver_bytes
 from lora_da.statistics.products import gram, product
 from lora_da.system.files import write_text
+from lora_da.system.memory import format_size
 
 TOKENS = 2048
 RANK = 8
@@ -49,7 +49,7 @@ def main() -> None:
         width, solve, sums = row["width"], row["solve_seconds"], row["sums_seconds_per_token"]
         print(
             f"{width:6d} {solve:8.2f} s {solve / width**3:12.2e} {sums * 1e6:11.1f} µs {sums / width**2:10.2e} "
-            f"{gibibytes(row['solver_bytes']):>13s}"
+            f"{format_size(row['solver_bytes']):>13s}"
         )
     figures = {
         "solve_growth": growth(rows[-2:], "solve_seconds"),
@@ -58,9 +58,9 @@ def main() -> None:
     if arguments.results:
         about = {
             "command": shlex.join(["python", *sys.argv]),
-            "machine": machine(),
+            "machine": describe_machine(),
             "date": date.today().isoformat(),
-            "versions": versions(),
+            "versions": find_versions(),
             "tokens": TOKENS,
             "rank": RANK,
             "measured": rows,
@@ -76,10 +76,10 @@ def growth(rows: list[dict[str, Any]], name: str) -> float:
     return math.log(second[name] / first[name]) / math.log(second["width"] / first["width"])
 
 
-def measured(width: int, repeats: int) -> dict[str, Any]:
-    """One width."""
+def synthetic_statistics(width: int) -> LayerStatistics:
+    """Statistics of a square layer."""
     a, g = tokens(width, seed=0), tokens(width, seed=1)
-    statistics = LayerStatistics(
+    return LayerStatistics(
         # The mean gradient stands out of the noise in a few directions, as it does on real layers.
         gradient_sum=product(g, a, torch.float32) + 30 * torch.outer(g[0], a[0]),
         # Beyond the rank of the tokens drawn, the tail that more tokens would have.
@@ -88,6 +88,12 @@ def measured(width: int, repeats: int) -> dict[str, Any]:
         tokens=TOKENS,
         examples=16,
     )
+
+
+def measured(width: int, repeats: int) -> dict[str, Any]:
+    """One width."""
+    a, g = tokens(width, seed=0), tokens(width, seed=1)
+    statistics = synthetic_statistics(width)
     config = LoraDAConfig(population_size=7473)
     sums = fastest(lambda: (product(g, a, torch.float32), gram(a, torch.float32)), repeats)
     return {

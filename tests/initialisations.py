@@ -66,11 +66,13 @@ def _llama(**changes: Any) -> Any:
 def _quantised_llama() -> Any:
     import bitsandbytes
 
+    make: Any = vars(bitsandbytes.nn)["Linear4bit"]
+
     model = _llama(hidden_size=64, intermediate_size=64)
     for part in (model.model.layers[0].self_attn, model.model.layers[0].mlp):
         for name, layer in list(part.named_children()):
             if isinstance(layer, nn.Linear):
-                quantised = bitsandbytes.nn.Linear4bit(
+                quantised = make(
                     layer.in_features, layer.out_features, bias=False, quant_type="nf4", compute_dtype=torch.float32
                 )
                 quantised.load_state_dict({"weight": layer.weight.detach()})
@@ -103,8 +105,8 @@ def products(
 ) -> dict[str, Tensor]:
     """Initialise an adapter; B·A of each layer, (d_out, d_in), or of a stack of experts what PEFT adds to it."""
     torch.manual_seed(1)
-    settings = {"r": 3, "lora_alpha": 6, "target_modules": "all-linear"} | settings
-    model = get_peft_model(make(), LoraConfig(**settings))
+    shape: dict[str, Any] = {"r": 3, "lora_alpha": 6, "target_modules": "all-linear"} | settings
+    model = get_peft_model(make(), LoraConfig(**shape))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         initialize_lora_da_weights(model, _batches(), config or LoraDAConfig(population_size=100), progress=False)

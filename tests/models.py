@@ -24,6 +24,11 @@ def _made(make: Callable[[Any], nn.Module], config: Any, seed: int) -> Any:
         return make(config).eval()
 
 
+def _labels(count: int) -> dict[str, Any]:
+    """A setting of every configuration, which their classes don't declare."""
+    return {"num_labels": count}
+
+
 def tiny_llama(seed: int = 0, **changes: Any) -> Any:
     settings: dict[str, Any] = {
         "vocab_size": VOCABULARY,
@@ -78,13 +83,14 @@ def tiny_bert(seed: int = 0, dropout: float = 0.0, labels: int = 3) -> Any:
         initializer_range=0.3,
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
-        num_labels=labels,
         pad_token_id=PADDING,
+        **_labels(labels),
     )
     return _made(transformers.BertForSequenceClassification, config, seed)
 
 
 def tiny_t5(seed: int = 0, dropout: float = 0.0) -> Any:
+    start: dict[str, Any] = {"decoder_start_token_id": PADDING}  # not among what the class declares
     config = transformers.T5Config(
         vocab_size=VOCABULARY,
         d_model=16,
@@ -96,8 +102,8 @@ def tiny_t5(seed: int = 0, dropout: float = 0.0) -> Any:
         dropout_rate=dropout,
         initializer_factor=1.0,
         pad_token_id=PADDING,
-        decoder_start_token_id=PADDING,
         eos_token_id=2,
+        **start,
     )
     return _made(transformers.T5ForConditionalGeneration, config, seed)
 
@@ -134,7 +140,7 @@ def tiny_vit(seed: int = 0) -> Any:
         patch_size=4,
         num_channels=1,
         initializer_range=0.3,
-        num_labels=3,
+        **_labels(3),
     )
     return _made(transformers.ViTForImageClassification, config, seed)
 
@@ -160,7 +166,7 @@ class Positionwise(nn.Module):
         return transformers.modeling_outputs.CausalLMOutput(logits=self.head(hidden))
 
 
-def positionwise(seed: int = 0, width: int = 6) -> Positionwise:
+def positionwise(seed: int = 0, width: int = 6) -> Any:
     return _made(lambda config: Positionwise(config), width, seed)
 
 
@@ -169,7 +175,8 @@ LLAMA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",
 
 def with_lora(model: nn.Module, seed: int = 0, *, trained: bool = False, **settings: Any) -> PeftModel:
     """A PEFT model around this very model; ``trained`` gives lora_B random entries."""
-    config = LoraConfig(**{"r": 4, "lora_alpha": 8, "target_modules": LLAMA_TARGETS} | settings)
+    common: dict[str, Any] = {"r": 4, "lora_alpha": 8, "target_modules": LLAMA_TARGETS}
+    config = LoraConfig(**(common | settings))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         peft_model = get_peft_model(model, config)
@@ -244,6 +251,21 @@ def collate(examples: Sequence[Example], side: str = "right", padding: int = PAD
         if key == "input_ids":
             batch["attention_mask"] = _padded([torch.ones_like(row) for row in rows], 0, side)
     return batch
+
+
+def packed(rows: Sequence[Sequence[Example]], mask_labels: bool = True) -> Example:
+    """Rows of several examples each, as TRL's padding-free collator makes them; single tokens fill short rows up."""
+    longest = max(sum(len(example["input_ids"]) for example in row) for row in rows)
+    batch: dict[str, list[Tensor]] = {"input_ids": [], "labels": [], "position_ids": []}
+    for row in rows:
+        rest = torch.zeros(longest - sum(len(example["input_ids"]) for example in row), dtype=torch.long)
+        batch["input_ids"].append(torch.cat([*(example["input_ids"] for example in row), rest]))
+        batch["labels"].append(torch.cat([*(example["labels"] for example in row), rest - 100]))
+        batch["position_ids"].append(torch.cat([*(torch.arange(len(e["input_ids"])) for e in row), rest]))
+    made = {key: torch.stack(values) for key, values in batch.items()}
+    if mask_labels:
+        made["labels"][made["position_ids"] == 0] = -100
+    return made
 
 
 def _padded(rows: Sequence[Tensor], fill: int, side: str) -> Tensor:

@@ -39,9 +39,9 @@ def solve(
     eye = torch.eye(len(Z), dtype=torch.float64)
     relative = config.damping_mode == "relative"
     if input_damping is None:
-        input_damping = config.input_damping * (Z.trace() / len(Z) if relative else 1.0)
+        input_damping = config.input_damping * (float(Z.trace()) / len(Z) if relative else 1.0)
     if output_damping is None:
-        output_damping = config.output_damping * (diag_Y.mean() if relative else 1.0)
+        output_damping = config.output_damping * (float(diag_Y.mean()) if relative else 1.0)
     inverse = torch.linalg.inv(Z + input_damping * eye)
     if config.output_factor == "diagonal_of_inverse":
         y = torch.linalg.inv(Y + output_damping * torch.eye(len(Y), dtype=torch.float64)).diagonal()
@@ -55,12 +55,15 @@ def solve(
     omega = config.variance_weight * y.sum() / (N * u) * inverse - config.bias_weight * delta.T @ delta
     if config.sample_correction == "simple":
         omega += config.bias_weight * T_bar / u**2 * y.sum() / S * inverse
-    elif config.sample_correction == "exact":
-        omega += config.bias_weight * T_bar / u**2 * (y**2 * diag_Y).sum() / S * inverse @ Z @ inverse
     omega = (omega + omega.T) / 2
     values, vectors = torch.linalg.eigh(omega)
     A = vectors[:, :rank].T
     return OracleSolution(delta, omega, values, A, delta @ A.T)
+
+
+def randn(seed: int, *shape: int) -> Tensor:
+    """Standard normal entries in float64."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def largest_angle(first: Tensor, second: Tensor) -> float:

@@ -1,6 +1,6 @@
 """The sums by another way: one unpadded example at a time, in float64, with autograd's own tensors and hooks.
 
-Nothing here is shared with the library.
+Nothing here is shared with the library but the class of its sums.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lora_da import Statistics
 from models import Example
 
 
@@ -46,7 +47,6 @@ def reference_sums(
     task: str,
     *,
     reduction: str = "sum",
-    counted: str = "attended",
 ) -> ReferenceSums:
     """Loop over single examples. ``task`` is "causal", "translation" or "example"."""
     model = copy.deepcopy(model).double().eval().requires_grad_(True)
@@ -81,14 +81,11 @@ def reference_sums(
                 continue
             a, g = layer_input.flatten(0, -2), output.grad.flatten(0, -2)
             _add(sums.gradients, name, torch.einsum("to,ti->oi", g, a))
-            if counted == "labels" and task == "causal":
-                rows = [t - 1 for t, label in enumerate(labels.tolist()) if t > 0 and label != -100]
-                a, g = a[rows], g[rows]
             _add(sums.inputs, name, sum((torch.outer(row, row) for row in a), torch.zeros(())))
             _add(sums.outputs, name, sum((torch.outer(row, row) for row in g), torch.zeros(())))
             sums.tokens[name] = sums.tokens.get(name, 0) + len(a)
     for name, module in modules.items():
-        gradient = module.weight.grad
+        gradient = module.get_parameter("weight").grad
         if gradient is not None:
             sums.weight_gradients[name] = gradient.T if type(module).__name__ == "Conv1D" else gradient
     return sums
@@ -103,3 +100,11 @@ def distance(found: Tensor, wanted: Tensor) -> float:
     found, wanted = found.detach().double(), wanted.detach().double()
     assert found.shape == wanted.shape, (found.shape, wanted.shape)
     return float((found - wanted).norm() / wanted.norm().clamp(min=1e-300))
+
+
+def assert_sums_agree(found: Statistics, wanted: Statistics, tolerance: float) -> None:
+    """Every sum of every layer, by its relative distance."""
+    assert found.layers == wanted.layers
+    for name in wanted.layers:
+        for part in ("gradient_sum", "input_sum", "output_sum"):
+            assert distance(getattr(found[name], part), getattr(wanted[name], part)) <= tolerance, (name, part)

@@ -12,8 +12,8 @@ import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora.layer import ParamWrapper
 
-from lora_da import CollectionConfig, LoraDAConfig, collect_statistics, initialize_lora_da_weights
-from lora_da.statistics.losses.example_losses import example_losses
+from lora_da import LoraDAConfig, collect_statistics, initialize_lora_da_weights
+from lora_da.statistics.losses.example_losses import compute_example_losses
 from models import VOCABULARY, batches_of, causal_examples, collate
 from reference import distance
 
@@ -21,7 +21,7 @@ RANK = 2
 EXPERTS = 12
 TARGETS = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj", "mlp.gate.weight"]
 BATCHES = batches_of(causal_examples(6), 3)
-CONFIG = LoraDAConfig(population_size=100, collection=CollectionConfig(accumulation_dtype="float64"))
+CONFIG = LoraDAConfig(population_size=100)
 
 
 def tiny_mixtral(implementation: str = "eager") -> Any:
@@ -72,7 +72,7 @@ def test_gradients_of_experts_and_router_are_autograds(implementation: str) -> N
     for example in causal_examples(6):
         batch = collate([example])
         logits = plain(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
-        loss = example_losses(logits, batch["labels"], "shifted", "sum").sum()
+        loss = compute_example_losses(logits, batch["labels"], "shifted", "sum").sum()
         for sum_, gradient in zip(total, torch.autograd.grad(loss, weights), strict=True):
             sum_ += gradient
     tokens = sum(int(batch["attention_mask"].sum()) for batch in BATCHES)
@@ -91,7 +91,7 @@ def test_gradients_of_experts_and_router_are_autograds(implementation: str) -> N
 
 def test_each_expert_has_its_own_start_and_others_keep_the_default(tmp_path: Path) -> None:
     model = adapted(tiny_mixtral())
-    wrappers = {
+    wrappers: dict[str, Any] = {
         f"{name.replace('.base_layer', '')}.{module.parameter_name}": module
         for name, module in model.get_base_model().named_modules()
         if isinstance(module, ParamWrapper)
@@ -120,7 +120,7 @@ def test_each_expert_has_its_own_start_and_others_keep_the_default(tmp_path: Pat
     assert report.loss_after is not None
     assert report.loss_after < report.loss_before
 
-    model.save_pretrained(tmp_path / "adapter")
+    model.save_pretrained(str(tmp_path / "adapter"))
     again = PeftModel.from_pretrained(tiny_mixtral(), str(tmp_path / "adapter")).eval()
     ids = BATCHES[0]["input_ids"]
     torch.testing.assert_close(again(input_ids=ids).logits, model.eval()(input_ids=ids).logits)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from lora_da import LoraDAConfig, collect_statistics, initialize_lora_da_weights
-from lora_da.adapter.layers import adapted_layers
-from lora_da.pipeline.checkpoint import fingerprint_of_weights
+from lora_da.adapter.layers import find_adapted_layers
+from lora_da.pipeline.checkpoint import fingerprint_weights
 from models import batches_of, causal_examples, tiny_llama, with_lora
 from reference import distance
 
@@ -134,8 +134,8 @@ def test_an_adapter_on_a_quantised_base(make: Callable[[], tuple[Any, Dequantise
 @pytest.mark.parametrize("make", [bitsandbytes_4bit, bitsandbytes_8bit, torchao_8bit, hqq_4bit, quanto_8bit])
 def test_weights_in_few_bits_have_fingerprints(make: Callable[[], tuple[Any, Dequantise]]) -> None:
     first, same, other = make()[0], make()[0], base()
-    assert fingerprint_of_weights([first.model]) == fingerprint_of_weights([same.model])
-    assert fingerprint_of_weights([first.model]) != fingerprint_of_weights([other.model])
+    assert fingerprint_weights([first.model]) == fingerprint_weights([same.model])
+    assert fingerprint_weights([first.model]) != fingerprint_weights([other.model])
 
 
 def test_statistics_in_full_precision_serve_the_quantised_base() -> None:
@@ -145,7 +145,7 @@ def test_statistics_in_full_precision_serve_the_quantised_base() -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             initialize_lora_da_weights(model, config=CONFIG, statistics=statistics, progress=False)
-    mine, others = (adapted_layers(model, "default")[0] for model in (quantised, plain))
+    mine, others = (find_adapted_layers(model, "default")[0] for model in (quantised, plain))
     for name, layer in others.items():
         torch.testing.assert_close(mine[name].A.float(), layer.A)
         torch.testing.assert_close(mine[name].B.float(), layer.B)

@@ -15,10 +15,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from lora_da import initialize_lora_da_weights, load_report, load_statistics
-from lora_da.loading.models import find_smollm2
+from lora_da.loading import find_model
 from lora_da.workflows.adapter_folder import save_adapter
-from lora_da.workflows.init import preset_config
-from lora_da.workflows.sources import AdapterShape
+from lora_da.workflows.settings import AdapterShape, preset_config
 
 pytestmark = pytest.mark.slow
 
@@ -43,14 +42,14 @@ torch.save({"plain": plain, "adapted": adapted, "disabled": disabled, "merged": 
 
 def test_init_on_gsm8k_reloads_with_plain_peft(tmp_path: Path) -> None:
     try:
-        gguf = find_smollm2()
+        gguf = find_model("smollm2")
     except FileNotFoundError as error:
         pytest.skip(str(error))
     if "LORA_DA_DATA" not in os.environ:
         pytest.skip("LORA_DA_DATA is not set: it names the folder that holds gsm8k/train.jsonl")
     data = Path(os.environ["LORA_DA_DATA"]) / "gsm8k" / "train.jsonl"
     adapter, sums = tmp_path / "adapter", tmp_path / "sums.safetensors"
-    command = [sys.executable, "-m", "lora_da", "init", str(gguf), "--data", str(data), "--output", str(adapter)]
+    command = [sys.executable, "-m", "lora_da", "init", gguf, "--data", str(data), "--output", str(adapter)]
     command += ["--prompt-column", "question", "--completion-column", "answer", "--examples", "8"]
     subprocess.run([*command, "--save-statistics", str(sums)], check=True)
 

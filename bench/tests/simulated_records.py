@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lora_da_bench.experiment.experiment import Experiment, experiment_from
+from lora_da_bench.experiment.description import Experiment, describe_experiment
 from lora_da_bench.experiment.record import Items, Point, Run, RunRecord, Stage
 
 MEASURED = (0, 10, 20)
@@ -27,7 +27,7 @@ def description(**changes: Any) -> Experiment:
     }
     content |= changes
     content["protocol"] = {"fresh_seeds": [100, 101, 102]} | content["protocol"]
-    return experiment_from(content)
+    return describe_experiment(content)
 
 
 def simulated(

@@ -20,50 +20,26 @@ import torch
 from peft import get_peft_model
 from torch import nn
 
-from folders import sums_file, tiny_model_folder
 from lora_da_bench import compare as module
-from lora_da_bench.compare import RUNS, check_experiment, compare, estimated_seconds, missing_runs
-from lora_da_bench.experiment.description import check_description, keep_description
-from lora_da_bench.experiment.experiment import experiment_from
+from lora_da_bench.analysis.summary import summarise_records
+from lora_da_bench.compare import check_experiment, compare, estimate_seconds, list_missing_runs
+from lora_da_bench.experiment.description import describe_experiment
+from lora_da_bench.experiment.files import RUNS
 from lora_da_bench.experiment.record import Run, RunRecord, load_records
 from lora_da_bench.methods import registry
 from lora_da_bench.methods.method import Method, Setup
+from lora_da_bench.running.training_run import carry_out_run
+from small import described, toml_file
 
 TIMINGS = {"wall_seconds", "init_seconds", "train_seconds", "init_peak_bytes", "train_peak_bytes"}
 
 
 def description(folder: Path, **changes: Any) -> dict[str, Any]:
-    """A comparison of seconds; the model and the data are made on the first call for a folder."""
-    if not (folder / "model").exists():
-        tiny_model_folder(folder / "model")
-        lines = sums_file(folder / "all.jsonl", count=72).read_text().splitlines(keepends=True)
-        (folder / "test.jsonl").write_text("".join(lines[::6]))
-        (folder / "train.jsonl").write_text("".join(line for index, line in enumerate(lines) if index % 6))
-    base: dict[str, Any] = {
-        "name": "tiny",
-        "model": {"name": str(folder / "model"), "device": "cpu"},
-        "task": {
-            "kind": "generation",
-            "train": str(folder / "train.jsonl"),
-            "test": str(folder / "test.jsonl"),
-            "validation_rows": 12,
-            "accuracy": False,
-        },
-        "methods": ["lora", "lora-da"],
-        "ranks": [2],
-        "protocol": {
-            "learning_rates": [3e-3, 1e-2],
-            "steps": 4,
-            "batch_size": 4,
-            "seeds": [0, 1],
-            "fresh_seeds": [10, 11],
-            "evaluations": 2,
-            "growth": 0,
-        },
-        "calibration": {"examples": 8, "batch_size": 4},
-        "charge_init": False,
-    }
-    return base | changes
+    """A comparison of LoRA and LoRA-DA at two rates and with two seeds each."""
+    protocol = {"learning_rates": [3e-3, 1e-2], "steps": 4, "batch_size": 4, "seeds": [0, 1], "fresh_seeds": [10, 11]}
+    protocol |= {"evaluations": 2} | changes.pop("protocol", {})
+    methods = changes.pop("methods", ["lora", "lora-da"])
+    return described(folder, methods=methods, protocol=protocol, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +50,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def registered() -> Iterator[Any]:
     before = dict(registry.METHODS)
-    yield registry.register
+    yield registry.register_method
     registry.METHODS.clear()
     registry.METHODS.update(before)
 
@@ -102,25 +78,22 @@ def pretrained(setup: Setup) -> nn.Module:
 
 def test_a_truly_better_method_wins(root: Path, tmp_path: Path, registered: Any) -> None:
     registered(Method("pretrained", "LoRA that has seen the task", pretrained, uses_data=True))
-    protocol = description(root)["protocol"] | {"fresh_seeds": [10, 11, 12]}
+    protocol = {"fresh_seeds": [10, 11, 12]}
     changes = {"methods": ["lora", "pretrained"], "protocol": protocol, "calibration": {"examples": 40}, "ranks": [16]}
-    experiment = experiment_from(description(root, **changes))
+    experiment = describe_experiment(description(root, **changes))
     compare(experiment, tmp_path)
     records = load_records(tmp_path / RUNS)
     assert len(records) == 2 * 2 * 2 + 2 * 3
     assert {record.status for record in records} == {"success"}
-    text = (tmp_path / "report.md").read_text()
-    assert "pretrained" in text
-    from lora_da_bench.analysis.summary import summarise
-
-    (rank,) = summarise(records, experiment).ranks
+    assert "pretrained is better than every other method" in (tmp_path / "report.md").read_text()
+    (rank,) = summarise_records(records, experiment).ranks
     assert rank.loss.winner == "pretrained"
 
 
 def test_the_same_method_under_two_names_is_not_told_apart(root: Path, tmp_path: Path, registered: Any) -> None:
     lora = registry.get_method("lora")
     registered(dataclasses.replace(lora, name="twin"))
-    experiment = experiment_from(description(root, methods=["lora", "twin"]))
+    experiment = describe_experiment(description(root, methods=["lora", "twin"]))
     compare(experiment, tmp_path)
     finals = {
         (record.run.method, record.run.seed): record
@@ -138,18 +111,17 @@ def test_the_same_method_under_two_names_is_not_told_apart(root: Path, tmp_path:
 def test_an_interrupted_comparison_goes_on_to_the_same_results(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    experiment = experiment_from(description(root))
+    experiment = describe_experiment(description(root))
     compare(experiment, tmp_path / "whole")
     carried_out: list[Run] = []
-    execute = module.execute
 
     def interrupted(run: Run, *rest: Any) -> RunRecord:
         carried_out.append(run)
         if len(carried_out) in (3, 7, 11):
             raise KeyboardInterrupt
-        return execute(run, *rest)
+        return carry_out_run(run, *rest)
 
-    monkeypatch.setattr(module, "execute", interrupted)
+    monkeypatch.setattr(module, "carry_out_run", interrupted)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             compare(experiment, tmp_path / "parts")
@@ -170,7 +142,7 @@ def test_failures_are_recorded_and_tried_again(
         return get_peft_model(setup.model, setup.lora)
 
     registered(Method("fragile", "fails at first", initialise))
-    experiment = experiment_from(description(root, methods=["lora", "fragile"]))
+    experiment = describe_experiment(description(root, methods=["lora", "fragile"]))
     compare(experiment, tmp_path)
     failed = [record for record in load_records(tmp_path / RUNS) if record.status == "failed"]
     assert {record.run.method for record in failed} == {"fragile"}
@@ -190,67 +162,44 @@ def test_divergence_is_a_result(root: Path, tmp_path: Path, registered: Any) -> 
         return model
 
     registered(Method("nan", "not a number", initialise))
-    experiment = experiment_from(description(root, methods=["lora", "nan"]))
+    experiment = describe_experiment(description(root, methods=["lora", "nan"]))
     compare(experiment, tmp_path)
     records = load_records(tmp_path / RUNS)
     assert {record.status for record in records if record.run.method == "nan"} == {"diverged"}
     assert not [record for record in records if record.run.method == "nan" and record.run.stage == "final"]
-    assert missing_runs(experiment, records) == []
+    assert list_missing_runs(experiment, records) == []
 
 
 def test_only_some_methods_and_methods_added_later(root: Path, tmp_path: Path) -> None:
-    experiment = experiment_from(description(root))
+    experiment = describe_experiment(description(root))
     compare(experiment, tmp_path, only=["lora"])
     assert {record.run.method for record in load_records(tmp_path / RUNS)} == {"lora"}
-    more = dataclasses.replace(experiment, methods=("lora", "lora-da", "gaussian"))
-    compare(more, tmp_path, only=["gaussian"])
+    more = describe_experiment(description(root, methods=["lora", "lora-da", "pissa"]))
+    compare(more, tmp_path, only=["pissa"])
     kept = json.loads((tmp_path / "experiment.json").read_text())
-    assert [entry["methods"] for entry in kept["methods_added"]] == [["gaussian"]]
+    assert [entry["methods"] for entry in kept["methods_added"]] == [["pissa"]]
 
 
 def test_answers_that_cannot_be_graded_are_found_before_any_run(root: Path, tmp_path: Path) -> None:
-    content = description(root)
-    content["task"]["accuracy"] = True  # the sums have no "####"
+    content = description(root, task={"accuracy": True})  # the sums have no "####"
     with pytest.raises(ValueError, match="Row 0: The reference has no number"):
-        compare(experiment_from(content), tmp_path)
+        compare(describe_experiment(content), tmp_path)
     assert not (tmp_path / RUNS).exists()
 
 
-def test_a_description_from_before_a_key_was_added_is_the_same(root: Path, tmp_path: Path) -> None:
-    experiment = experiment_from(description(root))
-    keep_description(experiment, tmp_path)
-    file = tmp_path / "experiment.json"
-    kept = json.loads(file.read_text())
-    del kept["experiment"]["task"]["apart_words"]
-    file.write_text(json.dumps(kept))
-    check_description(experiment, tmp_path)
-    apart = dataclasses.replace(experiment, task=dataclasses.replace(experiment.task, apart_words=5))
-    with pytest.raises(ValueError, match=r"differs in task\.apart_words\."):
-        check_description(apart, tmp_path)
-
-
 def test_a_column_that_is_not_there_is_named(root: Path, tmp_path: Path) -> None:
-    content = description(root)
-    content["task"]["options"] = {"prompt": "question"}
+    content = description(root, task={"options": {"prompt": "question"}})
     with pytest.raises(ValueError, match=r"has no column 'question', but .*--option prompt=COLUMN"):
-        compare(experiment_from(content), tmp_path)
+        compare(describe_experiment(content), tmp_path)
 
 
-def test_another_experiment_is_refused(root: Path, tmp_path: Path) -> None:
-    experiment = experiment_from(description(root))
-    compare(experiment, tmp_path, only=["lora"])
-    with pytest.raises(ValueError, match="differs in alpha"):
-        compare(dataclasses.replace(experiment, alpha=32), tmp_path)
-    other = dataclasses.replace(experiment, task=dataclasses.replace(experiment.task, validation_rows=3))
-    with pytest.raises(ValueError, match=r"differs in task\.validation_rows\."):
-        compare(other, tmp_path)
+def test_a_method_that_is_none_of_the_experiments_is_refused(root: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="none of the experiment's methods: lora, lora-da"):
-        compare(experiment, tmp_path, only=["pissa"])
+        compare(describe_experiment(description(root)), tmp_path, only=["pissa"])
 
 
 def test_the_grid_grows_for_all_methods_and_the_init_is_charged(root: Path, tmp_path: Path) -> None:
-    protocol = description(root)["protocol"] | {"growth": 1}
-    experiment = experiment_from(description(root, protocol=protocol, charge_init=True))
+    experiment = describe_experiment(description(root, protocol={"growth": 1}, charge_init=True))
     compare(experiment, tmp_path)
     records = load_records(tmp_path / RUNS)
     rates = {
@@ -269,20 +218,20 @@ def test_the_grid_grows_for_all_methods_and_the_init_is_charged(root: Path, tmp_
 def test_mistakes_that_a_trial_finds_are_told_as_they_are(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    experiment = experiment_from(description(root, target_modules="no_such_layer"))
+    experiment = describe_experiment(description(root, target_modules="no_such_layer"))
     with pytest.raises(ValueError, match=r"^Target modules .*no_such_layer"):
-        estimated_seconds(experiment, [], missing_runs(experiment, []), tmp_path)
+        estimate_seconds(experiment, [], list_missing_runs(experiment, []), tmp_path)
 
     def broken(*_: Any, **__: Any) -> RunRecord:
         raise KeyError("paper")
 
-    monkeypatch.setattr(module, "execute", broken)
+    monkeypatch.setattr(module, "carry_out_run", broken)
     with pytest.raises(RuntimeError, match=r"^a trial run of two steps failed: KeyError: 'paper'"):
-        estimated_seconds(experiment, [], missing_runs(experiment, []), tmp_path)
+        estimate_seconds(experiment, [], list_missing_runs(experiment, []), tmp_path)
 
 
 def test_unrelated_text_that_is_not_there_is_found_before_any_run(root: Path, tmp_path: Path) -> None:
-    experiment = experiment_from(description(root, forgetting={"data": "none.txt"}))
+    experiment = describe_experiment(description(root, forgetting={"data": "none.txt"}))
     with pytest.raises(FileNotFoundError, match=r"none\.txt"):
         check_experiment(experiment, tmp_path)
 
@@ -302,9 +251,9 @@ def run_and_kill(command: list[str], seconds: float) -> bool:
 
 @pytest.mark.slow
 def test_killed_at_random_moments(root: Path, tmp_path: Path) -> None:
-    file = tmp_path / "tiny.yaml"
-    file.write_text(json.dumps(description(root)))  # JSON is YAML
-    command = [sys.executable, "-m", "lora_da", "compare", "--config", str(file), "--results"]
+    file = toml_file(tmp_path / "tiny.toml", description(root))
+    start = "from lora_da_bench.cli.app import main; main()"
+    command = [sys.executable, "-c", start, "compare", "--config", str(file), "--results"]
     started = time.monotonic()
     assert run_and_kill([*command, str(tmp_path / "whole")], 600)
     usual = time.monotonic() - started

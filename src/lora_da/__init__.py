@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lora_da.api import collect_statistics, initialize_lora_da_weights
+    from lora_da.api import collect_statistics, initialize_from_trainer, initialize_lora_da_weights
     from lora_da.config import CollectionConfig, LoraDAConfig
     from lora_da.pipeline.checkpoint import Checkpoint
     from lora_da.report.initialization import InitializationReport, load_report
@@ -23,6 +23,7 @@ __all__ = [
     "LoraDAConfig",
     "Statistics",
     "collect_statistics",
+    "initialize_from_trainer",
     "initialize_lora_da_weights",
     "load_report",
     "load_statistics",
@@ -32,7 +33,7 @@ __all__ = [
 
 # Imported at first use, so that `lora-da --help` need not wait for torch and PEFT.
 _HOMES = {
-    "api": ("collect_statistics", "initialize_lora_da_weights"),
+    "api": ("collect_statistics", "initialize_from_trainer", "initialize_lora_da_weights"),
     "config": ("CollectionConfig", "LoraDAConfig"),
     "pipeline.checkpoint": ("Checkpoint",),
     "report.initialization": ("InitializationReport", "load_report"),
@@ -47,3 +48,7 @@ def __getattr__(name: str) -> object:
         if name in names:
             return getattr(import_module(f"lora_da.{module}"), name)
     raise AttributeError(f"module 'lora_da' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-import torch
-
-from lora_da.system.validation import check_choices
+from lora_da.system.validation import check_fields, setting
 
 
 @dataclass(frozen=True)
@@ -17,25 +15,15 @@ class CollectionConfig:
     Attributes:
         loss_reduction: The loss of one example: the "sum" of its label tokens' losses in nats (its negative
             log-likelihood, what the theory asks for) or their "mean".
-        counted_tokens: The positions that enter the Fisher factors and the token count: all "attended" ones, or only
-            those that predict a label ("labels"). The gradient always sums over all attended positions.
         output_factor: Keep only the "diagonal" of the output Fisher factor, or the "full" matrix, which the
             diagonal of its inverse needs (d_out² numbers a layer).
-        accumulation_dtype: The precision of the products and sums, "float32" or "float64".
     """
 
     loss_reduction: Literal["sum", "mean"] = "sum"
-    counted_tokens: Literal["attended", "labels"] = "attended"
     output_factor: Literal["diagonal", "full"] = "diagonal"
-    accumulation_dtype: Literal["float32", "float64"] = "float32"
 
     def __post_init__(self) -> None:
-        check_choices(self)
-
-    @property
-    def torch_dtype(self) -> torch.dtype:
-        """The accumulation dtype as torch names it."""
-        return torch.float32 if self.accumulation_dtype == "float32" else torch.float64
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -50,55 +38,48 @@ class LoraDAConfig:
             "token" (J ≈ Y ⊗ Z).
         output_factor: What is used of the inverse output factor: the "diagonal_of_inverse" [Y⁻¹]_ii (needs
             ``collection.output_factor="full"``) or the "inverse_of_diagonal" 1/Y_ii.
-        input_damping: Added to the input factor Z.
-        output_damping: Added to the output factor Y.
+        input_damping: What is added to the input factor Z.
+        output_damping: What is added to the output factor Y.
         damping_mode: Dampings are "relative" to the factor's mean eigenvalue, or "absolute".
         bias_weight: α, the weight of −ΔᵀΔ.
         variance_weight: β, the weight of the variance term.
         population_size: N, the number of examples that fine-tuning will see; None takes the data set's length.
-        sample_correction: Removes what the noise of Δ, estimated from few examples, adds to ΔᵀΔ: "none", "simple"
-            (the variance term with 1/S) or "exact" (with damping and Y's diagonal accounted for).
+        sample_correction: Whether what the noise of Δ, estimated from few examples, adds to ΔᵀΔ is removed: "none" of
+            it, or the "simple" estimate (the variance term with 1/S for 1/N).
         init_scale: The scale of A and B: "theory" (A and ΔAᵀ/s), "stable" (both divided by √γ, Δ by its norm) or
             "activations" (the same product, with A's outputs white and as large as those of LoRA's usual A, so that
             LoRA's usual learning rate stays right).
-        stable_gamma: γ, of "stable" and "activations".
-        seed: Completes the subspace where the data don't determine it.
+        stable_gamma: γ, by which "stable" and "activations" divide the product B·A.
+        seed: The seed of what completes the subspace where the data don't determine it.
     """
 
     collection: CollectionConfig = field(default_factory=CollectionConfig)
     fisher_unit: Literal["example", "token"] = "example"
     output_factor: Literal["diagonal_of_inverse", "inverse_of_diagonal"] = "inverse_of_diagonal"
-    input_damping: float = 0.1
-    output_damping: float = 0.1
+    input_damping: float = setting(0.1, minimum=0)
+    output_damping: float = setting(0.1, minimum=0)
     damping_mode: Literal["relative", "absolute"] = "relative"
-    bias_weight: float = 1.0
-    variance_weight: float = 1.0
-    population_size: int | None = None
-    sample_correction: Literal["none", "simple", "exact"] = "simple"
+    bias_weight: float = setting(1.0, minimum=0)
+    variance_weight: float = setting(1.0, minimum=0)
+    population_size: int | None = setting(None, minimum=1)
+    sample_correction: Literal["none", "simple"] = "simple"
     init_scale: Literal["theory", "stable", "activations"] = "activations"
-    stable_gamma: float = 1024.0
+    stable_gamma: float = setting(1024.0, above=0)
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_choices(self)
-        for name in ("input_damping", "output_damping", "bias_weight", "variance_weight"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"LoraDAConfig.{name} must be a number from 0 up, not {getattr(self, name)}")
-        if not 0 < self.stable_gamma < float("inf"):
-            raise ValueError(f"LoraDAConfig.stable_gamma must be above 0, not {self.stable_gamma}")
-        if self.population_size is not None and self.population_size < 1:
-            raise ValueError(f"LoraDAConfig.population_size must be at least 1, not {self.population_size}")
+        check_fields(self)
         if self.output_factor == "diagonal_of_inverse" and self.collection.output_factor != "full":
             raise ValueError('output_factor="diagonal_of_inverse" needs CollectionConfig(output_factor="full")')
 
     @property
     def needs_population_size(self) -> bool:
-        """Whether N decides the result: without it, the bias term and its sample correction would stand alone."""
+        """Whether N decides the result; where it does not, the bias term and its sample correction stand alone."""
         return self.variance_weight > 0 and (self.sample_correction == "none" or self.bias_weight == 0)
 
     @classmethod
     def paper(cls) -> LoraDAConfig:
-        """The method as the paper derives it, with the damping that it does not give."""
+        """Return the method as the paper derives it, with the damping that it does not give."""
         return cls(
             collection=CollectionConfig(output_factor="full"),
             output_factor="diagonal_of_inverse",
@@ -110,7 +91,7 @@ class LoraDAConfig:
 
     @classmethod
     def released(cls) -> LoraDAConfig:
-        """What the authors' released configuration computes, solved exactly."""
+        """Return what the authors' released configuration computes, solved exactly."""
         return cls(
             collection=CollectionConfig(loss_reduction="mean"),
             fisher_unit="token",

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from lora_da.adapter.factors import write_factors
-from lora_da.adapter.layers import adapted_layers
+from lora_da.adapter.layers import find_adapted_layers
 from models import tiny_llama, with_lora
 
 
 def test_values_change_and_parameters_stay_the_same_objects() -> None:
     model = with_lora(tiny_llama())
-    layers, _ = adapted_layers(model, "default")
+    layers, _ = find_adapted_layers(model, "default")
     before = dict(model.named_parameters())
     copies = {name: parameter.clone() for name, parameter in before.items()}
     name = "model.layers.0.mlp.up_proj"
@@ -35,7 +35,7 @@ def test_values_change_and_parameters_stay_the_same_objects() -> None:
 )
 def test_an_error_leaves_every_layer_as_it_was(A: torch.Tensor, B: torch.Tensor, message: str) -> None:
     model = with_lora(tiny_llama(), trained=True)
-    layers, _ = adapted_layers(model, "default")
+    layers, _ = find_adapted_layers(model, "default")
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     good = {"model.layers.0.mlp.up_proj": (torch.ones(4, 16), torch.ones(24, 4))}
     with pytest.raises(ValueError, match=message):

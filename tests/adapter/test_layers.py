@@ -3,19 +3,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from lora_da.adapter.layers import (
-    adapted_layers,
-    adapters_disabled,
-    base_model_of,
-    identity_of,
-    linear_layers,
-    only_adapter_active,
-)
-from models import LLAMA_TARGETS, positionwise, tiny_bert, tiny_gpt2, tiny_llama, tiny_t5, tiny_vit, with_lora
+from lora_da.adapter.layers import find_adapted_layers, find_linear_layers
+from models import positionwise, tiny_bert, tiny_gpt2, tiny_llama, tiny_t5, tiny_vit, with_lora
 
 
 def test_served_layers_have_the_base_models_names_and_their_own_settings() -> None:
@@ -28,11 +20,11 @@ def test_served_layers_have_the_base_models_names_and_their_own_settings() -> No
         alpha_pattern={"q_proj": 3},
         use_rslora=True,
     )
-    layers, refused = adapted_layers(model, "default")
+    layers, refused = find_adapted_layers(model, "default")
     assert refused == {}
     assert list(layers) == list(weights)
     for name, layer in layers.items():
-        wrapper = model.base_model.model.get_submodule(name)
+        wrapper: Any = model.get_base_model().get_submodule(name)
         assert layer.base is weights[name]
         assert layer.A is wrapper.lora_A["default"].weight
         assert layer.B is wrapper.lora_B["default"].weight
@@ -41,39 +33,27 @@ def test_served_layers_have_the_base_models_names_and_their_own_settings() -> No
         assert layer.scaling == pytest.approx(alpha / rank**0.5)
 
 
-@pytest.mark.parametrize("wrap", [lambda m: m, lambda m: torch.compile(m, backend="eager")], ids=["plain", "compiled"])
-def test_names_do_not_depend_on_wrappers(wrap: Any) -> None:
-    wanted = list(adapted_layers(with_lora(tiny_llama()), "default")[0])
-    assert list(adapted_layers(wrap(with_lora(tiny_llama())), "default")[0]) == wanted
-    assert list(adapted_layers(with_lora(wrap(tiny_llama())), "default")[0]) == wanted
-    base = tiny_llama()
-    assert base_model_of(wrap(base)) is base
-    assert base_model_of(with_lora(wrap(base))) is base
-    base = tiny_llama()
-    assert base_model_of(wrap(with_lora(base))) is base
-
-
 def test_transposed_layers_are_served() -> None:
-    layers, refused = adapted_layers(with_lora(tiny_gpt2(), target_modules=["c_attn", "c_fc"]), "default")
+    layers, refused = find_adapted_layers(with_lora(tiny_gpt2(), target_modules=["c_attn", "c_fc"]), "default")
     assert refused == {}
     assert layers["transformer.h.0.attn.c_attn"].A.shape == (4, 16)
     assert layers["transformer.h.0.attn.c_attn"].B.shape == (48, 4)
 
 
 def test_embeddings_and_convolutions_are_refused_by_name() -> None:
-    served, refused = adapted_layers(with_lora(tiny_llama(), target_modules=["embed_tokens", "q_proj"]), "default")
+    served, refused = find_adapted_layers(with_lora(tiny_llama(), target_modules=["embed_tokens", "q_proj"]), "default")
     assert len(served) == 2
     assert refused == {"model.embed_tokens": "is no linear layer (Embedding)"}
     model = tiny_vit()
     (name,) = (name for name, module in model.named_modules() if isinstance(module, nn.Conv2d))
     (linear, *_) = (name for name, module in model.named_modules() if isinstance(module, nn.Linear))
-    _, refused = adapted_layers(with_lora(model, target_modules=[name, linear]), "default")
+    _, refused = find_adapted_layers(with_lora(model, target_modules=[name, linear]), "default")
     assert refused == {name: "is no linear layer (Conv2d)"}
 
 
 def test_dora_is_refused() -> None:
     with pytest.raises(ValueError, match=r"no layer of the adapter can be.*q_proj: uses a variant of LoRA \(Dora"):
-        adapted_layers(with_lora(tiny_llama(), use_dora=True), "default")
+        find_adapted_layers(with_lora(tiny_llama(), use_dora=True), "default")
 
 
 def test_attention_of_torch_is_refused() -> None:
@@ -83,7 +63,7 @@ def test_attention_of_torch_is_refused() -> None:
             self.attention, self.linear = nn.MultiheadAttention(8, 2), nn.Linear(8, 8)
 
     model = get_peft_model(Net(), LoraConfig(r=2, target_modules=["attention", "linear"]))
-    served, refused = adapted_layers(model, "default")
+    served, refused = find_adapted_layers(model, "default")
     assert "linear" in served
     assert "attention" not in served
     assert refused["attention"] == "is no linear layer (MultiheadAttention)"
@@ -91,24 +71,24 @@ def test_attention_of_torch_is_refused() -> None:
 
 def test_models_without_the_adapter() -> None:
     with pytest.raises(ValueError, match="the model has no LoRA adapter; make one with peft"):
-        adapted_layers(tiny_llama(), "default")
+        find_adapted_layers(tiny_llama(), "default")
     model = with_lora(tiny_llama())
     model.add_adapter("second", model.peft_config["default"])
     with pytest.raises(ValueError, match="no LoRA adapter named 'third'; it has default, second"):
-        adapted_layers(model, "third")
+        find_adapted_layers(model, "third")
 
 
 def test_layers_without_this_adapter_are_left_out() -> None:
     model = with_lora(tiny_llama())
     model.add_adapter("second", LoraConfig(r=2, target_modules=["o_proj"]))
-    assert [name.split(".")[-1] for name in adapted_layers(model, "second")[0]] == ["o_proj", "o_proj"]
-    assert len(adapted_layers(model, "default")[0]) == 14
+    assert [name.split(".")[-1] for name in find_adapted_layers(model, "second")[0]] == ["o_proj", "o_proj"]
+    assert len(find_adapted_layers(model, "default")[0]) == 14
 
 
 def test_a_rank_above_the_input_width_is_an_error_and_above_the_output_width_is_not() -> None:
     with pytest.raises(ValueError, match=r"layer .*q_proj has rank 17, above its input width 16"):
-        adapted_layers(with_lora(tiny_llama(), r=17), "default")
-    layers, _ = adapted_layers(with_lora(tiny_llama(), r=16, target_modules=["k_proj"]), "default")
+        find_adapted_layers(with_lora(tiny_llama(), r=17), "default")
+    layers, _ = find_adapted_layers(with_lora(tiny_llama(), r=16, target_modules=["k_proj"]), "default")
     assert {layer.B.shape for layer in layers.values()} == {(8, 16)}
 
 
@@ -116,93 +96,32 @@ def test_merged_adapters_are_an_error() -> None:
     model = with_lora(tiny_llama(), trained=True)
     model.merge_adapter()
     with pytest.raises(ValueError, match=r"an adapter is merged into layer .*; call unmerge_adapter\(\) first"):
-        adapted_layers(model, "default")
+        find_adapted_layers(model, "default")
     model.unmerge_adapter()
-    assert adapted_layers(model, "default")[0]
+    assert find_adapted_layers(model, "default")[0]
 
 
 def test_adapters_on_the_meta_device_are_an_error() -> None:
     model = get_peft_model(tiny_llama(), LoraConfig(r=2, target_modules=["q_proj"]), low_cpu_mem_usage=True)
     with pytest.raises(ValueError, match=r"the adapter of layer .*q_proj is on the meta device"):
-        adapted_layers(model, "default")
+        find_adapted_layers(model, "default")
 
 
 @pytest.mark.parametrize("init", ["pissa", "pissa_niter_4", "olora"])
 def test_inits_that_change_the_base_are_an_error(init: str) -> None:
     with pytest.raises(ValueError, match=f"init_lora_weights='{init}', which changes the base weights"):
-        adapted_layers(with_lora(tiny_llama(), init_lora_weights=init), "default")
+        find_adapted_layers(with_lora(tiny_llama(), init_lora_weights=init), "default")
 
 
 @pytest.mark.parametrize("init", [True, False, "gaussian", "orthogonal"])
 def test_inits_that_leave_the_base_alone_are_fine(init: Any) -> None:
-    assert adapted_layers(with_lora(tiny_llama(), init_lora_weights=init), "default")[0]
+    assert find_adapted_layers(with_lora(tiny_llama(), init_lora_weights=init), "default")[0]
 
 
 def test_linear_layers_are_those_of_all_linear() -> None:
     for make in (tiny_llama, tiny_gpt2, tiny_t5):
-        found = list(linear_layers(make()))
-        wanted = adapted_layers(with_lora(make(), target_modules="all-linear", task_type=None), "default")[0]
+        found = list(find_linear_layers(make()))
+        wanted = find_adapted_layers(with_lora(make(), target_modules="all-linear", task_type=None), "default")[0]
         assert found == list(wanted)
-    assert list(linear_layers(positionwise())) == ["once", "twice", "unused", "head"]
-    assert "classifier" in linear_layers(tiny_bert())
-
-
-def _flags(model: nn.Module) -> Any:
-    layers = [m for m in model.modules() if hasattr(m, "disable_adapters")]
-    return [(m.active_adapters, m.disable_adapters) for m in layers], [p.requires_grad for p in model.parameters()]
-
-
-def _two_adapters() -> Any:
-    model = with_lora(tiny_llama(), trained=True)
-    model.add_adapter("second", model.peft_config["default"])
-    model.set_adapter("second")
-    for index, parameter in enumerate(model.parameters()):
-        parameter.requires_grad_(index % 3 == 0)
-    return model
-
-
-@pytest.mark.parametrize("context", [adapters_disabled, lambda model: only_adapter_active(model, "default")])
-def test_active_adapters_and_gradients_come_back(context: Any) -> None:
-    model = _two_adapters()
-    model.base_model.model.get_submodule("model.layers.0.mlp.up_proj").enable_adapters(False)
-    before = _flags(model)
-    inside: list[Any] = []
-
-    def interrupted() -> None:
-        with context(model):
-            inside.append(_flags(model))
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert inside != [before]
-    assert _flags(model) == before
-
-
-def test_disabled_adapters_leave_the_base_and_one_active_adapter_itself() -> None:
-    tokens = torch.arange(3, 9)[None]
-    model = _two_adapters()
-    with torch.no_grad():
-        wanted = tiny_llama()(tokens).logits
-        with adapters_disabled(model):
-            assert torch.equal(model(tokens).logits, wanted)
-        with only_adapter_active(model, "default"):
-            found = model(tokens).logits
-        assert torch.equal(model(tokens).logits, wanted)  # "second" is fresh
-        model.set_adapter("default")
-        assert torch.equal(model(tokens).logits, found)
-        assert not torch.equal(found, wanted)
-
-
-def test_identity_of_a_model() -> None:
-    model = tiny_llama()
-    model.config._name_or_path = "somebody/model"
-    identity = identity_of(model)
-    assert identity.name == "somebody/model"
-    assert identity.signature.numel() == 256
-    adapted = with_lora(model, target_modules=["embed_tokens", *LLAMA_TARGETS])
-    assert identity.matches(identity_of(base_model_of(adapted)))
-    assert identity.matches(identity_of(tiny_llama().bfloat16()))
-    assert not identity.matches(identity_of(tiny_llama(seed=1)))
-    assert identity_of(nn.Linear(2, 2)).signature.numel() == 0
-    assert identity_of(nn.Linear(2, 2)).name is None
+    assert list(find_linear_layers(positionwise())) == ["once", "twice", "unused", "head"]
+    assert "classifier" in find_linear_layers(tiny_bert())

@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from lora_da.adapter.sharding import has_shards, is_sharded, whole, whole_shape, write
+from lora_da.adapter.sharding import gather_parameter, has_shards, is_sharded, whole_shape, write_parameter
 
 
 def test_a_whole_parameter_is_copied_and_written_in_place() -> None:
     parameter = nn.Parameter(torch.ones(2, 3, dtype=torch.bfloat16))
-    copy = whole(parameter)
+    copy = gather_parameter(parameter)
     assert copy.tolist() == parameter.tolist()
     assert copy.data_ptr() != parameter.data_ptr()
-    write(parameter, torch.full((2, 3), 0.3, dtype=torch.float64))
+    write_parameter(parameter, torch.full((2, 3), 0.3, dtype=torch.float64))
     assert torch.equal(parameter.detach(), torch.full((2, 3), 0.3, dtype=torch.bfloat16))
     assert parameter.grad is None
     assert not is_sharded(parameter)

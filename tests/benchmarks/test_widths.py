@@ -1,33 +1,23 @@
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
+import widths
+
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "widths.py"
 
 
-@pytest.fixture(scope="module")
-def widths() -> Any:
-    spec = importlib.util.spec_from_file_location("widths", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_growth_is_the_exponent(widths: Any) -> None:
+def test_growth_is_the_exponent() -> None:
     rows = [{"width": 10, "seconds": 2.0}, {"width": 40, "seconds": 128.0}]
     assert widths.growth(rows, "seconds") == pytest.approx(3.0)
 
 
-def test_tokens_have_the_spectrum_that_is_said(widths: Any) -> None:
+def test_tokens_have_the_spectrum_that_is_said() -> None:
     covariance = widths.tokens(16, seed=0)
     covariance = covariance.T @ covariance / len(covariance)
     wanted = 1 / torch.arange(16, 0, -1)

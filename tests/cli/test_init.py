@@ -7,50 +7,28 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 import lora_da.pipeline.collection
+import lora_da.workflows.init
 import lora_da.workflows.plan
 from command import call
-from folders import sums_file, tiny_model_folder
+from folders import tiny_model_folder
 from lora_da import load_report, load_statistics
-from lora_da.workflows.sources import ModelSource
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tiny_model_folder(tmp_path_factory.mktemp("model")))
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(sums_file(tmp_path_factory.mktemp("data") / "sums.jsonl"))
 
 
 @pytest.fixture(scope="module")
 def adapter(model: str, data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("out") / "adapter"
-    statistics = folder.parent / "sums.safetensors"
-    call(
-        "init",
-        model,
-        "--data",
-        data,
-        "--output",
-        folder,
-        "--rank",
-        4,
-        "--examples",
-        16,
-        "--save-statistics",
-        statistics,
-    )
+    options = ["--data", data, "--output", folder, "--rank", 4, "--examples", 16]
+    call("init", model, *options, "--save-statistics", folder.parent / "sums.safetensors")
     return folder
 
 
@@ -59,6 +37,7 @@ def test_init_writes_a_standard_adapter(model: str, adapter: Path) -> None:
     assert config["init_lora_weights"] is True
     assert config["base_model_name_or_path"] == model
     assert config["r"] == 4
+    assert config.keys() <= LoraConfig().to_dict().keys()
     assert config["use_rslora"] is True
     assert sorted(config["target_modules"]) == config["target_modules"]
     assert all(name.endswith("_proj") for name in config["target_modules"])
@@ -76,17 +55,10 @@ def test_init_writes_a_standard_adapter(model: str, adapter: Path) -> None:
     assert load_report(adapter).examples == 16
 
 
-def test_adapter_config_has_only_the_keys_of_peft(adapter: Path) -> None:
-    from peft import LoraConfig
-
-    config = json.loads((adapter / "adapter_config.json").read_text())
-    assert config.keys() <= LoraConfig().to_dict().keys()
-
-
 def test_adapter_loads_with_plain_peft(model: str, adapter: Path) -> None:
     base = AutoModelForCausalLM.from_pretrained(model)
     loaded = PeftModel.from_pretrained(base, adapter)
-    layers = [module for module in loaded.modules() if isinstance(module, LoraLayer)]
+    layers: list[Any] = [module for module in loaded.modules() if isinstance(module, LoraLayer)]
     assert len(layers) == 14
     assert all(bool(layer.lora_B["default"].weight.any()) for layer in layers)
 
@@ -162,7 +134,7 @@ def test_a_memory_budget_makes_passes_and_changes_nothing_else(
     with pytest.raises(ValueError, match=r"this does not fit: the sums of layer .* raise the memory budget"):
         call(*common, "--output", tmp_path / "none", "--memory-budget", "100")
     assert not (tmp_path / "none").exists()
-    monkeypatch.setattr(ModelSource, "load", lambda *_, **__: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(lora_da.workflows.init, "load_model", lambda *_: pytest.fail("the model was loaded"))
     with pytest.raises(ValueError, match=r"collected in one pass, which takes .* or leave --save-statistics out"):
         call(*common, "--output", tmp_path / "a", "--memory-budget", "60KB", "--save-statistics", tmp_path / "sums")
 
@@ -177,7 +149,7 @@ def test_a_checkpoint_is_written_and_read(
     assert load_statistics(file).examples == 16
 
     monkeypatch.setattr(
-        lora_da.pipeline.collection, "collect", lambda *_, **__: pytest.fail("nothing is left to collect")
+        lora_da.pipeline.collection, "OnePass", lambda *_, **__: pytest.fail("nothing is left to collect")
     )
     call(*common, "--output", tmp_path / "again", "--checkpoint", tmp_path / "partial")
     whole, again = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("whole", "again"))
@@ -188,7 +160,7 @@ def test_what_does_not_fit_is_refused_before_the_model_is_loaded(
     model: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lora_da.workflows.plan, "free_bytes", lambda _device: 1000)
-    monkeypatch.setattr(ModelSource, "load", lambda *_: pytest.fail("the model is loaded"))
+    monkeypatch.setattr(lora_da.workflows.init, "load_model", lambda *_: pytest.fail("the model is loaded"))
     with pytest.raises(
         ValueError, match=r"this does not fit: the model's weights take .* --dtype bfloat16 halves them"
     ):

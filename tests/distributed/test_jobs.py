@@ -22,22 +22,41 @@ from models import trained_llama
 pytestmark = pytest.mark.slow
 
 WORKER = Path(__file__).with_name("worker.py")
+TRAINER_WORKER = Path(__file__).with_name("trainer_worker.py")
 EXAMPLES = 11
 
 
 def job(folder: Path, processes: int, mode: str = "plain", batch_size: int = 2) -> subprocess.CompletedProcess[str]:
     trained_llama()  # or skip
+    return launched(folder, processes, WORKER, mode, batch_size)
+
+
+def launched(
+    folder: Path, processes: int, worker: Path, mode: str, batch_size: int
+) -> subprocess.CompletedProcess[str]:
     folder.mkdir()
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command = [*launcher, str(WORKER), str(folder), mode, str(EXAMPLES), str(batch_size)]
+    command = [*launcher, str(worker), str(folder), mode, str(EXAMPLES), str(batch_size)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def finished(folder: Path, processes: int, mode: str = "plain", batch_size: int = 2) -> dict[str, torch.Tensor]:
+    """What each process of a job that ends well found, which is the same."""
+    done = job(folder, processes, mode, batch_size)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return found_by_all(folder, processes)
+
+
+def found_by_all(folder: Path, processes: int) -> dict[str, torch.Tensor]:
+    found, *others = (load_file(folder / f"{rank}.safetensors") for rank in range(processes))
+    for other in others:
+        assert all(torch.equal(value, other[name]) for name, value in found.items())
+    return found
 
 
 @cache
 def alone(folder: Path) -> dict[str, torch.Tensor]:
-    done = job(folder / "alone", 1)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return load_file(folder / "alone" / "0.safetensors")
+    return finished(folder / "alone", 1)
 
 
 @pytest.fixture(scope="module")
@@ -63,55 +82,51 @@ def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor
 # Batches of 2 and of 5 share out unevenly; of 11 all examples are one process's.
 @pytest.mark.parametrize(("processes", "batch_size"), [(2, 2), (3, 2), (3, 5), (2, 11)])
 def test_any_number_of_processes_gives_the_same(root: Path, tmp_path: Path, processes: int, batch_size: int) -> None:
-    done = job(tmp_path / "job", processes, batch_size=batch_size)
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = [load_file(tmp_path / "job" / f"{rank}.safetensors") for rank in range(processes)]
-    for other in found[1:]:
-        for name, value in found[0].items():
-            assert torch.equal(value, other[name]), name
-    assert_same(found[0], alone(root))
+    assert_same(finished(tmp_path / "job", processes, batch_size=batch_size), alone(root))
+
+
+def test_a_trainer_of_any_number_of_processes_gives_the_same(tmp_path: Path) -> None:
+    """Each takes whole batches of one sample in turn; accelerate divides the training's own."""
+    pytest.importorskip("trl")
+    model = str(tiny_model_folder(tmp_path / "model"))
+    found = []
+    for processes, batch_size in ((1, 4), (2, 4), (2, 3)):
+        folder = tmp_path / f"{processes} of {batch_size}"
+        done = launched(folder, processes, TRAINER_WORKER, model, batch_size)
+        assert done.returncode == 0, done.stderr[-3000:]
+        found.append(found_by_all(folder, processes))
+        assert found[-1].pop("moved")
+    assert_same(found[1], found[0])
+    assert_same(found[2], found[0])
 
 
 @pytest.mark.parametrize("mode", ["sharded", "wrapped"])
 def test_under_fsdp_and_ddp(root: Path, tmp_path: Path, mode: str) -> None:
-    done = job(tmp_path / "job", 2, mode=mode)
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = [load_file(tmp_path / "job" / f"{rank}.safetensors") for rank in range(2)]
-    for name, value in found[0].items():
-        assert torch.equal(value, found[1][name]), name
+    found = finished(tmp_path / "job", 2, mode)
     if mode == "sharded":
-        assert 0 < found[0].pop("gathered") <= found[0].pop("gathered by plain passes")
-    assert_same(found[0], alone(root))
+        assert 0 < found.pop("gathered") <= found.pop("gathered by plain passes")
+    assert_same(found, alone(root))
 
 
 @pytest.mark.parametrize("mode", ["partitioned", "partitioned parts"])
 def test_under_deepspeed_zero_3(root: Path, tmp_path: Path, mode: str) -> None:
     pytest.importorskip("deepspeed")
-    done = job(tmp_path / "job", 2, mode=mode)
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = [load_file(tmp_path / "job" / f"{rank}.safetensors") for rank in range(2)]
-    for name, value in found[0].items():
-        assert torch.equal(value, found[1][name]), name
-    wanted = alone(root)
-    assert bool(found[0]["passes"]) == (mode == "partitioned parts")
+    found, wanted = finished(tmp_path / "job", 2, mode), alone(root)
+    assert bool(found["passes"]) == (mode == "partitioned parts")
     # DeepSpeed gives each layer an alias of its input, so that none share a sum.
-    assert_same({name: value for name, value in found[0].items() if name in wanted}, wanted)
+    assert_same({name: value for name, value in found.items() if name in wanted}, wanted)
 
 
 def test_zero_3_trains_from_what_was_written(tmp_path: Path) -> None:
     pytest.importorskip("deepspeed")
-    done = job(tmp_path / "job", 2, mode="partitioned bf16")
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = load_file(tmp_path / "job" / "0.safetensors")
+    found = finished(tmp_path / "job", 2, "partitioned bf16")
     assert any(value.any() for name, value in found.items() if "lora_B" in name)
     assert found["kept"]
 
 
 @pytest.mark.parametrize("mode", ["parts", "sharded parts"])
 def test_several_passes(root: Path, tmp_path: Path, mode: str) -> None:
-    done = job(tmp_path / "job", 2, mode=mode)
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = load_file(tmp_path / "job" / "0.safetensors")
+    found = finished(tmp_path / "job", 2, mode)
     assert found["passes"]
     assert not alone(root)["passes"]
     assert_same(found, alone(root))
@@ -123,16 +138,12 @@ def test_a_killed_job_goes_on_from_its_checkpoint(root: Path, tmp_path: Path) ->
     assert not list((tmp_path / "killed").iterdir())
     partial = [load_statistics(file).examples for file in (tmp_path / "partial").glob("*.safetensors")]
     assert partial.count(2) >= 1  # one batch of the process that was killed
-    done = job(tmp_path / "resumed", 3, mode="resumed")
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert_same(load_file(tmp_path / "resumed" / "0.safetensors"), alone(root))
+    assert_same(finished(tmp_path / "resumed", 3, "resumed"), alone(root))
 
 
 def test_a_loader_that_is_divided_is_not_divided_again(tmp_path: Path) -> None:
-    done = job(tmp_path / "job", 2, mode="divided")
-    assert done.returncode == 0, done.stderr[-3000:]
     # The sampler drops the last of 11 examples, and every other one is counted once.
-    assert int(load_file(tmp_path / "job" / "0.safetensors")["examples"]) == EXAMPLES - 1
+    assert int(finished(tmp_path / "job", 2, "divided")["examples"]) == EXAMPLES - 1
 
 
 def test_a_killed_process_ends_the_others(tmp_path: Path) -> None:
@@ -190,3 +201,24 @@ def test_the_command_in_a_job_of_two(tmp_path: Path) -> None:
         if "lora_A" in name:
             torch.testing.assert_close(update(together, name), update(alone, name), rtol=1e-3, atol=1e-6)
     assert load_statistics(tmp_path / "sums").examples == 10
+
+
+def test_fine_tuning_in_a_job_of_two(tmp_path: Path) -> None:
+    pytest.importorskip("trl")
+    model, data = tiny_model_folder(tmp_path / "model"), sums_file(tmp_path / "sums.jsonl", 40)
+    options = ["sft", "--model_name_or_path", str(model), "--dataset_name", str(data), "--lora_r", "2"]
+    options += ["--lora_da_examples", "10", "--max_steps", "2", "--per_device_train_batch_size", "2"]
+    options += ["--eval_strategy", "steps", "--test_split_size", "0.2", "--use_cpu", "--bf16", "false"]
+    options += ["--report_to", "none", "--save_strategy", "no"]
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    command = [*launcher, "-m", "lora_da", *options, "--output_dir", str(tmp_path / "job")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("written:") == done.stdout.count("initialised from 10 examples") == 1
+    call(*options, "--output_dir", tmp_path / "alone")
+    starts = [load_file(tmp_path / name / "initial_adapter" / "adapter_model.safetensors") for name in ("job", "alone")]
+    for name in starts[0]:
+        if "lora_A" in name:
+            torch.testing.assert_close(update(starts[0], name), update(starts[1], name), rtol=1e-3, atol=1e-6)
+    assert (tmp_path / "job" / "adapter_config.json").is_file()

@@ -11,17 +11,17 @@ import torch
 import lora_da.distributed.reduction as module
 from lora_da import Statistics, collect_statistics
 from lora_da.distributed.processes import Processes
-from lora_da.distributed.reduction import reduced
+from lora_da.distributed.reduction import all_reduce_statistics
 from models import batches_of, causal_examples, tiny_llama
 
 
 class Doubled(Processes):
     """A job of two processes that both have the same."""
 
-    def gathered(self, value: Any, doing: str) -> list[Any]:
+    def gather_objects(self, value: Any, doing: str) -> list[Any]:
         return [value, value]
 
-    def summed(self, flat: torch.Tensor, doing: str) -> torch.Tensor:
+    def all_reduce_sum(self, flat: torch.Tensor, doing: str) -> torch.Tensor:
         assert flat.numel() <= module.BUCKET_ELEMENTS
         return 2 * flat
 
@@ -34,7 +34,7 @@ def test_sums_take_the_result(bucket: int, monkeypatch: pytest.MonkeyPatch) -> N
         return collect_statistics(tiny_llama(), batches_of(causal_examples(4), 2), progress=False)
 
     mine, expected = own(), own()
-    found = reduced(mine, Doubled(0, 2, torch.device("cpu")))
+    found = all_reduce_statistics(mine, Doubled(0, 2, torch.device("cpu")))
     assert found.examples == 2 * expected.examples
     for kind in ("gradient_sums", "output_sums", "input_sums"):
         for name, tensor in getattr(expected, kind).items():
@@ -47,20 +47,20 @@ def test_a_layer_that_only_another_process_has_reached() -> None:
     missing = statistics.layers[-1]
 
     class Other(Doubled):
-        def gathered(self, value: Any, doing: str) -> list[Any]:
+        def gather_objects(self, value: Any, doing: str) -> list[Any]:
             outline = dataclasses.replace(
                 statistics,
                 gradient_sums={name: tensor.to("meta") for name, tensor in statistics.gradient_sums.items()},
             )
             return [value, outline]
 
-        def summed(self, flat: torch.Tensor, doing: str) -> torch.Tensor:
+        def all_reduce_sum(self, flat: torch.Tensor, doing: str) -> torch.Tensor:
             return flat
 
     mine = dataclasses.replace(
         statistics,
         gradient_sums={name: tensor for name, tensor in statistics.gradient_sums.items() if name != missing},
     )
-    found = reduced(mine, Other(0, 2, torch.device("cpu")))
+    found = all_reduce_statistics(mine, Other(0, 2, torch.device("cpu")))
     assert not found.gradient_sums[missing].any()
     assert found.gradient_sums[missing].shape == statistics.gradient_sums[missing].shape

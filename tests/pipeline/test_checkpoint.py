@@ -1,33 +1,32 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 
 from lora_da import CollectionConfig, collect_statistics
-from lora_da.pipeline.checkpoint import Checkpoint, fingerprint_of, left_to_read, load_partial
+from lora_da.pipeline.calibration_source import open_source
+from lora_da.pipeline.checkpoint import Checkpoint, find_collection_file, left_to_read, load_partial
 from models import batches_of, causal_examples, tiny_llama
 
 BATCHES = batches_of(causal_examples(7), 2)
 
 
+def file_of(folder: Path, batches: Any = BATCHES, reduction: Literal["sum", "mean"] = "sum") -> Path:
+    source = open_source(tiny_llama(), None, batches, 7, None, progress=False)
+    return find_collection_file(source, Checkpoint(folder), CollectionConfig(reduction))
+
+
 def test_a_file_belongs_to_one_collection(tmp_path: Path) -> None:
-    checkpoint = Checkpoint(tmp_path)
-    first = checkpoint.file(BATCHES, ["layer"], CollectionConfig())
-    assert first == checkpoint.file(batches_of(causal_examples(7), 2), ["layer"], CollectionConfig())
+    """Other weights and losses are those of ``test_collection``."""
+    first = file_of(tmp_path)
     assert first.parent == tmp_path
-    others = {
-        checkpoint.file(BATCHES[1:], ["layer"], CollectionConfig()),
-        checkpoint.file(BATCHES, ["other"], CollectionConfig()),
-        checkpoint.file(BATCHES, ["layer"], CollectionConfig("mean")),
-    }
-    assert len(others | {first}) == 4
-
-
-def test_fingerprints_see_every_batch() -> None:
+    assert file_of(tmp_path, batches_of(causal_examples(7), 2)) == first
     changed = batches_of(causal_examples(7), 2)
     changed[-1]["labels"][0, -1] += 1
-    assert fingerprint_of(BATCHES) == fingerprint_of(batches_of(causal_examples(7), 2)) != fingerprint_of(changed)
+    others = {file_of(tmp_path, BATCHES[1:]), file_of(tmp_path, changed)}
+    assert len(others | {first, file_of(tmp_path, reduction="mean")}) == 4
 
 
 def test_statistics_are_written_every_so_many_batches(tmp_path: Path) -> None:
@@ -49,5 +48,5 @@ def test_what_is_left_comes_after_what_is_done() -> None:
 
 
 def test_never_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="at least 1, not 0"):
+    with pytest.raises(ValueError, match=r"Checkpoint\.every must be a number of at least 1, not 0"):
         Checkpoint(tmp_path, every=0)

@@ -11,17 +11,16 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
-import lora_da.pipeline.collection as module
-from lora_da import CollectionConfig, InitializationReport, LoraDAConfig, collect_statistics, initialize_lora_da_weights
-from lora_da.adapter.layers import adapted_layers
+import lora_da.pipeline._collection_plan as module
+from lora_da import InitializationReport, LoraDAConfig, collect_statistics, initialize_lora_da_weights
+from lora_da.adapter.layers import find_adapted_layers
 from lora_da.pipeline.checkpoint import Checkpoint
-from lora_da.pipeline.memory_plan import MemoryLimits
-from lora_da.statistics.losses.example_losses import example_losses
+from lora_da.pipeline.memory_limits import MemoryLimits
+from lora_da.statistics.losses.example_losses import compute_example_losses
 from models import batches_of, causal_examples, tiny_llama, trained_llama, with_lora
 from reference import distance
 
-# In float64, since other orders of summation lead to other roundings.
-CONFIG = LoraDAConfig(population_size=1000, collection=CollectionConfig(accumulation_dtype="float64"))
+CONFIG = LoraDAConfig(population_size=1000)
 BATCHES = batches_of(causal_examples(10), 3)
 
 
@@ -30,12 +29,13 @@ def initialized(model: Any, batches: Any = BATCHES, **options: Any) -> tuple[dic
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         report = initialize_lora_da_weights(model, batches, CONFIG, progress=False, **options)
-    layers = adapted_layers(model, "default")[0]
+    layers = find_adapted_layers(model, "default")[0]
     return {name: (layer.scaling * layer.B @ layer.A).detach() for name, layer in layers.items()}, report
 
 
 def trained() -> Any:
-    return get_peft_model(trained_llama(), LoraConfig(r=4, target_modules="all-linear"))
+    # In float64, since other orders of summation lead to other roundings.
+    return get_peft_model(trained_llama(), LoraConfig(r=4, target_modules="all-linear")).double()
 
 
 @pytest.mark.parametrize(("budget", "passes"), [("1400KB", 3), ("600KB", 8)])
@@ -115,7 +115,7 @@ def test_a_restart_keeps_the_passes_whatever_is_free_then(tmp_path: Path, monkey
     checkpoint = Checkpoint(tmp_path, every=1)
     calls = []
     for free in (1_400_000, 10**9):
-        monkeypatch.setattr(module, "memory_limits", lambda *_, free=free, **__: MemoryLimits({"0": free}, None))
+        monkeypatch.setattr(module, "find_memory_limits", lambda *_, free=free, **__: MemoryLimits({"0": free}, None))
         model = trained()
         model.get_base_model().model.layers[0].register_forward_pre_hook(lambda *_: calls.append(1))
         initialized(model, checkpoint=checkpoint, measure_loss=False)
@@ -130,7 +130,7 @@ def test_a_checkpoint_is_not_taken_for_other_weights_or_losses(tmp_path: Path) -
         return found.gradient_sums["model.layers.1.mlp.up_proj"]
 
     def halved(output: Any, batch: Any) -> Tensor:
-        return 0.5 * example_losses(output.logits, batch["labels"], "shifted", "sum")
+        return 0.5 * compute_example_losses(output.logits, batch["labels"], "shifted", "sum")
 
     plain = gradients(tiny_llama())
     assert torch.equal(gradients(tiny_llama()), plain)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+from unittest.mock import Mock
+
 import pytest
 import torch
 
 from lora_da import CollectionConfig, LoraDAConfig, Statistics, solve_layer
 from lora_da.pipeline import solution as module
-from lora_da.pipeline.solution import solve_layers, solving_device
+from lora_da.pipeline.solution import report_layer, solve_layers, solving_device
 from lora_da.solver.factors import SolverError
-from lora_da.solver.layer import solver_bytes
+from lora_da.solver.layer import factorise_input, solver_bytes
 
 CONFIG = LoraDAConfig(population_size=1000)
 
@@ -35,12 +38,11 @@ def statistics() -> Statistics:
 
 
 def test_each_group_is_factorised_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-    factorise = module.factorise_input
-    monkeypatch.setattr(module, "factorise_input", lambda *args: calls.append(1) or factorise(*args))
+    counted = Mock(side_effect=factorise_input)
+    monkeypatch.setattr(module, "factorise_input", counted)
     sums = statistics()
     solved, unsolved = solve_layers(sums, {"q": 2, "o": 3, "k": 1}, CONFIG, progress=False)
-    assert len(calls) == 2
+    assert counted.call_count == 2
     assert unsolved == {}
     assert list(solved) == ["q", "o", "k"]
     for name, rank in {"q": 2, "o": 3, "k": 1}.items():
@@ -76,3 +78,19 @@ def test_layers_too_large_for_a_gpu_are_solved_by_the_host(monkeypatch: pytest.M
     assert solving_device((31, 20), gpu) == cpu
     assert solving_device((31, 20), None) is None
     assert solving_device((31, 20), cpu) == cpu
+
+
+def test_numbers_of_a_layer() -> None:
+    sums = statistics()
+    init = solve_layer(sums["q"], 3, CONFIG)
+    assert init is not None
+    init = dataclasses.replace(
+        init, eigenvalues=torch.tensor([-4.0, -3.0, 0.5, -1.0]), input_raised=1, output_raised=2, input_damping=0.25
+    )
+    report = report_layer(init, tokens=40, scaling=2.0)
+    assert (report.rank, report.scaling, report.tokens) == (3, 2.0, 40)
+    assert report.tokens_per_input_dimension == pytest.approx(40 / 6)
+    assert report.eigenvalues == (-4.0, -3.0, 0.5, -1.0)
+    assert report.negative_eigenvalues == 2  # the next eigenvalue is not counted
+    assert report.captured_energy == tuple(init.captured_energy.tolist())
+    assert (report.damping_raised, report.input_damping, report.delta_norm) == (3, 0.25, init.delta_norm)

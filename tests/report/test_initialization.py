@@ -7,35 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-import lora_da.report.initialization
-from lora_da import InitializationReport, LayerInit, LoraDAConfig, load_report
-from lora_da.report.initialization import LayerReport, source_fingerprint, versions
-from lora_da.report.table import HEADER, kind_of, layer_rows
-
-INIT = LayerInit(
-    A=torch.eye(2, 5, dtype=torch.float64),
-    delta_A=torch.ones(3, 2, dtype=torch.float64),
-    eigenvalues=torch.tensor([-4.0, 0.0, 0.5], dtype=torch.float64),
-    captured_energy=torch.tensor([0.6, 0.9], dtype=torch.float64),
-    delta_norm=2.5,
-    activation_covariance=torch.eye(2, dtype=torch.float64),
-    input_mean_square=1.5,
-    input_damping=0.1,
-    input_raised=1,
-    output_damping=0.2,
-    output_raised=2,
-    residual=1e-12,
-)
-
-
-def _layer(tokens: int = 20) -> LayerReport:
-    return LayerReport.of(INIT, tokens=tokens, scaling=2.0)
+from lora_da import InitializationReport, LoraDAConfig, load_report
+from report.test_layers import layer
 
 
 def _report() -> InitializationReport:
     names = [f"model.layers.{block}.{kind}" for block in range(2) for kind in ("mlp.up_proj", "self_attn.q_proj")]
     return InitializationReport(
-        layers={name: _layer(10 * index + 10) for index, name in enumerate(names)},
+        layers={name: dataclasses.replace(layer(), tokens=10 * index + 10) for index, name in enumerate(names)},
         kept_default={"model.embed": "is no linear layer (Embedding)"},
         examples=7,
         population_size=100,
@@ -47,22 +26,6 @@ def _report() -> InitializationReport:
         notices=("look here",),
         config=LoraDAConfig.paper(),
     )
-
-
-def test_numbers_of_a_layer() -> None:
-    layer = _layer()
-    assert (layer.rank, layer.scaling, layer.tokens) == (2, 2.0, 20)
-    assert layer.tokens_per_input_dimension == 4.0
-    assert layer.eigenvalues == (-4.0, 0.0, 0.5)
-    assert layer.negative_eigenvalues == 1
-    assert layer.captured_energy == (0.6, 0.9)
-    assert layer.damping_raised == 3
-    assert (layer.input_damping, layer.output_damping, layer.delta_norm) == (0.1, 0.2, 2.5)
-
-
-def test_the_next_eigenvalue_is_not_counted_as_negative() -> None:
-    init = dataclasses.replace(INIT, eigenvalues=torch.tensor([-4.0, -3.0, -2.0]))
-    assert LayerReport.of(init, tokens=1, scaling=1.0).negative_eigenvalues == 2
 
 
 def test_a_round_trip_loses_nothing(tmp_path: Path) -> None:
@@ -115,28 +78,6 @@ def test_printing() -> None:
     assert "peak" not in str(dataclasses.replace(_report(), peak_memory_bytes=None))
 
 
-def test_layers_of_a_kind_are_taken_together() -> None:
-    layers = {"h.0.attn": _layer(5), "h.1.attn": dataclasses.replace(_layer(15), rank=3), "head": _layer()}
-    rows = layer_rows(layers)
-    assert rows[0] == HEADER
-    assert rows[1] == ("attn", "2", "2–3", "2", "90.0%", "2/5", "2.5", "0.1")
-    assert rows[2][:3] == ("head", "1", "2")
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("model.layers.11.mlp.up_proj", "mlp.up_proj"),
-        ("h.0.attn", "attn"),
-        ("0.attn", "attn"),
-        ("head", "head"),
-        ("encoder.block.2.layer.0.SelfAttention.q", "SelfAttention.q"),
-    ],
-)
-def test_kinds(name: str, kind: str) -> None:
-    assert kind_of(name) == kind
-
-
 def test_plots_are_images_and_replace_nothing_unasked(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     path = tmp_path / "plots" / "spectra.png"
@@ -146,21 +87,3 @@ def test_plots_are_images_and_replace_nothing_unasked(tmp_path: Path) -> None:
         _report().plot(path)
     _report().plot(path, overwrite=True)
     assert list(path.parent.iterdir()) == [path]
-
-
-def test_versions_of_what_is_installed() -> None:
-    assert set(versions(["torch", "no-such-package"])) == {"python", "torch"}
-
-
-def test_fingerprint_of_the_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(lora_da.report.initialization, "__file__", str(tmp_path / "report.py"))
-
-    def fingerprint(**sources: str) -> str:
-        for name, text in sources.items():
-            (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
-        return source_fingerprint.__wrapped__()
-
-    first = fingerprint(a="x = 1\n", b="")
-    assert len(first) == 12
-    assert first == fingerprint(a="x = 1\n")
-    assert first != fingerprint(a="x = 2\n")

@@ -2,19 +2,18 @@ from __future__ import annotations
 
 import dataclasses
 
-from report.test_table import layer
-
-from lora_da.report.notices import notices_of
+from lora_da.report.notices import list_notices
+from report.test_layers import layer
 
 
 def test_nothing_to_say() -> None:
-    assert notices_of({"a": layer()}, {}, 2.0, 1.9) == []
-    assert notices_of({"a": layer()}, {}, 2.0, None) == []
+    assert list_notices({"a": layer()}, {}, 2.0, 1.9) == []
+    assert list_notices({"a": layer()}, {}, 2.0, None) == []
 
 
 def test_each_notice_names_what_is_wrong() -> None:
     layers = {"a": layer(tokens=0.25), "b": dataclasses.replace(layer(), damping_raised=2)}
-    kept, few, raised, rose = notices_of(layers, {"c": "is no linear layer"}, 2.0, 2.5)
+    kept, few, raised, rose = list_notices(layers, {"c": "is no linear layer"}, 2.0, 2.5)
     assert "1 layer(s) keep PEFT's default init: c is no linear layer" in kept
     assert "1 layer(s) saw fewer tokens" in few
     assert "0.25" in few
@@ -24,4 +23,4 @@ def test_each_notice_names_what_is_wrong() -> None:
 
 
 def test_a_loss_that_is_not_a_number_counts_as_risen() -> None:
-    assert "rose" in notices_of({}, {}, 2.0, float("nan"))[0]
+    assert "rose" in list_notices({}, {}, 2.0, float("nan"))[0]

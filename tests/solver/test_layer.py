@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from lora_da import CollectionConfig, LayerStatistics, LoraDAConfig, solve_layer
-from lora_da.solver import eigenpairs as eigen
+from lora_da.solver import _eigenpairs as eigen
+from lora_da.solver import layer as module
 from lora_da.solver.factors import SolverError
 from lora_da.solver.layer import LayerInit, factorise_input
-from oracles import OracleSolution, largest_angle, solve
+from oracles import OracleSolution, largest_angle, randn, solve
 
 FULL = CollectionConfig(output_factor="full")
 PRESETS = {
@@ -25,10 +27,6 @@ PRESETS = {
 }
 BASE = LoraDAConfig(collection=FULL, population_size=30, input_damping=0.05, output_damping=0.02)
 NO_VARIANCE: dict[str, Any] = {"variance_weight": 0.0, "sample_correction": "none"}
-
-
-def randn(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def make_layer(
@@ -99,14 +97,11 @@ def test_iterated_path_against_the_dense_equations(preset: str, monkeypatch: pyt
     config = PRESETS[preset]
     layer = make_layer(seed=1, d_out=60, d_in=220, examples=40, length=20)
     dense = check(layer, 5, config)
-    monkeypatch.setattr(
-        eigen.lowest_eigenpairs, "__kwdefaults__", {**eigen.lowest_eigenpairs.__kwdefaults__, "dense_limit": 0}
-    )
-    called = []
-    original = eigen._davidson
-    monkeypatch.setattr(eigen, "_davidson", lambda *args: called.append(args[1].shape) or original(*args))
+    monkeypatch.setattr(module, "lowest_eigenpairs", functools.partial(eigen.lowest_eigenpairs, dense_limit=0))
+    davidson = Mock(side_effect=eigen._davidson)
+    monkeypatch.setattr(eigen, "_davidson", davidson)
     iterated = check(layer, 5, config)
-    assert (220, 28) in called
+    assert (220, 28) in [call.args[1].shape for call in davidson.call_args_list]
     assert largest_angle(iterated.A, dense.A) < 1e-6
 
 
@@ -123,7 +118,6 @@ OPTIONS: list[tuple[str, Any]] = [
     ("population_size", 3),
     ("population_size", None),
     ("sample_correction", "none"),
-    ("sample_correction", "exact"),
 ]
 
 
@@ -137,10 +131,10 @@ def test_every_option_is_exact_and_has_an_effect(name: str, value: Any) -> None:
         assert largest_angle(plain.A, changed.A) > 1e-3, "the subspace should change too"
 
 
-@pytest.mark.parametrize("name", ["init_scale", "stable_gamma"])
-def test_the_scale_is_not_the_solvers_business(name: str) -> None:
+@pytest.mark.parametrize("changes", [{"init_scale": "theory"}, {"stable_gamma": 3.0}])
+def test_the_scale_is_not_the_solvers_business(changes: dict[str, Any]) -> None:
     layer = make_layer()
-    changed = dataclasses.replace(BASE, **{name: {"init_scale": "theory", "stable_gamma": 3.0}[name]})
+    changed = dataclasses.replace(BASE, **changes)
     assert torch.equal(solved(layer, 4, BASE).delta_A, solved(layer, 4, changed).delta_A)
 
 
@@ -173,7 +167,7 @@ def test_special_case_is_the_singular_value_decomposition_of_the_gradient() -> N
         config = LoraDAConfig(
             collection=FULL,
             fisher_unit="token",
-            output_factor=factor,  # type: ignore[arg-type]
+            output_factor=factor,
             input_damping=0.0,
             output_damping=0.0,
             **NO_VARIANCE,
@@ -186,14 +180,6 @@ def test_special_case_is_the_singular_value_decomposition_of_the_gradient() -> N
         assert init.delta_norm == pytest.approx(float(singular[0]), rel=1e-9)
         shares = singular.square().cumsum(0) / singular.square().sum()
         assert torch.allclose(init.captured_energy, shares[:3], rtol=1e-10)
-
-
-def test_variance_alone_seeks_the_directions_that_the_inputs_fill() -> None:
-    layer = make_layer(seed=2)
-    init = solved(layer, 3, dataclasses.replace(BASE, bias_weight=0.0, sample_correction="none"))
-    top = torch.linalg.eigh(layer.input_sum).eigenvectors[:, -3:].T
-    assert largest_angle(init.A, top) < 1e-6
-    assert bool((init.eigenvalues > 0).all())
 
 
 def test_by_hand() -> None:
@@ -210,13 +196,11 @@ def test_by_hand() -> None:
         output_damping=1.0,
         damping_mode="absolute",
         population_size=10,
-        sample_correction="exact",
         variance_weight=2.0,
     )
     # Δ = −(1/T̄) y⁻ G Z_λ⁻¹ with G = diag(2, 4), y⁻ = (1/2, 1/4): −diag(1/2·1/2·2/2.5, 1/2·1/4·4/1.5) = −diag(0.2, 1/3).
-    # Ω_jj = 2·0.75/(10·2)/(z+λ) + (1/4·1 + 1/16·3)/(2·2)·z/(z+λ)² − Δ_jj²
-    first = 0.075 / 2.5 + 0.4375 / 4 * 2 / 2.5**2 - 0.04
-    second = 0.075 / 1.5 + 0.4375 / 4 * 1 / 1.5**2 - 1 / 9
+    # Ω_jj = (2·0.75/(10·2) + 0.75/(2·2))/(z+λ) − Δ_jj²
+    first, second = 0.2625 / 2.5 - 0.04, 0.2625 / 1.5 - 1 / 9
     init = solved(layer, 1, config)
     assert init.eigenvalues.tolist() == pytest.approx(sorted([first, second]))
     assert init.A.tolist() == [pytest.approx([0.0, 1.0], abs=1e-12)]
@@ -244,13 +228,6 @@ def test_scale_of_the_gradients(seed: int, power: int, preset: str) -> None:
     product = first.delta_A @ first.A
     assert float((second.delta_A @ second.A * t - product).norm() / product.norm()) < 1e-6
     assert second.delta_norm * t == pytest.approx(first.delta_norm, rel=1e-8)
-
-
-def test_scale_of_the_gradients_matters_to_the_absolute_damping() -> None:
-    layer = make_layer(signal=2.0)
-    config = dataclasses.replace(PRESETS["released"], output_damping=0.1)
-    scaled = dataclasses.replace(layer, gradient_sum=layer.gradient_sum * 0.1, output_sum=layer.output_sum * 0.01)
-    assert largest_angle(solved(layer, 2, config).A, solved(scaled, 2, config).A) > 1e-2
 
 
 @settings(max_examples=30, deadline=None)
@@ -289,36 +266,6 @@ def test_repeating_the_data_changes_only_the_sample_correction(seed: int, copies
     assert torch.allclose(first.delta_A @ first.A, second.delta_A @ second.A, rtol=1e-5, atol=1e-7)
     corrected = solved(layer, 4, BASE).eigenvalues, solved(more, 4, BASE).eigenvalues
     assert bool((corrected[1] < corrected[0]).all())  # less noise to remove
-
-
-@settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 500), rank=st.integers(1, 20), preset=st.sampled_from(sorted(PRESETS)))
-def test_energy_is_monotone_and_within_its_bounds(seed: int, rank: int, preset: str) -> None:
-    init = solved(make_layer(seed), rank, PRESETS[preset])
-    assert init.captured_energy.shape == (rank,)
-    assert bool((init.captured_energy.diff() >= 0).all())
-    assert float(init.captured_energy[0]) >= 0
-    assert float(init.captured_energy[-1]) <= 1
-    if rank == 20:
-        assert float(init.captured_energy[-1]) == pytest.approx(1.0)
-
-
-def test_no_subspace_of_other_directions_is_better() -> None:
-    layer = make_layer(seed=11)
-    init = solved(layer, 3, BASE)
-    omega = oracle_of(layer, 3, BASE, init).omega
-    least = float((init.A @ omega @ init.A.T).trace())
-    assert least == pytest.approx(float(init.eigenvalues[:3].sum()), rel=1e-9)
-    for seed in range(200):
-        other = torch.linalg.qr(init.A.T + 0.3 * randn(seed, 20, 3))[0]
-        assert float((other.T @ omega @ other).trace()) > least
-
-
-def test_more_rank_extends_the_subspace() -> None:
-    layer = make_layer(seed=12)
-    small, large = solved(layer, 3, BASE), solved(layer, 6, BASE)
-    assert torch.allclose(small.A, large.A[:3], atol=1e-6)
-    assert torch.allclose(small.eigenvalues, large.eigenvalues[:4], rtol=1e-8)
 
 
 def test_rank_is_bounded_by_the_input_width_alone() -> None:

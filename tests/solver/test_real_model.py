@@ -20,9 +20,9 @@ import pytest
 import torch
 
 from lora_da import CollectionConfig, LayerInit, LoraDAConfig, Statistics, collect_statistics, solve_layer
-from lora_da.loading.models import find_smollm2, load_model
-from lora_da.report.initialization import machine, versions
-from lora_da.solver.eigenpairs import DENSE_LIMIT
+from lora_da.loading import ModelSource, load_model
+from lora_da.report.provenance import describe_machine, find_versions
+from lora_da.solver._eigenpairs import DENSE_LIMIT
 from lora_da.solver.layer import factorise_input
 from lora_da.system.files import write_text
 from oracles import OracleSolution, largest_angle, relative_gap, solve
@@ -142,9 +142,9 @@ def record(results: dict[str, dict[int, Row]], folder: Path, *, every: bool) -> 
         "what": f"linear layers of SmolLM2-135M-Instruct against the dense float64 oracle on the same statistics of "
         f"{EXAMPLES} GSM8K examples: largest angle between subspaces, relative errors of B·A and of tr(AΩAᵀ); "
         f"below_gap counts layers with (ω_{{r+1}} − ω_r)/|ω_1| ≤ {LEAST_GAP}, for which only the trace is compared",
-        "machine": machine(),
+        "machine": describe_machine(),
         "date": time.strftime("%Y-%m-%d"),
-        "versions": versions(),
+        "versions": find_versions(),
         "rows": rows,
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -162,12 +162,11 @@ def model_and_batches(
     data = Path(root) / "gsm8k" / "train.jsonl"
     if not data.is_file():
         pytest.skip("there is no gsm8k/train.jsonl in $LORA_DA_DATA")
+    source = ModelSource("smollm2", dtype="float32", device="cpu")
     try:
-        file = find_smollm2()
+        loaded = load_model(source, tmp_path_factory.mktemp("smollm2") / "output")
     except FileNotFoundError as error:
         pytest.skip(str(error))
-    folder = tmp_path_factory.mktemp("smollm2") / "model"
-    loaded = load_model(str(file), dtype="float32", device="cpu", gguf_output=folder)
     batches = []
     with data.open(encoding="utf-8") as lines:
         for line in itertools.islice(lines, EXAMPLES):
@@ -192,7 +191,7 @@ def test_layers_of_a_real_model(
     request: pytest.FixtureRequest,
 ) -> None:
     every, folder = request.config.getoption("--every-layer"), request.config.getoption("--results")
-    collection = CollectionConfig(loss_reduction=reduction, output_factor=output_factor, accumulation_dtype="float64")
+    collection = CollectionConfig(loss_reduction=reduction, output_factor=output_factor)
     statistics = collect_statistics(*model_and_batches, collection, progress=False)
     assert len(statistics.layers) == 210
     assert statistics.examples == EXAMPLES

@@ -11,13 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lora_da.solver.layer import LayerInit
-from lora_da.solver.scale import scaled_factors
+from lora_da.solver.scale import scale_factors
+from oracles import randn
 
 GAMMA, SCALING = 1024.0, 2.5
-
-
-def randn(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def solved(Z: Tensor, rank: int, seed: int = 0, d_out: int = 7) -> tuple[LayerInit, Tensor]:
@@ -48,7 +45,7 @@ def covariance(seed: int, d_in: int, spread: float = 1.0) -> Tensor:
 
 
 def factors(init: LayerInit, scale: Any, gamma: float = GAMMA) -> tuple[Tensor, Tensor]:
-    return scaled_factors(init, scaling=SCALING, init_scale=scale, stable_gamma=gamma)
+    return scale_factors(init, scaling=SCALING, init_scale=scale, stable_gamma=gamma)
 
 
 def test_theory_writes_the_displacement_within_the_subspace() -> None:

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import lora_da.system.memory
-from lora_da.pipeline.memory_plan import memory_limits
-from lora_da.system.memory import free_bytes, parse_size
+from lora_da.system.memory import format_size, free_bytes, parse_size, peak_memory, reset_peak_memory
 
-CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
+CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
@@ -26,46 +27,39 @@ def test_what_is_no_size(text: int | str) -> None:
         parse_size(text)
 
 
-def test_auto_is_most_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lora_da.system.memory, "free_bytes", lambda device: 1000 if device.type == "cpu" else 600)
-    assert memory_limits({CPU: "0"}, "auto").devices == {"0": 700}
-    assert memory_limits({CPU: "0"}, "auto").host is None
-    on_gpu = memory_limits({GPU: "0"}, "auto")
-    assert (on_gpu.devices, on_gpu.host) == ({"0": 420}, 700)
-
-
-def test_a_size_limits_the_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lora_da.system.memory, "free_bytes", lambda device: 1000)
-    assert memory_limits({CPU: "0"}, "1GiB").devices == {"0": 2**30}
-    on_gpu = memory_limits({GPU: "0"}, 100)
-    assert (on_gpu.devices, on_gpu.host) == ({"0": 100}, 700)
-
-
-def test_processes_of_one_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lora_da.system.memory, "free_bytes", lambda device: 1000)
-    assert memory_limits({CPU: "0"}, "auto", processes=4).devices == {"0": 175}
-    on_gpu = memory_limits({GPU: "0"}, "auto", processes=4)  # each has a GPU of its own
-    assert (on_gpu.devices, on_gpu.host) == ({"0": 700}, 175)
-
-
-def test_the_largest_layer_is_left_room_to_be_solved(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lora_da.system.memory, "free_bytes", lambda device: 1000 if device.type == "cpu" else 600)
-    assert memory_limits({CPU: "0"}, "auto", solver=200).devices == {"0": 700}
-    assert memory_limits({CPU: "0"}, "auto", solver=400).devices == {"0": 600}
-    assert memory_limits({CPU: "0"}, "auto", solver=1200).devices == {"0": 0}
-    assert memory_limits({GPU: "0"}, "auto", solver=600).host == 700  # the GPU solves it
-    assert memory_limits({GPU: "0"}, "auto", solver=601).host == 399
+def test_sizes_in_words() -> None:
+    assert [format_size(size) for size in (3 * 2**29, 3 * 2**19, 1536)] == ["1.50 GiB", "1.5 MiB", "1.5 KiB"]
 
 
 def test_free_memory_of_the_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "meminfo").write_text("MemTotal:  90 kB\nMemAvailable:   50 kB\n")
-    monkeypatch.setattr(lora_da.system.memory, "_MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=51_200))
     monkeypatch.setattr(lora_da.system.memory, "_CGROUP", tmp_path)
-    assert free_bytes(CPU) == 50 * 1024
+    assert free_bytes(CPU) == 51_200
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "memory.current").write_text("9000\n")
-    assert free_bytes(CPU) == 50 * 1024
+    assert free_bytes(CPU) == 51_200
     (tmp_path / "memory.max").write_text("30000\n")  # what a container may use
-    assert free_bytes(CPU) == 21000
-    monkeypatch.setattr(lora_da.system.memory, "_MEMINFO", tmp_path / "none")
-    assert free_bytes(CPU) > 2**28
+    assert free_bytes(CPU) == 21_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process can be reset on Linux only")
+def test_the_peak_is_that_since_the_reset() -> None:
+    size = 200 * 2**20
+    reset_peak_memory(CPU)
+    torch.ones(size, dtype=torch.uint8)
+    large = peak_memory(CPU)
+    reset_peak_memory(CPU)
+    small = peak_memory(CPU)
+    assert large is not None
+    assert small is not None
+    # The earlier, larger peak does not count after the reset.
+    assert 0.9 * size < large - small < 1.5 * size
+
+
+def test_other_systems_tell_the_peak_since_the_process_began(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(lora_da.system.memory, "_STATUS", tmp_path / "none")
+    windows = SimpleNamespace(memory_info=lambda: SimpleNamespace(peak_wset=7))
+    monkeypatch.setattr("psutil.Process", lambda: windows)
+    assert peak_memory(CPU) == 7
+    windows.memory_info = lambda: SimpleNamespace()
+    assert peak_memory(CPU) is None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 
 from lora_da import LoraDAConfig, initialize_lora_da_weights
 from lora_da.report.initialization import InitializationReport
@@ -14,7 +15,7 @@ from lora_da.workflows.adapter_folder import save_adapter
 from models import tiny_llama
 
 
-def _initialised() -> tuple[object, InitializationReport]:
+def _initialised() -> tuple[PeftModel, InitializationReport]:
     import torch
 
     model = get_peft_model(tiny_llama(), LoraConfig(r=2, target_modules=["v_proj", "q_proj"]))
@@ -37,7 +38,7 @@ def test_folder_names_its_base_and_its_origin(tmp_path: Path) -> None:
 
 def test_a_failure_while_saving_leaves_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, report = _initialised()
-    options = {"base": "b", "revision": None, "report": report, "provenance": {}}
+    options: dict[str, Any] = {"base": "b", "revision": None, "report": report, "provenance": {}}
     save_adapter(model, tmp_path / "a", **options)
     before = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
     with pytest.raises(FileExistsError):

@@ -4,11 +4,11 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from pipeline.test_solution import statistics
-from report.test_table import layer
 
 from lora_da import save_statistics
 from lora_da.workflows.inspect import ranks_needed, reports_of
+from pipeline.test_solution import statistics
+from report.test_layers import layer
 
 
 def test_ranks_that_capture_a_share() -> None:

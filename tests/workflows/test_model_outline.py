@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from folders import tiny_model_folder
-from lora_da import CollectionConfig, collect_statistics
-from lora_da.statistics.batches.token_rows import Rows
+from lora_da import collect_statistics
+from lora_da.loading import ModelSource
+from lora_da.statistics.batches.token_rows import TokenRows
 from lora_da.statistics.hooks.recorder import Recorder
+from lora_da.statistics.running_sums import RunningSums
 from lora_da.workflows.model_outline import model_outline
-from lora_da.workflows.sources import AdapterShape, ModelSource
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model_folder(tmp_path_factory.mktemp("tiny") / "model")
+from lora_da.workflows.settings import AdapterShape
 
 
 def test_layers_and_shared_inputs(folder: Path) -> None:
@@ -43,11 +38,11 @@ def test_activations_are_what_autograd_keeps(folder: Path) -> None:
         return tensor
 
     outline = model_outline(ModelSource(str(folder)), AdapterShape(), 3, 11)
-    recorder = Recorder({name: model.get_submodule(name) for name in outline.shapes}, CollectionConfig())
+    recorder = Recorder({name: model.get_submodule(name) for name in outline.shapes}, RunningSums())
     ids = torch.ones(3, 11, dtype=torch.long)
     with (
         recorder.attached(),
-        recorder.batch(lambda _layer, _tensor: Rows(None, None)),
+        recorder.batch(lambda _layer, _tensor: TokenRows()),
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
     ):
         output = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)

@@ -6,20 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from lora_da.workflows import plan as estimate
 from transformers import AutoModelForCausalLM
 
 from folders import sums_file, tiny_model_folder
 from lora_da import LoraDAConfig, collect_statistics
-from lora_da.workflows.plan import Machine, Plan, Workload, plan_initialization, this_machine, workload_of
-from lora_da.workflows.sources import (
-    AdapterShape,
-    Calibration,
-    DataSource,
-    ModelSource,
-    batches_of,
-    calibration_sample,
-)
+from lora_da.loading import ModelSource, RowFormat, load_model, load_tokenizer
+from lora_da.workflows import plan as estimate
+from lora_da.workflows.calibration_sample import read_sample
+from lora_da.workflows.plan import Machine, Plan, Workload, plan_for_sample, plan_initialization, this_machine
+from lora_da.workflows.settings import AdapterShape, Calibration
 
 WORKLOAD = Workload(examples=8, tokens=80, longest=10, batch_size=4)
 ROOMY = Machine("cpu", 2**30, 2**30)
@@ -36,18 +31,16 @@ def planned(model: ModelSource, machine: Machine = ROOMY, budget: str = "auto", 
 
 
 def test_a_plan_foresees_layers_tokens_and_memory(model: ModelSource, tmp_path: Path) -> None:
-    data = DataSource(str(sums_file(tmp_path / "sums.jsonl")))
-    workload = workload_of(model, data, Calibration(examples=10, batch_size=4, seed=0))
-    plan = plan_initialization(model, AdapterShape(), LoraDAConfig(), workload, ROOMY)
+    data, calibration = str(sums_file(tmp_path / "sums.jsonl")), Calibration(examples=10, batch_size=4)
+    sample = read_sample(data, "train", RowFormat(), load_tokenizer(model), calibration, seed=0)
+    plan = plan_for_sample(model, sample, AdapterShape(), LoraDAConfig(), calibration)
 
-    loaded = model.load(tmp_path / "out")
-    examples = data.tokenized(calibration_sample(data.rows(), 10, 0), loaded.tokenizer)
-    statistics = collect_statistics(loaded.model, batches_of(examples, loaded.tokenizer, 4), progress=False)
+    statistics = collect_statistics(load_model(model).model, sample.examples.batches(4), progress=False)
     assert sum(count for count, _, _ in plan.layers.values()) == len(statistics.layers)
     assert plan.layers["mlp.down_proj"] == (2, 48, 32)
-    assert workload.tokens == statistics.tokens["model.layers.0.mlp.up_proj"]
-    assert (workload.rows, workload.examples) == (40, 10)
-    loaded_again = AutoModelForCausalLM.from_pretrained(model.name)
+    assert plan.workload.tokens == statistics.tokens["model.layers.0.mlp.up_proj"]
+    assert (plan.workload.rows, plan.workload.examples) == (40, 10)
+    loaded_again = AutoModelForCausalLM.from_pretrained(model.model)
     assert plan.parameters == sum(parameter.numel() for parameter in loaded_again.parameters())
     assert plan.model_bytes == 4 * plan.parameters
     held = sum(

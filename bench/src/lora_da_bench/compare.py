@@ -1,4 +1,4 @@
-"""A comparison from its description to its report: the work behind ``lora-da compare``."""
+"""A comparison from its description to its report: the work behind ``lora-da-bench compare``."""
 
 from __future__ import annotations
 
@@ -6,50 +6,52 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from lora_da.loading.rows import load_rows
-from lora_da_bench.experiment.description import check_description, keep_description
-from lora_da_bench.experiment.experiment import Experiment, expanded
+from lora_da.loading import load_rows
+from lora_da_bench.experiment.description import VANILLA, Experiment, expand_path
+from lora_da_bench.experiment.files import RUNS
+from lora_da_bench.experiment.fixed_description import check_description, fix_description
 from lora_da_bench.experiment.record import Run, RunRecord, load_records
-from lora_da_bench.experiment.schedule import planned_runs
-from lora_da_bench.experiment.splits import Splits, load_splits
+from lora_da_bench.experiment.schedule import plan_runs
+from lora_da_bench.experiment.splits import load_splits
 from lora_da_bench.methods.registry import get_method
-from lora_da_bench.report.report import write_report
-from lora_da_bench.running.execution import execute
-from lora_da_bench.running.progress import Progress
-from lora_da_bench.running.quiet import quiet
+from lora_da_bench.report.writing import write_report
+from lora_da_bench.running.progress import print_progress, silence_bars
+from lora_da_bench.running.training_run import carry_out_run
 from lora_da_bench.tasks.registry import make_task
-from lora_da_bench.tasks.task import Task
 
-RUNS = "runs"
 _ATTEMPTS = 2  # of a run that ends with an error: a machine that was busy for a moment must not select a learning rate
 
 
 def compare(experiment: Experiment, folder: Path, *, only: Collection[str] = (), on_ray: bool = False) -> None:
-    """Carry out every run that is still missing, and write the report.
+    """Carry out every run that is still missing, or of some methods ``only``, and write the report.
 
     Each finished run is a file in ``folder/runs``; the next call goes on from what is there. Runs that failed with an
     error are tried once more, and again by the next call.
-
-    Args:
-        experiment: The description.
-        folder: The experiment's folder.
-        only: Carry out the runs of these methods alone; the report then says what is missing.
-        on_ray: Spread the runs over the GPUs or machines of a Ray cluster.
 
     Raises:
         ValueError: A method is unknown, a test row can't be graded, or the folder holds another experiment.
     """
     check_experiment(experiment, folder, only)
-    keep_description(experiment, folder)
+    fix_description(experiment, folder)
     attempts: Counter[Run] = Counter()
-    with Progress() as progress:
-        while runs := missing_runs(experiment, load_records(folder / RUNS), only, _given_up(attempts)):
-            progress.expect(len(runs))
-            for record in _carried_out(runs, experiment, folder, on_ray=on_ray):
-                record.save(folder / RUNS)
-                attempts[record.run] += 1
-                progress.finished(record)
-    write_report(load_records(folder / RUNS), experiment, folder)
+    while runs := list_missing_runs(experiment, load_records(folder / RUNS), only, _given_up(attempts)):
+        total = attempts.total() + len(runs)
+        for record in _carried_out(runs, experiment, folder, on_ray=on_ray):
+            record.save(folder / RUNS)
+            attempts[record.run] += 1
+            print_progress(record, attempts.total(), total)
+    report_comparison(experiment, folder)
+
+
+def report_comparison(experiment: Experiment, folder: Path) -> list[Path]:
+    """Write the report from the records that are there; see :func:`write_report`.
+
+    Raises:
+        ValueError: The folder holds another experiment, or a method is unknown.
+    """
+    check_description(experiment, folder)
+    descriptions = {name: get_method(name).description for name in experiment.methods}
+    return write_report(load_records(folder / RUNS), experiment, folder, descriptions)
 
 
 def check_experiment(experiment: Experiment, folder: Path, only: Collection[str] = ()) -> None:
@@ -60,24 +62,14 @@ def check_experiment(experiment: Experiment, folder: Path, only: Collection[str]
     if unknown:
         raise ValueError(f"{unknown[0]} is none of the experiment's methods: {', '.join(experiment.methods)}")
     check_description(experiment, folder)
-    task = make_task(experiment.task.kind, experiment.task.options)
-    with quiet():
-        splits = load_splits(experiment.task)
-        if experiment.forgetting is not None:  # measured in the final runs alone
-            load_rows(expanded(experiment.forgetting.data), "test")
-    _check_columns(experiment, task, splits)
-    if experiment.task.accuracy:
-        try:
-            task.check(splits.test)
-        except ValueError as error:
-            raise ValueError(
-                f"{experiment.task.test}: {error} Or set task.accuracy = false (--no-accuracy), and only losses are "
-                "compared."
-            ) from error
+    with silence_bars():
+        _check_data(experiment)
 
 
-def _check_columns(experiment: Experiment, task: Task, splits: Splits) -> None:
-    for path, rows in ((experiment.task.train, splits.train), (experiment.task.test, splits.test)):
+def _check_data(experiment: Experiment) -> None:
+    description = experiment.task
+    task, splits = make_task(description.kind, description.options), load_splits(description)
+    for path, rows in ((description.train, splits.train), (description.test, splits.test)):
         for option in ("prompt", "completion", "text", "pair", "label", "choices"):
             column = getattr(task, option, None)
             if column is not None and column not in rows.column_names:
@@ -85,12 +77,22 @@ def _check_columns(experiment: Experiment, task: Task, splits: Splits) -> None:
                     f"{path} has no column {column!r}, but {', '.join(rows.column_names)}: name the right one by "
                     f"task.options.{option} (--option {option}=COLUMN)"
                 )
+    if experiment.forgetting is not None:  # measured in the final runs alone
+        load_rows(expand_path(experiment.forgetting.data), "test")
+    if description.accuracy:
+        try:
+            task.check(splits.test)
+        except ValueError as error:
+            raise ValueError(
+                f"{description.test}: {error} Or set task.accuracy = false (--no-accuracy), and only losses are "
+                "compared."
+            ) from error
 
 
-def missing_runs(
+def list_missing_runs(
     experiment: Experiment, records: Sequence[RunRecord], only: Collection[str] = (), given_up: Collection[Run] = ()
 ) -> list[Run]:
-    """The runs to carry out next: planned, of the wanted methods, and without a result.
+    """List the runs to carry out next: planned, of the wanted methods, and without a result.
 
     A run that failed with an error has none until it is given up, so that nothing is selected before.
     """
@@ -98,9 +100,7 @@ def missing_runs(
     done = {record.run for record in settled}
     wanted = set(only) or set(experiment.methods)
     return [
-        run
-        for run in planned_runs(experiment, settled)
-        if run not in done and (run.charged_for or run.method) in wanted
+        run for run in plan_runs(experiment, settled) if run not in done and (run.charged_for or run.method) in wanted
     ]
 
 
@@ -108,8 +108,8 @@ def _given_up(attempts: Counter[Run]) -> set[Run]:
     return {run for run, count in attempts.items() if count >= _ATTEMPTS}
 
 
-def estimated_seconds(experiment: Experiment, records: Sequence[RunRecord], runs: Sequence[Run], folder: Path) -> float:
-    """Roughly how long some runs take, from runs that are finished or, before the first, from a trial of two steps.
+def estimate_seconds(experiment: Experiment, records: Sequence[RunRecord], runs: Sequence[Run], folder: Path) -> float:
+    """Estimate how long some runs take, from finished runs or, before the first, from a trial of two steps.
 
     Raises:
         ValueError: The trial was refused something that is wrong in the description; so it is with other exceptions
@@ -119,9 +119,9 @@ def estimated_seconds(experiment: Experiment, records: Sequence[RunRecord], runs
     known = [record for record in records if record.status == "success"]
     if not known:
         first = runs[0]
-        trial = Run("sweep", "lora", first.rank, first.learning_rate, first.seed, 2)
+        trial = Run("sweep", VANILLA, first.rank, first.learning_rate, first.seed, 2)
         try:
-            known = [execute(trial, experiment, folder, raising=True)]
+            known = [carry_out_run(trial, experiment, folder, raising=True)]
         except (ValueError, OSError, ImportError):
             raise
         except Exception as error:
@@ -141,9 +141,9 @@ def _figure(record: RunRecord, name: str) -> float:
 
 def _carried_out(runs: Sequence[Run], experiment: Experiment, folder: Path, *, on_ray: bool) -> Iterator[RunRecord]:
     if on_ray:
-        from lora_da_bench.running.cluster import executed_on_ray
+        from lora_da_bench.running.ray_cluster import carry_out_on_ray
 
-        yield from executed_on_ray(runs, experiment, folder)
+        yield from carry_out_on_ray(runs, experiment, folder)
     else:
         for run in runs:
-            yield execute(run, experiment, folder)
+            yield carry_out_run(run, experiment, folder)

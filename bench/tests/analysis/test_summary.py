@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lora_da_bench.analysis.significance import difference_interval
-from lora_da_bench.analysis.summary import RankSummary, summarise
+from lora_da_bench.analysis.significance import estimate_difference
+from lora_da_bench.analysis.summary import RankSummary, summarise_records
 from lora_da_bench.experiment.record import Items, Point, Run, RunRecord
 from simulated_records import ITEMS, description, record, simulated
 
@@ -19,7 +19,7 @@ def of(records: list[RunRecord], method: str, stage: str = "final") -> list[RunR
 
 
 def summary_of(records: list[RunRecord]) -> RankSummary:
-    (rank,) = summarise(records, EXPERIMENT).ranks
+    (rank,) = summarise_records(records, EXPERIMENT).ranks
     return rank
 
 
@@ -100,7 +100,7 @@ def test_a_method_that_diverged_is_not_compared_and_prevents_a_winner() -> None:
     records = simulated(EXPERIMENT, {"lora-da": 0.05})
     bad = of(records, "pissa")[0]
     records[records.index(bad)] = replace(bad, status="diverged", items=replace(bad.items, loss=[]))
-    summary = summarise(records, EXPERIMENT)
+    summary = summarise_records(records, EXPERIMENT)
     (rank,) = summary.ranks
     assert rank.loss.not_compared == ("pissa",)
     assert rank.loss.seeds == (100, 101, 102)
@@ -148,18 +148,18 @@ def test_lora_at_equal_compute() -> None:
     for found in of(records, "lora"):
         run = Run("compute", "lora", 8, 1e-3, found.run.seed, 25, 25, charged_for="lora-da")
         longer.append(record(run, [Point(25, 12.5, 0.9)], found.items))
-    (rank,) = summarise(records + longer, experiment).ranks
+    (rank,) = summarise_records(records + longer, experiment).ranks
     (charged,) = rank.charged
     assert (charged.method, charged.steps, charged.seeds) == ("lora-da", 25, (100, 101, 102))
     # One comparison, so its interval is narrower than that of all pairs.
     mine, vanilla = (np.array([found.items.loss for found in of(records, name)]) for name in ("lora-da", "lora"))
     labels = np.array(longer[0].items.labels, dtype=float)
-    assert charged.loss == difference_interval(mine - vanilla, labels)
-    (rank,) = summarise(records + longer[:2], experiment).ranks
+    assert charged.loss == estimate_difference(mine - vanilla, labels)
+    (rank,) = summarise_records(records + longer[:2], experiment).ranks
     assert rank.charged[0].seeds == (100, 101)
     assert rank.missing == ("lora-da: LoRA at equal compute is missing for seeds 102",)
     lost = replace(longer[2], status="failed", items=Items())
-    (rank,) = summarise([*records, *longer[:2], lost], experiment).ranks
+    (rank,) = summarise_records([*records, *longer[:2], lost], experiment).ranks
     assert not rank.charged
     assert "lora-da: LoRA at equal compute diverged or failed with seeds 102" in rank.missing[0]
 

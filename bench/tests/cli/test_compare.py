@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -14,42 +13,32 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from command import call
-from folders import sums_file, tiny_model_folder
-from lora_da.cli.app import app
 from lora_da_bench import compare as module
-from lora_da_bench.experiment.experiment import Experiment, experiment_from
+from lora_da_bench.cli.app import app
+from lora_da_bench.experiment.description import Experiment, describe_experiment
 from lora_da_bench.experiment.record import Run, RunRecord, load_records
+from lora_da_bench.running.training_run import carry_out_run
+from small import described, toml_file
+
+
+def call(*arguments: object) -> str:
+    """Run a command; its output, or the exception it ended with."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("compare")
-    tiny_model_folder(folder / "model")
-    sums_file(folder / "train.jsonl", 40)
-    sums_file(folder / "test.jsonl", 4)
-    description = {
-        "name": "tiny",
-        "model": {"name": str(folder / "model"), "device": "cpu"},
-        "task": {
-            "kind": "generation",
-            "train": str(folder / "train.jsonl"),
-            "test": str(folder / "test.jsonl"),
-            "validation_rows": 4,
-            "accuracy": False,
-        },
-        "methods": ["lora", "lora-one"],
-        "ranks": [2],
-        "protocol": {"learning_rates": [1e-2], "steps": 1, "seeds": [0], "fresh_seeds": [1], "growth": 0},
-        "calibration": {"examples": 4},
-        "charge_init": False,
-    }
-    (folder / "tiny.yaml").write_text(json.dumps(description))
+    toml_file(folder / "tiny.toml", described(folder))
     return folder
 
 
 def test_from_plan_to_report(root: Path, tmp_path: Path) -> None:
-    command = ["compare", "--config", root / "tiny.yaml", "--results", tmp_path]
+    command: list[object] = ["compare", "--config", root / "tiny.toml", "--results", tmp_path]
     dry = call(*command, "--dry-run")
     assert "0 runs are there, 2 are next" in dry
     assert re.search(r"roughly \d+ seconds? .*by two steps of plain LoRA", dry)
@@ -78,7 +67,7 @@ def test_from_plan_to_report(root: Path, tmp_path: Path) -> None:
 def test_flags_describe_the_common_case(root: Path, tmp_path: Path) -> None:
     listed = call(
         "compare", "--model", root / "model", "--train", root / "train.jsonl", "--test", root / "test.jsonl",
-        "--methods", "pissa", "--rank", 2, "--results", tmp_path, "--list",
+        "--methods", "pissa", "--ranks", 2, "--results", tmp_path, "--list",
     )  # fmt: skip
     assert listed.count("sweep-lora-r2") == listed.count("sweep-pissa-r2") == 5 * 3
 
@@ -86,7 +75,7 @@ def test_flags_describe_the_common_case(root: Path, tmp_path: Path) -> None:
 def test_methods_are_listed() -> None:
     listed = call("compare", "--list")
     assert "lora-da" in listed
-    assert "milora" in listed
+    assert "lora-ga-peft" in listed
     assert "+frozen-a" in listed
 
 
@@ -98,14 +87,14 @@ def refusal(*arguments: str | Path) -> str:
 
 
 @pytest.fixture
-def described(monkeypatch: pytest.MonkeyPatch) -> list[Experiment]:
+def worked(monkeypatch: pytest.MonkeyPatch) -> list[Experiment]:
     """The experiments that would have been carried out."""
     found: list[Experiment] = []
     monkeypatch.setattr("lora_da_bench.cli.compare._work", lambda experiment, *_, **__: found.append(experiment))
     return found
 
 
-def test_flags_say_what_a_file_says(described: list[Experiment]) -> None:
+def test_flags_say_what_a_file_says(worked: list[Experiment]) -> None:
     base: dict[str, Any] = {
         "name": "comparison",
         "model": {"name": "smollm2"},
@@ -114,20 +103,39 @@ def test_flags_say_what_a_file_says(described: list[Experiment]) -> None:
     }
     few = ["--model", "smollm2", "--train", "a.jsonl", "--test", "b.jsonl", "--methods", "lora-da"]
     call("compare", *few)
-    more = [*few, "--name", "more", "--task", "classification", "--device", "cpu", "--dtype", "float32", "--rank", "4"]
-    more += ["--option", "text=title", "--option", "classes=no, yes", "--option", "max_length=64", "--no-accuracy"]
+    more = [
+        *few,
+        "--name",
+        "more",
+        "--task",
+        "choice",
+        "--calibration-batch-size",
+        "3",
+        "--device",
+        "cpu",
+        "--dtype",
+        "float32",
+        "--ranks",
+        "4",
+        "--forgetting",
+        "t.txt",
+    ]
+    more += ["--option", "prompt=title", "--option", "max_length=64", "--no-accuracy", "--no-rslora"]
     more += ["--validation-rows", "50", "--seeds", "3,4", "--learning-rates", "1e-4,0.003", "--steps", "7"]
     call("compare", *more, "--batch-size", "2")
-    options = {"text": "title", "classes": ["no", "yes"], "max_length": 64}
-    task = {"kind": "classification", "options": options, "validation_rows": 50, "accuracy": False}
+    options = {"prompt": "title", "max_length": 64}
+    task = {"kind": "choice", "options": options, "validation_rows": 50, "accuracy": False}
     other = {
         "name": "more",
         "model": {"name": "smollm2", "device": "cpu", "dtype": "float32"},
         "task": base["task"] | task,
         "ranks": [4],
+        "rslora": False,
+        "calibration": {"batch_size": 3},
+        "forgetting": {"data": "t.txt"},
         "protocol": {"seeds": [3, 4], "learning_rates": [1e-4, 3e-3], "steps": 7, "batch_size": 2},
     }
-    assert described == [experiment_from(base), experiment_from(base | other)]
+    assert worked == [describe_experiment(base), describe_experiment(base | other)]
 
 
 @pytest.mark.parametrize(
@@ -141,12 +149,12 @@ def test_flags_say_what_a_file_says(described: list[Experiment]) -> None:
         ("--seeds", "0,1,2"),
     ],
 )
-def test_flags_beside_a_file_are_refused(root: Path, described: list[Experiment], flags: tuple[str, ...]) -> None:
-    answer = refusal("--config", root / "tiny.yaml", *flags)
+def test_flags_beside_a_file_are_refused(root: Path, worked: list[Experiment], flags: tuple[str, ...]) -> None:
+    answer = refusal("--config", root / "tiny.toml", *flags)
     assert f"so {flags[0]} can't be given with it" in answer
-    assert described == []
-    call("compare", "--config", root / "tiny.yaml", "--results", root, "--only", "lora")
-    assert len(described) == 1
+    assert worked == []
+    call("compare", "--config", root / "tiny.toml", "--results", root, "--only", "lora")
+    assert len(worked) == 1
 
 
 def test_wrong_use_is_told(root: Path) -> None:
@@ -155,15 +163,15 @@ def test_wrong_use_is_told(root: Path) -> None:
     assert "give --test" in refusal("--model", "smollm2", "--train", "a.jsonl")
     data = ["--model", "smollm2", "--train", "a.jsonl", "--test", "b.jsonl"]
     assert "--seeds must be numbers separated by commas, not '0-2'" in refusal(*data, "--seeds", "0-2")
-    assert "--learning-rates must be numbers" in refusal(*data, "--learning-rates", "1e-4 1e-3")
+    assert "--learning-rates must be numbers separated by commas" in refusal(*data, "--learning-rates", "1e-4 1e-3")
     with pytest.raises(ValueError, match="must be NAME=VALUE, such as prompt=question"):
         call("compare", *data, "--option", "prompt")
-    with pytest.raises(ValueError, match="the task generation has no option 'question'"):
+    with pytest.raises(ValueError, match=r"task\.options\.question is unknown; there are prompt, completion"):
         call("compare", *_files(root), "--option", "question=prompt")
-    with pytest.raises(ValueError, match=r"task\.kind must be 'generation' or 'choice' or 'classification'"):
+    with pytest.raises(ValueError, match=r"task\.kind should be 'generation', 'choice'"):
         call("compare", *data, "--task", "text")
     with pytest.raises((ValueError, AssertionError), match="none of the experiment's methods"):
-        call("compare", "--config", root / "tiny.yaml", "--only", "pissa")
+        call("compare", "--config", root / "tiny.toml", "--only", "pissa")
 
 
 def _files(root: Path) -> list[str]:
@@ -183,17 +191,17 @@ def heeds_interrupts() -> Iterator[None]:
 def test_stopped_and_gone_on_with(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
 ) -> None:
-    execute, before = module.execute, signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(signal.SIGTERM)
 
     def interrupted(run: Run, *rest: Any, **options: Any) -> RunRecord:
         if run.stage == "final":
             os.kill(os.getpid(), number)
             time.sleep(5)  # does not last so long
-        return execute(run, *rest, **options)
+        return carry_out_run(run, *rest, **options)
 
-    command = ["compare", "--config", str(root / "tiny.yaml"), "--results", str(tmp_path)]
+    command = ["compare", "--config", str(root / "tiny.toml"), "--results", str(tmp_path)]
     with monkeypatch.context() as patched:
-        patched.setattr(module, "execute", interrupted)
+        patched.setattr(module, "carry_out_run", interrupted)
         result = CliRunner().invoke(app, command)
     assert result.exit_code == code
     assert "finished runs are kept, and the same command goes on" in result.output

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from lora_da_bench.experiment.experiment import Experiment, experiment_from
+from lora_da_bench.experiment.description import Experiment, describe_experiment
 from lora_da_bench.experiment.record import Items, Point, Run, RunRecord
-from lora_da_bench.experiment.schedule import later_stages, measured_steps, planned_runs
+from lora_da_bench.experiment.schedule import list_later_stages, plan_runs, spread_measurements
 
 Loss = Callable[[Run, int], float]
 
@@ -24,19 +24,22 @@ def experiment(**changes: Any) -> Experiment:
         "methods": ["lora", "lora-da"],
         "protocol": protocol | changes.pop("protocol", {}),
     }
-    return experiment_from(base | changes)
+    return describe_experiment(base | changes)
 
 
 def carried_out(run: Run, loss: Loss, init_seconds: float = 1.0) -> RunRecord:
-    curve = [Point(step, float(step), loss(run, step)) for step in (0, *measured_steps(run.steps, 2))]
-    seconds = {"init_seconds": init_seconds if run.method == "lora-da" else 0.01, "train_seconds": float(run.steps)}
+    curve = [Point(step, float(step), loss(run, step)) for step in (0, *spread_measurements(run.steps, 2))]
+    seconds: dict[str, float | None] = {
+        "init_seconds": init_seconds if run.method == "lora-da" else 0.01,
+        "train_seconds": float(run.steps),
+    }
     return RunRecord(run, "success", None, curve, Items(), seconds, {}, {})
 
 
 def everything(description: Experiment, loss: Loss, **timing: float) -> list[RunRecord]:
     """Carry out what is planned until nothing more is."""
     records: list[RunRecord] = []
-    while todo := [run for run in planned_runs(description, records) if run not in {r.run for r in records}]:
+    while todo := [run for run in plan_runs(description, records) if run not in {r.run for r in records}]:
         records += [carried_out(run, loss, **timing) for run in todo]
         assert len(records) < 1000
     return records
@@ -57,7 +60,7 @@ def rates_of(records: list[RunRecord], stage: str, method: str) -> list[float]:
 
 
 def test_a_sweep_is_all_methods_at_all_rates_with_all_seeds() -> None:
-    runs = planned_runs(experiment(), [])
+    runs = plan_runs(experiment(), [])
     assert len(runs) == len(set(runs)) == 2 * 3 * 3
     assert {run.stage for run in runs} == {"sweep"}
     assert len({run.name for run in runs}) == len(runs)
@@ -92,7 +95,7 @@ def test_the_same_plan_at_every_moment() -> None:
     description, loss = experiment(), best_at({"lora": 1e-3, "lora-da": 1e-2})
     whole = everything(description, loss)
     one_by_one: list[RunRecord] = []
-    while todo := [run for run in planned_runs(description, one_by_one) if run not in {r.run for r in one_by_one}]:
+    while todo := [run for run in plan_runs(description, one_by_one) if run not in {r.run for r in one_by_one}]:
         one_by_one.append(carried_out(todo[-1], loss))  # in another order
     assert {record.run for record in one_by_one} == {record.run for record in whole}
 
@@ -132,17 +135,17 @@ def test_a_method_that_always_diverges_is_left_out_of_the_final() -> None:
 
 
 def test_measurements_end_with_the_last_step() -> None:
-    assert measured_steps(10, 5) == [2, 4, 6, 8, 10]
-    assert measured_steps(7, 3) == [3, 5, 7]
-    assert measured_steps(2, 5) == [1, 2]
+    assert spread_measurements(10, 5) == [2, 4, 6, 8, 10]
+    assert spread_measurements(7, 3) == [3, 5, 7]
+    assert spread_measurements(2, 5) == [1, 2]
 
 
 def test_what_is_to_come_is_said_until_nothing_is() -> None:
     description, loss = experiment(), best_at({"lora": 1e-3, "lora-da": 1e-3})
     records: list[RunRecord] = []
     told = []
-    while todo := [run for run in planned_runs(description, records) if run not in {r.run for r in records}]:
-        told.append(later_stages(description, records))
+    while todo := [run for run in plan_runs(description, records) if run not in {r.run for r in records}]:
+        told.append(list_later_stages(description, records))
         records += [carried_out(run, loss) for run in todo]
     assert [{"learning": "sweep", "final": "final", "equal": "compute"}[word] for word in _words(told[0])] == [
         "sweep",
@@ -151,8 +154,8 @@ def test_what_is_to_come_is_said_until_nothing_is() -> None:
     ]
     assert "6 at each rank" in told[0][1]
     assert _words(told[1]) == ["equal"]
-    assert told[2] == later_stages(description, records) == []
-    assert _words(later_stages(experiment(charge_init=False, protocol={"growth": 0}), [])) == ["final"]
+    assert told[2] == list_later_stages(description, records) == []
+    assert _words(list_later_stages(experiment(charge_init=False, protocol={"growth": 0}), [])) == ["final"]
 
 
 def _words(stages: list[str]) -> list[str]:

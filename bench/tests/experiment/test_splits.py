@@ -4,10 +4,11 @@ import itertools
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from lora_da_bench.experiment.experiment import TaskChoice
+from lora_da_bench.experiment.description import TaskDescription
 from lora_da_bench.experiment.splits import load_splits
 
 
@@ -16,9 +17,13 @@ def _write(path: Path, numbers: list[int]) -> str:
     return str(path)
 
 
-def _task(folder: Path, train: list[int], test: list[int], **changes: int) -> TaskChoice:
+def _described(train: str, test: str, **settings: Any) -> TaskDescription:
+    return TaskDescription(kind="generation", train=train, test=test, **settings)
+
+
+def _task(folder: Path, train: list[int], test: list[int], **changes: int) -> TaskDescription:
     settings = {"validation_rows": 5} | changes
-    return TaskChoice("generation", _write(folder / "a.jsonl", train), _write(folder / "b.jsonl", test), **settings)
+    return _described(_write(folder / "a.jsonl", train), _write(folder / "b.jsonl", test), **settings)
 
 
 def test_no_row_is_in_two_splits(tmp_path: Path) -> None:
@@ -36,7 +41,7 @@ def test_rows_with_the_same_words_are_the_same(tmp_path: Path) -> None:
     rows = [{"id": index, "text": text} for index, text in enumerate(["One, two.", "one two", "three four", "five"])]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"id": 9, "text": "six"}]))
     (tmp_path / "b.jsonl").write_text(json.dumps({"id": 77, "text": "Three FOUR!"}) + "\n")
-    task = TaskChoice("generation", str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl"), validation_rows=2)
+    task = _described(str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl"), validation_rows=2)
     splits = load_splits(task)
     assert sorted([*splits.train["text"], *splits.validation["text"]]) == ["One, two.", "five", "six"]
     assert splits.removed == 2
@@ -48,8 +53,8 @@ def test_training_rows_stay_apart_from_what_is_held_out(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts + phrases))
     (tmp_path / "b.jsonl").write_text(json.dumps({"text": "so a3 b3"}) + "\n")
     files = str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")
-    all_of_them = load_splits(TaskChoice("generation", *files, validation_rows=4))
-    apart = load_splits(TaskChoice("generation", *files, validation_rows=4, apart_words=2))
+    all_of_them = load_splits(_described(*files, validation_rows=4))
+    apart = load_splits(_described(*files, validation_rows=4, apart_words=2))
 
     def pairs(rows: Iterable[str]) -> set[tuple[str, ...]]:
         return {words for row in rows for words in itertools.pairwise(row.split())}

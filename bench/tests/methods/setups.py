@@ -37,9 +37,15 @@ def setup_of(
     kind: str = "llama", seed: int = 0, data_seed: int = 0, dtype: torch.dtype = torch.float32, **lora: Any
 ) -> Setup:
     make, task, examples = _MAKERS[kind]
-    settings = {"r": RANK, "lora_alpha": 8, "target_modules": "all-linear", "task_type": task, "use_rslora": True}
+    settings: dict[str, Any] = {
+        "r": RANK,
+        "lora_alpha": 8,
+        "target_modules": "all-linear",
+        "task_type": task,
+        "use_rslora": True,
+    }
     batches = batches_of(examples(16, data_seed))
-    return Setup(make().to(dtype), LoraConfig(**settings | lora), batches, 1000, seed)
+    return Setup(make().to(dtype), LoraConfig(**(settings | lora)), batches, 1000, seed)
 
 
 def initialised(name: str, setup: Setup) -> Any:
@@ -50,17 +56,19 @@ def initialised(name: str, setup: Setup) -> Any:
         return get_method(name).initialise(setup)
 
 
-def logits_of(model: Any, setup: Setup) -> Tensor:
+def logits_of(model: Any, setup: Setup) -> Any:
     with torch.no_grad():
         return model(**{key: value for key, value in setup.batches[0].items() if key != "labels"}).logits.float()
 
 
-def weight_of(module: Any) -> Tensor:
+def weight_of(module: Any) -> Any:
     weight = module.weight.detach().double()
     return weight.T if type(module).__name__ == "Conv1D" else weight
 
 
 def layers_in(model: Any) -> dict[str, Layer]:
+    modules = model.get_base_model().named_modules()
+    adapted: list[tuple[str, Any]] = [(name, module) for name, module in modules if isinstance(module, LoraLayer)]
     return {
         name: Layer(
             weight_of(module.get_base_layer()),
@@ -68,8 +76,7 @@ def layers_in(model: Any) -> dict[str, Layer]:
             module.lora_B["default"].weight.detach().double(),
             module.scaling["default"],
         )
-        for name, module in model.get_base_model().named_modules()
-        if isinstance(module, LoraLayer)
+        for name, module in adapted
     }
 
 
@@ -127,4 +134,4 @@ def inputs_of(setup: Setup, name: str) -> list[Tensor]:
 
 def top_part(matrix: Tensor, rank: int) -> Tensor:
     U, S, Vh = torch.linalg.svd(matrix, full_matrices=False)
-    return U[:, :rank] * S[:rank] @ Vh[:rank]
+    return torch.as_tensor(U[:, :rank] * S[:rank] @ Vh[:rank])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import importlib.util
 from typing import Any
 
 import pytest
@@ -14,51 +13,41 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from lora_da_bench.methods.registry import METHODS, get_method
 from methods.setups import KINDS, RANK, initialised, layers_in, logits_of, setup_of
 
-KEEPS_FUNCTION = {
-    "lora", "gaussian", "orthogonal", "pissa", "olora", "milora", "eva", "corda", "lora-ga", "lora-ga-peft",
-    "lora-da-zero-b", "full",
-}  # fmt: skip
-KEEPS_BASE = {name for name in METHODS if name not in ("pissa", "olora", "milora", "corda", "lora-ga", "lora-ga-peft")}
-
-
-def _skip_where_impossible(name: str, kind: str = "llama") -> None:
-    if name == "corda" and importlib.util.find_spec("attr") is None:
-        pytest.skip("PEFT's CorDA needs attrs")
-    if name == "olora" and kind == "gpt2":
-        pytest.skip("PEFT's OLoRA does not know Conv1D")
+KEEPS_FUNCTION = {"lora", "pissa", "eva", "corda", "lora-ga-peft", "lora-da-zero-b"}
+KEEPS_BASE = {name for name in METHODS if name not in ("pissa", "corda", "lora-ga-peft")}
 
 
 def _state(model: Any) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", METHODS)
+# LoRA-DA's variants differ in numbers alone, which one kind of model is enough for.
+EVERY = [(name, kind) for name in METHODS for kind in KINDS if kind == "llama" or not name.startswith("lora-da-")]
+EVERY = [pair for pair in EVERY if pair not in (("eva", "bert"), ("corda", "bert"))]  # which refuse classifiers
+
+
+@pytest.mark.parametrize(("name", "kind"), EVERY)
 def test_every_method(name: str, kind: str) -> None:
-    _skip_where_impossible(name, kind)
     setup = setup_of(kind)
     lora, batches, base = copy.deepcopy(setup.lora), copy.deepcopy(setup.batches), _state(setup.model)
     before = logits_of(setup.model, setup)
     model = initialised(name, setup)
 
     trained = {parameter_name for parameter_name, p in model.named_parameters() if p.requires_grad}
-    if name == "full":
-        assert trained == {parameter_name for parameter_name, _ in setup.model.named_parameters()}
-    else:
-        assert {n for n in trained if "lora_" not in n} == (
-            {f"base_model.model.classifier.modules_to_save.default.{part}" for part in ("weight", "bias")}
-            if kind == "bert"
-            else set()
-        )
-        adapters = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
-        assert adapters
-        assert not any(module.disable_adapters for module in adapters)
-        assert sum("lora_" in n for n in trained) == 2 * len(adapters)
-        assert {layer.A.shape[0] for layer in layers_in(model).values()} == {RANK}
-        now = {n.replace(".base_layer", ""): tensor for n, tensor in _state(model.get_base_model()).items()}
-        kept = {n for n in base.keys() & now.keys() if torch.equal(now[n], base[n])}
-        layers = {f"{layer}.weight" for layer in layers_in(model)}
-        assert kept == base.keys() & now.keys() - (set() if name in KEEPS_BASE else layers)
+    assert {n for n in trained if "lora_" not in n} == (
+        {f"base_model.model.classifier.modules_to_save.default.{part}" for part in ("weight", "bias")}
+        if kind == "bert"
+        else set()
+    )
+    adapters = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    assert adapters
+    assert not any(module.disable_adapters for module in adapters)
+    assert sum("lora_" in n for n in trained) == 2 * len(adapters)
+    assert {layer.A.shape[0] for layer in layers_in(model).values()} == {RANK}
+    now = {n.replace(".base_layer", ""): tensor for n, tensor in _state(model.get_base_model()).items()}
+    kept = {n for n in base.keys() & now.keys() if torch.equal(now[n], base[n])}
+    layers = {f"{layer}.weight" for layer in layers_in(model)}
+    assert kept == base.keys() & now.keys() - (set() if name in KEEPS_BASE else layers)
     assert setup.lora.to_dict() == lora.to_dict()
     for batch, was in zip(setup.batches, batches, strict=True):
         assert all(torch.equal(batch[key], was[key]) for key in was)
@@ -76,7 +65,6 @@ def test_every_method(name: str, kind: str) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_who_says_to_use_data_does(name: str) -> None:
-    _skip_where_impossible(name)
     one = initialised(name, setup_of()).state_dict()
     other = initialised(name, setup_of(data_seed=1)).state_dict()
     assert get_method(name).uses_data == any(not torch.equal(tensor, other[key]) for key, tensor in one.items())
@@ -84,21 +72,18 @@ def test_who_says_to_use_data_does(name: str) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_bfloat16_bases_get_float32_adapters(name: str) -> None:
-    _skip_where_impossible(name)
     setup = setup_of(dtype=torch.bfloat16)
     before = logits_of(setup.model, setup)
     model = initialised(name, setup)
-    # Full fine-tuning trains float32 weights: small steps are below bfloat16's spacing.
-    wanted = {"lora": torch.float32, "base": torch.float32 if name == "full" else torch.bfloat16}
     for parameter_name, parameter in model.named_parameters():
-        assert parameter.dtype == wanted["lora" if "lora_" in parameter_name else "base"]
+        assert parameter.dtype == (torch.float32 if "lora_" in parameter_name else torch.bfloat16)
     change = (logits_of(model, setup) - before).abs().max()
     assert torch.isfinite(change)
     if name in KEEPS_FUNCTION:
         assert change < 0.1 * before.abs().max()
 
 
-@pytest.mark.parametrize("name", ["lora", "gaussian", "orthogonal", "random-norm-matched", "random-subspace"])
+@pytest.mark.parametrize("name", ["lora", "random-norm-matched", "random-subspace"])
 def test_random_matrices_come_from_the_seed(name: str) -> None:
     one, other = (layers_in(initialised(name, setup_of(seed=seed))) for seed in (0, 1))
     assert not any(torch.allclose(one[layer].A, other[layer].A) for layer in one)

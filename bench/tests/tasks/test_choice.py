@@ -10,11 +10,10 @@ import datasets
 import pytest
 import torch
 
-from folders import tiny_model_folder
-from lora_da.loading.models import LoadedModel, find_smollm2, load_model
-from lora_da.loading.rows import load_rows
-from lora_da_bench.running.evaluation import item_losses
+from answering import answers_of, tiny_loaded
+from lora_da.loading import LoadedModel, load_rows
 from lora_da_bench.tasks.choice import Choice
+from lora_da_bench.tasks.item_losses import measure_item_losses
 
 FORMATS = ["true/false", "answer1/answer2/answer3", "a / b"]
 ROWS = datasets.Dataset.from_list(
@@ -32,7 +31,7 @@ ROWS = datasets.Dataset.from_list(
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    return load_model(str(tiny_model_folder(tmp_path_factory.mktemp("model"))), device="cpu")
+    return tiny_loaded(tmp_path_factory.mktemp("model"))
 
 
 def _log_probability(loaded: LoadedModel, question: str, completion: str) -> tuple[float, int]:
@@ -50,12 +49,12 @@ def _sum_after(loaded: LoadedModel, prompt: str, completion: str) -> float:
     ids = [*loaded.tokenizer(prompt + completion)["input_ids"], loaded.tokenizer.eos_token_id]
     with torch.no_grad():
         logits = loaded.model(torch.tensor([ids])).logits[0].double().log_softmax(-1)
-    return sum(logits[place - 1, ids[place]].item() for place in range(len(prompt), len(ids)))
+    return float(sum(logits[place - 1, ids[place]].item() for place in range(len(prompt), len(ids))))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
 def test_scores_are_log_probabilities_of_the_candidates(tiny: LoadedModel, batch_size: int) -> None:
-    answers = Choice().answer(tiny.model, tiny.tokenizer, ROWS, batch_size)
+    answers = answers_of(Choice(), tiny, ROWS, batch_size)
     for row, names, answer in zip(ROWS, FORMATS * 2, answers, strict=True):
         candidates = [name.strip() for name in names.split("/")]
         expected = [
@@ -72,9 +71,8 @@ def test_scores_are_log_probabilities_of_the_candidates(tiny: LoadedModel, batch
 
 def test_the_right_candidate_scores_what_training_learns(tiny: LoadedModel) -> None:
     task = Choice()
-    collate = task.collator(tiny.tokenizer)
-    losses = item_losses(tiny.model, [collate(task.encode(ROWS, tiny.tokenizer).to_list())]).losses
-    for answer, loss in zip(task.answer(tiny.model, tiny.tokenizer, ROWS, 4), losses, strict=True):
+    losses = measure_item_losses(tiny.model, task.encode(ROWS, tiny.tokenizer), 4).losses
+    for answer, loss in zip(answers_of(task, tiny, ROWS, 4), losses, strict=True):
         (score,) = [entry["score"] for entry in answer.output if entry["candidate"] == answer.expected]
         assert score == pytest.approx(-loss, rel=1e-5)
 
@@ -82,7 +80,7 @@ def test_the_right_candidate_scores_what_training_learns(tiny: LoadedModel) -> N
 def test_candidates_of_their_own_column(tiny: LoadedModel) -> None:
     rows = datasets.Dataset.from_list([{"q": "Sky?", "text": "It is blue.", "right": "blue", "all": ["green", "blue"]}])
     task = Choice(prompt="q", completion="text", label="right", choices="all")
-    (answer,) = task.answer(tiny.model, tiny.tokenizer, rows, 1)
+    (answer,) = answers_of(task, tiny, rows, 1)
     expected = [_log_probability(tiny, "Sky?", f"It is {colour}.")[0] for colour in ("green", "blue")]
     assert [entry["score"] for entry in answer.output] == pytest.approx(expected, rel=1e-5)
 
@@ -96,10 +94,10 @@ def test_rows_without_a_template(tiny: LoadedModel, tmp_path: Path) -> None:
     rows = load_rows(str(file))
     task = Choice(prompt="prompt", completion="completion", label="completion", choices="candidates")
     task.check(rows)
-    (example,) = task.encode(rows.select([0]), tiny.tokenizer)
+    (example,) = task.encode(rows.select([0]), tiny.tokenizer).rows
     learnt = [token for token, label in zip(example["input_ids"], example["labels"], strict=True) if label >= 0]
     assert tiny.tokenizer.decode(learnt) == " blue</s>"
-    for answer, row in zip(task.answer(tiny.model, tiny.tokenizer, rows, 2), rows, strict=True):
+    for answer, row in zip(answers_of(task, tiny, rows, 2), rows, strict=True):
         assert [entry["candidate"] for entry in answer.output] == row["candidates"]
         expected = [_sum_after(tiny, row["prompt"], f" {candidate}") for candidate in row["candidates"]]
         assert [entry["score"] for entry in answer.output] == pytest.approx(expected, rel=1e-5)
@@ -110,15 +108,15 @@ def test_rows_without_a_template(tiny: LoadedModel, tmp_path: Path) -> None:
 
 
 def test_candidates_stay_whole_where_training_cuts(tiny: LoadedModel) -> None:
-    cut = Choice(max_length=60).answer(tiny.model, tiny.tokenizer, ROWS, 2)
-    assert cut == Choice().answer(tiny.model, tiny.tokenizer, ROWS, 2)
+    cut = answers_of(Choice(max_length=60), tiny, ROWS, 2)
+    assert cut == answers_of(Choice(), tiny, ROWS, 2)
 
 
 def test_scores_that_are_no_numbers_predict_nothing(tiny: LoadedModel, tmp_path: Path) -> None:
-    broken = load_model(str(tiny_model_folder(tmp_path / "model")), device="cpu")
+    broken = tiny_loaded(tmp_path)
     with torch.no_grad():
         broken.model.lm_head.weight[5] = math.nan
-    answers = Choice().answer(broken.model, broken.tokenizer, ROWS, 2)
+    answers = answers_of(Choice(), broken, ROWS, 2)
     assert {(answer.predicted, answer.correct) for answer in answers} == {(None, False)}
 
 
@@ -137,19 +135,4 @@ def test_scores_that_are_no_numbers_predict_nothing(tiny: LoadedModel, tmp_path:
 def test_errors_name_the_row(tiny: LoadedModel, changes: dict[str, Any], message: str) -> None:
     rows = datasets.Dataset.from_list([ROWS[0], ROWS[1] | changes])
     with pytest.raises(ValueError, match=message):
-        Choice().answer(tiny.model, tiny.tokenizer, rows, 2)
-
-
-@pytest.mark.slow
-def test_batch_size_on_a_real_model(tmp_path: Path) -> None:
-    try:
-        gguf = find_smollm2()
-    except FileNotFoundError as error:
-        pytest.skip(str(error))
-    loaded = load_model(str(gguf), device="cpu", dtype="float32", gguf_output=tmp_path / "model")
-    found = [Choice().answer(loaded.model, loaded.tokenizer, ROWS, size) for size in (1, 3, 8)]
-    for other in found[1:]:
-        for first, second in zip(found[0], other, strict=True):
-            assert second.predicted == first.predicted
-            scores = [[entry["score"] for entry in answer.output] for answer in (first, second)]
-            assert scores[1] == pytest.approx(scores[0], rel=1e-4)
+        answers_of(Choice(), tiny, rows, 2)

@@ -1,25 +1,17 @@
-"""Which layers of a model carry a LoRA adapter, and which of them LoRA-DA can serve."""
+"""Which layers of a model carry a LoRA adapter, which of them LoRA-DA can serve, and the linear layers without one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import torch
-from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from peft.tuners.lora.layer import ParamWrapper
-from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
-from lora_da.adapter.sharding import is_sharded, whole, whole_shape
-from lora_da.statistics.hooks.experts import Layer, ParameterLayer
-from lora_da.statistics.sums import ModelIdentity
+from lora_da.adapter.sharding import is_sharded, whole_shape
+from lora_da.adapter.wrapping import find_base_model
+from lora_da.statistics.layers import Layer, ParameterLayer
 
 # Inits that write part of W into A and B and leave the rest in the base layer: the base is no longer the model.
 _CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga", "mica")
@@ -43,31 +35,16 @@ class AdaptedLayer:
 
     @property
     def rank(self) -> int:
-        """LoRA's r."""
+        """LoRA's rank r."""
         return whole_shape(self.A)[0]
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(d_out, d_in) of the base layer."""
+        """The shape (d_out, d_in) of the base layer."""
         return whole_shape(self.B)[0], whole_shape(self.A)[1]
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model in a wrapper for training by several processes, whose exchange of gradients has nothing to do here."""
-    wrapped = isinstance(model, DistributedDataParallel) or type(model).__name__ == "DeepSpeedEngine"
-    return model.module if wrapped else model  # type: ignore[return-value]
-
-
-def base_model_of(model: nn.Module) -> nn.Module:
-    """The model that PEFT or ``torch.compile`` wraps, so that its layers have the names that they have without."""
-    model = unwrapped(model)
-    model = getattr(model, "_orig_mod", model)
-    if isinstance(model, PeftModel):
-        model = model.get_base_model()
-    return getattr(model, "_orig_mod", model)
-
-
-def adapted_layers(model: nn.Module, adapter_name: str) -> tuple[dict[str, AdaptedLayer], dict[str, str]]:
+def find_adapted_layers(model: nn.Module, adapter_name: str) -> tuple[dict[str, AdaptedLayer], dict[str, str]]:
     """Find the layers that an adapter adapts.
 
     Args:
@@ -81,7 +58,7 @@ def adapted_layers(model: nn.Module, adapter_name: str) -> tuple[dict[str, Adapt
         ValueError: There is no LoRA adapter, none of that name, none with a layer that can be served; or the adapter is
             merged, on the meta device, of a rank above d_in, or of an initialisation that has changed the base.
     """
-    lora_layers = {name: m for name, m in base_model_of(model).named_modules() if isinstance(m, LoraLayer)}
+    lora_layers = {name: m for name, m in find_base_model(model).named_modules() if isinstance(m, LoraLayer)}
     if not lora_layers:
         raise ValueError("the model has no LoRA adapter; make one with peft.get_peft_model(model, LoraConfig(...))")
     names = sorted({name for layer in lora_layers.values() for name in layer.r})
@@ -175,8 +152,12 @@ def _cannot_serve(layer: LoraLayer, adapter_name: str) -> str | None:
     return None
 
 
-def linear_layers(model: Any) -> dict[str, nn.Module]:
-    """All linear layers of a plain model but its output head, as ``target_modules="all-linear"`` has it."""
+def find_linear_layers(model: Any) -> dict[str, nn.Module]:
+    """Return all linear layers of a plain model but its output head, as ``target_modules="all-linear"`` has it.
+
+    Returns:
+        The layers by their names, in the model's order.
+    """
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     return {
         name: module
@@ -185,65 +166,11 @@ def linear_layers(model: Any) -> dict[str, nn.Module]:
     }
 
 
-def shape_of(layer: nn.Module) -> tuple[int, int]:
-    """(d_out, d_in) of one of :func:`linear_layers`."""
+def shape_of_linear(layer: nn.Module) -> tuple[int, int]:
+    """Return (d_out, d_in) of one of :func:`find_linear_layers`."""
     if isinstance(layer, nn.Linear):
         return layer.out_features, layer.in_features
-    d_in, d_out = _weight(layer).shape  # Conv1D
+    weight = layer.weight  # Conv1D's, which lies the other way round
+    assert isinstance(weight, nn.Parameter)
+    d_in, d_out = weight.shape
     return d_out, d_in
-
-
-@contextmanager
-def adapters_disabled(model: nn.Module) -> Iterator[None]:
-    """Disable every adapter of every layer, ``modules_to_save`` included.
-
-    Those that were enabled are enabled again at the end, with their ``requires_grad`` as before.
-    """
-    adapters = (BaseTunerLayer, AuxiliaryTrainingWrapper)
-    required_grad = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    layers = [m for m in model.modules() if isinstance(m, adapters) and not m.disable_adapters]
-    for layer in layers:
-        layer.enable_adapters(False)
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.enable_adapters(True)
-        for parameter, required in required_grad.items():
-            parameter.requires_grad_(required)
-
-
-@contextmanager
-def only_adapter_active(model: nn.Module, adapter_name: str) -> Iterator[None]:
-    """Activate one adapter alone; put back which were, and every ``requires_grad``."""
-    required_grad = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    before = [(m, m.active_adapter, m.disable_adapters) for m in model.modules() if isinstance(m, BaseTunerLayer)]
-    try:
-        for layer, _, _ in before:
-            layer.set_adapter([adapter_name])
-            layer.enable_adapters(True)
-        yield
-    finally:
-        for layer, active, disabled in before:
-            layer.set_adapter(active)
-            layer.enable_adapters(not disabled)
-        for parameter, required in required_grad.items():
-            parameter.requires_grad_(required)
-
-
-def identity_of(model: nn.Module) -> ModelIdentity:
-    """What identifies a base model: its name, its revision, and some entries of its input embedding."""
-    config = getattr(model, "config", None)
-    name, revision = getattr(config, "_name_or_path", None), getattr(config, "_commit_hash", None)
-    if name and Path(name).is_dir():
-        name = str(Path(name).resolve())
-    try:
-        weight = model.get_input_embeddings().weight  # type: ignore[operator]
-    except (AttributeError, NotImplementedError):  # a model of another library, or one without a single embedding
-        weight = None
-    signature = torch.zeros(0)
-    if isinstance(weight, Tensor) and weight.is_floating_point() and weight.device.type != "meta":
-        # The forward pass gathers it too.
-        entries = (whole(weight) if is_sharded(weight) else weight.detach()).flatten()
-        signature = entries[:: max(1, len(entries) // 256)][:256].float().cpu().contiguous()
-    return ModelIdentity(name or None, revision, signature)

@@ -12,17 +12,17 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 def is_sharded(parameter: Tensor) -> bool:
-    """Whether this process holds a part of it alone."""
-    return isinstance(parameter, DTensor) or _is_partitioned(parameter)
+    """Return whether this process holds a part of a parameter alone."""
+    return isinstance(parameter, DTensor) or is_partitioned(parameter)
 
 
 def whole_shape(parameter: Tensor) -> torch.Size:
-    """Its shape, all parts together."""
+    """Return a parameter's shape, all parts together."""
     return torch.Size(getattr(parameter, "ds_shape", parameter.shape))
 
 
-def whole(parameter: Tensor) -> Tensor:
-    """A copy of all of it, gathered from all processes, which all have to call."""
+def gather_parameter(parameter: Tensor) -> Tensor:
+    """Return a copy of a whole parameter, gathered from all processes, which all have to call."""
     if isinstance(parameter, DTensor):
         gathered: Tensor = parameter.full_tensor().detach()
         return gathered
@@ -30,8 +30,8 @@ def whole(parameter: Tensor) -> Tensor:
         return parameter.detach().clone()
 
 
-def write(parameter: Tensor, value: Tensor) -> None:
-    """Write a value, the same in all processes, into the parts that each of them holds."""
+def write_parameter(parameter: Tensor, value: Tensor) -> None:
+    """Write a value, the same in all processes, into the parts of a parameter that each of them holds."""
     if isinstance(parameter, DTensor):
         value = value.to(parameter.device, parameter.dtype)
         value = distribute_tensor(value, parameter.device_mesh, parameter.placements)
@@ -44,14 +44,14 @@ def write(parameter: Tensor, value: Tensor) -> None:
 
 
 def has_shards(module: nn.Module) -> bool:
-    """Whether the processes share a module's parameters, so that each of their runs is one of all."""
+    """Return whether the processes share a module's parameters, so that each of their runs is one of all."""
     return any(is_sharded(parameter) for parameter in module.parameters())
 
 
 @contextmanager
 def _gathered(parameters: Sequence[Tensor]) -> Iterator[None]:
     """Hold partitioned parameters as a whole, and part them again with what rank 0 has."""
-    if not any(_is_partitioned(parameter) for parameter in parameters):
+    if not any(is_partitioned(parameter) for parameter in parameters):
         yield
         return
     zero = importlib.import_module("deepspeed").zero  # it is there, since it has parted them
@@ -59,5 +59,6 @@ def _gathered(parameters: Sequence[Tensor]) -> Iterator[None]:
         yield
 
 
-def _is_partitioned(parameter: Tensor) -> bool:
+def is_partitioned(parameter: Tensor) -> bool:
+    """Whether DeepSpeed's ZeRO-3 has parted it among the processes."""
     return hasattr(parameter, "ds_id")

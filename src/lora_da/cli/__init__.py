@@ -5,39 +5,22 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 
 def main() -> None:
-    """Run ``lora-da``."""
-
-    def load() -> Callable[[], Any]:
-        from lora_da.cli.app import app
-
-        return app
-
-    run("lora-da", load)
-
-
-def run(name: str, load: Callable[[], Callable[[], Any]]) -> None:
-    """Run a command line; what a user can mend is told in one line, without a traceback.
-
-    Args:
-        name: The command's name.
-        load: Imports and returns the application.
-    """
+    """Run ``lora-da``; what a user can mend is told in one line, without a traceback."""
     try:
-        app = load()
+        from lora_da.cli.app import app
     except ModuleNotFoundError as error:
-        sys.exit(f"{name}: the command line needs {error.name}: pip install 'lora-da[cli]'")
+        sys.exit(f"lora-da: the command line needs {error.name}: pip install 'lora-da[cli]'")
     warnings.showwarning = _short_warning
     try:
         app()
     except Exception as error:
         if "--debug" in sys.argv:
             raise
-        sys.exit(1 if _is_echo(error) else f"{name}: {error}")
+        sys.exit(1 if _is_echo(error) else f"lora-da: {error}")
 
 
 def _is_echo(error: Exception) -> bool:

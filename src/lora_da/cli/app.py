@@ -6,20 +6,22 @@ from typing import Annotated
 
 import typer
 
+from lora_da.cli._moved import add_moved_commands
 from lora_da.cli.demo import demo
 from lora_da.cli.init import init
 from lora_da.cli.inspect import inspect
 from lora_da.cli.merge import merge_statistics
 from lora_da.cli.plan import plan
-from lora_da.cli.train import train
+from lora_da.cli.sft import CONTEXT_SETTINGS, sft
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(init)
 app.command()(plan)
 app.command()(inspect)
-app.command()(train)
+app.command(context_settings=CONTEXT_SETTINGS)(sft)
 app.command()(demo)
 app.command()(merge_statistics)
+add_moved_commands(app)
 
 
 @app.callback()

@@ -15,7 +15,7 @@ def inspect(
         Path, typer.Argument(help="An adapter folder made by lora-da, or a statistics file.", show_default=False)
     ],
     rank: Annotated[int, typer.Option(help="With a statistics file: how far to follow the spectra.")] = 64,
-    preset: options.Preset = "default",
+    preset: options.Preset = options.DEFAULT_PRESET,
     plot: Annotated[
         Path | None,
         typer.Option(help="Where the plot goes; by default to spectra.png in the folder, or beside the file."),
@@ -24,15 +24,16 @@ def inspect(
 ) -> None:
     """Show the spectra of an adapter or of saved statistics, so that a rank can be chosen."""
     from lora_da.cli.show import show_table
+    from lora_da.report.layers import tabulate_layers
     from lora_da.report.plots import plot_spectra
-    from lora_da.report.table import layer_rows
+    from lora_da.system.files import refuse_existing
     from lora_da.workflows.inspect import ranks_needed, reports_of
 
     plot = plot or (source / "spectra.png" if source.is_dir() else source.with_suffix(".png"))
-    if source.exists() and plot.exists() and not overwrite:
-        raise FileExistsError(f"{plot} exists already; name another --plot, or give --overwrite")
+    if source.exists():
+        refuse_existing(plot, overwrite=overwrite)
     layers = reports_of(source, rank, preset)
-    header, *rows = layer_rows(layers)
+    header, *rows = tabulate_layers(layers)
     show_table(header, rows, title=str(source))
     header, *rows = ranks_needed(layers)
     show_table(header, rows, title="Rank that captures a share of Δ's energy (median over the layers of a kind)")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from pathlib import Path
 from typing import Annotated
 
@@ -26,14 +25,15 @@ def merge_statistics(
     `lora-da init MODEL --statistics FILE` makes an adapter from the sum.
     """
     from lora_da.statistics.storage import load_statistics, save_statistics
+    from lora_da.system.files import refuse_existing
+    from lora_da.system.hashing import hash_file
 
     if len(files) < 2:
         raise typer.BadParameter("give at least two files")
-    contents = [_digest(file) for file in files if file.is_file()]
+    contents = [hash_file(file) for file in files if file.is_file()]
     if len({file.resolve() for file in files}) < len(files) or len(set(contents)) < len(contents):
         raise typer.BadParameter("two of the files are the same: their examples would count twice")
-    if output.exists() and not overwrite:
-        raise FileExistsError(f"{output} exists already; choose another path, or give --overwrite to replace it")
+    refuse_existing(output, overwrite=overwrite)
     total = load_statistics(files[0])
     for file in files[1:]:
         try:
@@ -43,8 +43,3 @@ def merge_statistics(
     total = dataclasses.replace(total, population_size=population_size)
     save_statistics(total, output, overwrite=overwrite)
     print(f"{len(total.layers)} layers, {total.examples:,} examples; written: {output}")
-
-
-def _digest(path: Path) -> bytes:
-    with path.open("rb") as file:  # in pieces: such files can be as large as the memory
-        return hashlib.file_digest(file, "sha256").digest()

@@ -1,35 +1,16 @@
-"""Options that several commands share."""
+"""Options of commands: those that several share, and those that are the fields of a dataclass."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
-Model = Annotated[str, typer.Argument(help="A local folder, a Hugging Face id, or a GGUF file.", show_default=False)]
-Data = Annotated[
-    str,
-    typer.Option(
-        help="A JSONL, CSV, TSV or Parquet file or a Hugging Face data set (NAME or NAME:CONFIGURATION), with columns "
-        "messages, or prompt and completion, or text.",
-        show_default=False,
-    ),
-]
-Split = Annotated[str, typer.Option(help="The split of a Hugging Face data set.")]
-PromptColumn = Annotated[str | None, typer.Option(help="The column with the prompt, if named otherwise.")]
-CompletionColumn = Annotated[str | None, typer.Option(help="The column with the answer; the loss is taken there only.")]
-TextColumn = Annotated[str | None, typer.Option(help="The column with whole texts; the loss is taken everywhere.")]
-MessagesColumn = Annotated[str | None, typer.Option(help="The column with conversations, if named otherwise.")]
-MaxLength = Annotated[int, typer.Option(help="Longer examples are cut after this many tokens.")]
-Rank = Annotated[int, typer.Option(help="LoRA's rank r.")]
-Alpha = Annotated[int, typer.Option(help="LoRA's alpha; the update is scaled by alpha/√r, without rslora alpha/r.")]
-Rslora = Annotated[bool, typer.Option("--rslora/--no-rslora", help="Rank-stabilised scaling.")]
-TargetModules = Annotated[str, typer.Option(help="all-linear, or names of layers separated by commas.")]
-Examples = Annotated[int, typer.Option(min=1, help="Calibration examples, drawn at random from the data.")]
-BatchSize = Annotated[
-    int, typer.Option(min=1, help="Examples a batch. It changes memory and speed, not the statistics.")
-]
 Preset = Annotated[
     str,
     typer.Option(
@@ -37,23 +18,54 @@ Preset = Annotated[
         "configuration computes."
     ),
 ]
-Dtype = Annotated[
-    str,
-    typer.Option(
-        help="Precision of the base model: auto (as saved), float32, bfloat16, float16, or 8bit and 4bit (as in QLoRA; "
-        "they need bitsandbytes)."
-    ),
-]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …; the default is a GPU where there is one.")]
-Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")]
-TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")]
-Seed = Annotated[int, typer.Option(help="Of every random choice.")]
+DEFAULT_PRESET = "default"
 Output = Annotated[Path, typer.Option(help="The folder to write.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that are there already.")]
-MemoryBudget = Annotated[
-    str,
-    typer.Option(
-        help="What the statistics may take of the device's memory, such as 8GiB; auto is 0.7 of what is free. What "
-        "does not fit goes to the host's memory or is collected in several passes, with the same result."
-    ),
-]
+
+
+def with_fields(command: Callable[..., None]) -> Callable[..., None]:
+    """Make the fields of a command's dataclasses, declared by ``setting``, options of their own.
+
+    Returns:
+        The command as typer takes it: it puts the dataclasses together and calls the function.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)}
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command).parameters.values():
+        kind: Any = hints[parameter.name]
+        if parameter.name in groups:
+            types = get_type_hints(kind)
+            parameters += [_parameter(field, types[field.name]) for field in dataclasses.fields(kind)]
+        else:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=kind))
+
+    @functools.wraps(command)
+    def flat(**given: Any) -> None:
+        made = {
+            name: kind(**{field.name: given.pop(field.name) for field in dataclasses.fields(kind)})
+            for name, kind in groups.items()
+        }
+        command(**made, **given)
+
+    vars(flat)["__signature__"] = inspect.Signature(parameters)
+    flat.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return flat
+
+
+def _parameter(field: dataclasses.Field[Any], kind: Any) -> inspect.Parameter:
+    """A field as a parameter that typer understands."""
+    told: dict[str, Any] = {"help": field.metadata["help"], "min": field.metadata["minimum"]}
+    needed = field.default is dataclasses.MISSING
+    if field.metadata["argument"]:
+        info = typer.Argument(show_default=not needed, **told)
+    else:
+        # A switch that is off needs no --no-… beside it.
+        names = [f"--{field.name.replace('_', '-')}"] if field.default is False else []
+        info = typer.Option(*names, show_default=not needed, **told)
+    return inspect.Parameter(
+        field.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if needed else field.default,
+        annotation=Annotated[kind, info],
+    )

@@ -8,65 +8,49 @@ import typer
 
 from lora_da.cli import options
 from lora_da.cli.show import show_table
+from lora_da.loading.model_source import ModelSource
+from lora_da.workflows.settings import AdapterShape, Calibration
 
 if TYPE_CHECKING:
     from lora_da.workflows.plan import Plan
 
 
+@options.with_fields
 def plan(
-    model: options.Model,
-    examples: options.Examples = 256,
+    model: ModelSource,
+    shape: AdapterShape,
+    calibration: Calibration,
     tokens: Annotated[int, typer.Option(help="Tokens of an example; all are taken to be as long.")] = 512,
-    batch_size: options.BatchSize = 8,
-    target_modules: options.TargetModules = "all-linear",
-    preset: options.Preset = "default",
-    dtype: options.Dtype = "auto",
-    memory_budget: options.MemoryBudget = "auto",
+    preset: options.Preset = options.DEFAULT_PRESET,
     device_memory: Annotated[
         str | None, typer.Option(help="Plan for a GPU with so much memory, such as 24GiB, and not for this machine.")
     ] = None,
     host_memory: Annotated[
         str | None, typer.Option(help="The memory beside that GPU; the default is what is free here.")
     ] = None,
-    device: options.Device = None,
-    revision: options.Revision = None,
-    trust_remote_code: options.TrustRemoteCode = False,
 ) -> None:
     """Say what initialising MODEL will take: memory, passes over the data, time. Only its configuration is read.
 
     `lora-da init --dry-run` says the same for the examples that you have.
     """
     from lora_da.system.memory import parse_size
-    from lora_da.workflows.init import preset_config
     from lora_da.workflows.plan import Machine, Workload, plan_initialization, this_machine
-    from lora_da.workflows.sources import AdapterShape, ModelSource
+    from lora_da.workflows.settings import preset_config
 
-    machine = this_machine(device)
+    machine = this_machine(model.device)
     if device_memory is not None:
         machine = Machine("cuda", parse_size(device_memory), parse_size(host_memory or machine.host_bytes))
     elif host_memory is not None:
         raise typer.BadParameter("--host-memory goes with --device-memory")
-    show_plan(
-        plan_initialization(
-            ModelSource(model, dtype, device, revision, trust_remote_code),
-            AdapterShape(target_modules=target_modules),
-            preset_config(preset, seed=0),
-            Workload(examples, examples * tokens, tokens, batch_size),
-            machine,
-            memory_budget,
-        ),
-        timed=device_memory is None,
-    )
+    config, count = preset_config(preset, seed=0), calibration.examples
+    workload = Workload(count, count * tokens, tokens, calibration.batch_size)
+    found = plan_initialization(model, shape, config, workload, machine, calibration.memory_budget)
+    show_plan(found, timed=device_memory is None)
 
 
 def show_plan(plan: Plan, *, timed: bool) -> None:
-    """Print a plan.
-
-    Args:
-        plan: The plan.
-        timed: Whether to say how long it takes on this machine, which is measured for a moment.
-    """
-    from lora_da.pipeline.memory_plan import gibibytes
+    """Print a plan; ``timed`` also says how long it takes on this machine, which is measured for a moment."""
+    from lora_da.system.memory import format_size
 
     layers = [(kind, str(count), str(d_in), str(d_out)) for kind, (count, d_in, d_out) in plan.layers.items()]
     show_table(("layers", "count", "d_in", "d_out"), layers)
@@ -75,15 +59,15 @@ def show_plan(plan: Plan, *, timed: bool) -> None:
         ("calibration examples", f"{work.examples:,}" + (f" of {work.rows:,} rows" if work.rows else "")),
         ("their tokens (longest example)", f"{work.tokens:,} ({work.longest:,})"),
         ("parameters of the base model", f"{plan.parameters:,}"),
-        (f"free memory of the {where}", gibibytes(plan.machine.device_bytes)),
-        *([("free memory of the host", gibibytes(plan.machine.host_bytes))] if where == "device" else []),
-        ("memory: model", gibibytes(plan.model_bytes)),
-        (f"memory: activations of {min(work.batch_size, work.examples)} examples", gibibytes(plan.activation_bytes)),
-        ("memory: sums of all layers", gibibytes(plan.statistics_bytes)),
-        ("memory: the solver", gibibytes(plan.solver_bytes)),
+        (f"free memory of the {where}", format_size(plan.machine.device_bytes)),
+        *([("free memory of the host", format_size(plan.machine.host_bytes))] if where == "device" else []),
+        ("memory: model", format_size(plan.model_bytes)),
+        (f"memory: activations of {min(work.batch_size, work.examples)} examples", format_size(plan.activation_bytes)),
+        ("memory: sums of all layers", format_size(plan.statistics_bytes)),
+        ("memory: the solver", format_size(plan.solver_bytes)),
     ]
     if plan.memory is not None:
-        facts += [("statistics", str(plan.memory)), (f"memory: {where}, together", gibibytes(plan.peak_bytes))]
+        facts += [("statistics", str(plan.memory)), (f"memory: {where}, together", format_size(plan.peak_bytes))]
     operations = f"{plan.collect_operations / 1e12:,.1f} · 10¹² for the statistics"
     facts.append(("operations", f"{operations}, {plan.solve_operations / 1e12:,.1f} · 10¹² in float64 to solve"))
     if timed:

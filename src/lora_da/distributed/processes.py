@@ -6,10 +6,14 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from jaxtyping import Shaped
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -32,12 +36,8 @@ class Processes:
     size: int
     device: torch.device
 
-    def gathered(self, value: Any, doing: str) -> list[Any]:
-        """What every process has, in the order of their ranks.
-
-        Args:
-            value: A small plain object.
-            doing: What the job is at, for the error.
+    def gather_objects(self, value: Any, doing: str) -> list[Any]:
+        """Return what every process has, small plain objects, in the order of their ranks.
 
         Raises:
             ProcessError: A process is gone.
@@ -47,12 +47,8 @@ class Processes:
             dist.all_gather_object(values, value)
         return values
 
-    def together(self, error: Exception | None, doing: str) -> None:
+    def raise_together(self, error: Exception | None, doing: str) -> None:
         """Let every process go on only if none has an error.
-
-        Args:
-            error: What ended this process's part of the work, if anything did.
-            doing: What that work was.
 
         Raises:
             ProcessError: Another process had an error, or is gone.
@@ -61,7 +57,7 @@ class Processes:
         if error is not None:  # told at once, as the others may be where they don't hear of it
             _LOGGER.error("while %s, process %d: %s: %s", doing, self.rank, type(error).__name__, error)
         try:
-            errors = self.gathered(None if error is None else f"{type(error).__name__}: {error}", doing)
+            errors = self.gather_objects(None if error is None else f"{type(error).__name__}: {error}", doing)
         except ProcessError as lost:
             if error is not None:
                 raise error from lost
@@ -73,23 +69,23 @@ class Processes:
             told = "; ".join(f"process {rank}: {text}" for rank, text in failed.items())
             raise ProcessError(f"while {doing}, {told}")
 
-    def summed(self, flat: torch.Tensor, doing: str) -> torch.Tensor:
-        """The sum of a tensor over all processes, the same to the last bit in each."""
+    def all_reduce_sum(self, flat: Shaped[Tensor, " n"], doing: str) -> Shaped[Tensor, " n"]:
+        """Return the sum of a tensor over all processes, the same to the last bit in each."""
         there = flat.to(self.device)
         with _named(doing):
             dist.all_reduce(there)
         return there.to(flat.device)
 
-    def sent_from(self, source: int, flat: torch.Tensor, doing: str) -> torch.Tensor:
-        """A tensor of one process, in all; the others give one of the same shape and type to say so."""
-        there = flat.to(self.device).contiguous()
+    def broadcast_object(self, source: int, value: Any, doing: str) -> Any:
+        """Return one process's object, whose tensors are on the CPU, in all of them."""
+        values = [value]
         with _named(doing):
-            dist.broadcast(there, source)
-        return there.to(flat.device)
+            dist.broadcast_object_list(values, source, device=self.device)
+        return values[0]
 
 
 def current_processes() -> Processes | None:
-    """The processes of the job that this one belongs to; None if it is alone."""
+    """Return the processes of the job that this one belongs to; None if it is alone."""
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return None
     on_gpu = "nccl" in str(dist.get_backend())

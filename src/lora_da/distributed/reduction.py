@@ -19,32 +19,31 @@ BUCKET_ELEMENTS = 2**24
 _DOING = "adding up the statistics"
 
 
-def reduced(statistics: Statistics | None, processes: Processes) -> Statistics:
-    """The union of all processes' statistics, the same to the last bit in each of them.
+def all_reduce_statistics(statistics: Statistics | None, processes: Processes) -> Statistics:
+    """Return the union of all processes' statistics, the same to the last bit in each of them.
 
-    Args:
-        statistics: This process's own, of examples that no other process has; None if it had none to read. Its tensors
-            take the result, as there may be no memory for two of each.
-        processes: The job.
+    The tensors of this process's own take the result, as there may be no memory for two of each; without an example to
+    read it has None.
 
     Raises:
         ValueError: No process read an example, or their statistics don't add.
         ProcessError: Another process failed.
     """
-    outlines = [outline for outline in processes.gathered(_outline(statistics), _DOING) if outline is not None]
-    if not outlines:
+    gathered = processes.gather_objects(_without_entries(statistics), _DOING)
+    shapes = [others for others in gathered if others is not None]
+    if not shapes:
         raise ValueError("no process read an example: there is nothing to estimate from")
-    union: Statistics = functools.reduce(operator.add, outlines)
+    union: Statistics = functools.reduce(operator.add, shapes)
     return dataclasses.replace(
         union,
-        gradient_sums=_summed(union.gradient_sums, statistics.gradient_sums if statistics else {}, processes),
-        output_sums=_summed(union.output_sums, statistics.output_sums if statistics else {}, processes),
-        input_sums=_summed(union.input_sums, statistics.input_sums if statistics else {}, processes),
-        population_size=outlines[0].population_size,  # all are samples of one data set
+        gradient_sums=_all_reduce_sums(union.gradient_sums, statistics.gradient_sums if statistics else {}, processes),
+        output_sums=_all_reduce_sums(union.output_sums, statistics.output_sums if statistics else {}, processes),
+        input_sums=_all_reduce_sums(union.input_sums, statistics.input_sums if statistics else {}, processes),
+        population_size=shapes[0].population_size,  # all are samples of one data set
     )
 
 
-def _outline(statistics: Statistics | None) -> Statistics | None:
+def _without_entries(statistics: Statistics | None) -> Statistics | None:
     """The statistics with shapes in place of sums: small, and they add by the same rules."""
     if statistics is None:
         return None
@@ -56,14 +55,14 @@ def _outline(statistics: Statistics | None) -> Statistics | None:
     )
 
 
-def _summed(outline: dict[str, Tensor], mine: dict[str, Tensor], processes: Processes) -> dict[str, Tensor]:
+def _all_reduce_sums(shapes: dict[str, Tensor], mine: dict[str, Tensor], processes: Processes) -> dict[str, Tensor]:
     """One kind of sums over all processes; layers that this one's examples did not reach count as zero."""
     result = {
         name: mine[name].contiguous() if name in mine else torch.zeros(tensor.shape, dtype=tensor.dtype)
-        for name, tensor in outline.items()  # in the order that all processes share
+        for name, tensor in shapes.items()  # in the order that all processes share
     }
     for bucket in _buckets(result.values()):
-        flat = processes.summed(torch.cat([piece.to(processes.device) for piece in bucket]), _DOING)
+        flat = processes.all_reduce_sum(torch.cat([piece.to(processes.device) for piece in bucket]), _DOING)
         for piece, total in zip(bucket, flat.split([piece.numel() for piece in bucket]), strict=True):
             piece.copy_(total)
     return result

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
 
 from lora_da.distributed.processes import Processes
-from lora_da.statistics.batches.inputs import dataset_length, take_examples
-from lora_da.statistics.estimation_mode import random_state_kept
+from lora_da.statistics.batches.examples import find_dataset_length, take_examples
+from lora_da.system.hashing import hash_tensors
+from lora_da.system.random_state import preserve_random_state
 
 _DIVIDING = {"DistributedSampler", "DataLoaderShard", "DataLoaderDispatcher", "BatchSamplerShard"}
 
 
-def own_batches(
-    dataloader: Iterable[Mapping[str, Any]], max_examples: int, processes: Processes | None
+def select_own_batches(
+    dataloader: Iterable[Any], max_examples: int, processes: Processes | None
 ) -> list[dict[str, Any]]:
-    """The batches that this process reads: all if it is alone.
+    """Return the batches that this process reads: all if it is alone.
 
     A loader that accelerate or a DistributedSampler has divided gives each process a part of the examples; any other is
     the same in every process, and each takes every ``size``-th batch of it.
@@ -31,16 +31,16 @@ def own_batches(
     Raises:
         ValueError: A loader that is not divided differs between the processes, or one process reads for all.
     """
-    with random_state_kept(dataloader):
+    with preserve_random_state(dataloader):
         if processes is None:
             return list(take_examples(dataloader, max_examples))
         if is_divided(dataloader):
             # No more than there are: samplers repeat examples until all processes have equally many.
-            count = min(max_examples, dataset_length(dataloader) or max_examples)
+            count = min(max_examples, find_dataset_length(dataloader) or max_examples)
             mine = _part_of(dataloader, count, processes)
             return list(take_examples(dataloader, mine)) if mine else []
         batches = list(take_examples(dataloader, max_examples))
-    if len(set(processes.gathered(_digest(batches), "sharing out the examples"))) > 1:
+    if len(set(processes.gather_objects(_digest(batches), "sharing out the examples"))) > 1:
         raise ValueError(
             "the processes' data loaders give different batches: give all the same (one seed for all where they "
             "shuffle), or one that a DistributedSampler or accelerate divides"
@@ -68,30 +68,27 @@ def _part_of(dataloader: Any, count: int, processes: Processes) -> int:
 
 
 def _digest(batches: list[dict[str, Any]]) -> str:
-    """Of the first batch's tensors."""
-    digest = hashlib.sha256()
-    for value in batches[0].values() if batches else ():
-        if isinstance(value, Tensor):
-            digest.update(value.detach().cpu().float().numpy().tobytes())
-    return f"{len(batches)} {digest.hexdigest()}"
+    """What tells some batches from others: their number and the first one's tensors."""
+    first = batches[0].items() if batches else ()
+    return f"{len(batches)} {hash_tensors((key, value) for key, value in first if isinstance(value, Tensor))}"
 
 
 def is_divided(dataloader: Any) -> bool:
-    """Whether a loader gives this process a part of the examples already."""
+    """Return whether a loader gives this process a part of the examples already."""
     batch_sampler = getattr(dataloader, "batch_sampler", None)
     parts = (dataloader, getattr(dataloader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))
     return any(type(part).__name__ in _DIVIDING for part in parts)
 
 
-def repeats_needed(batches: int, processes: Processes) -> int:
-    """How often a process has to run the model once more for nothing, where every run is one of all processes.
+def count_repeats(batches: int, processes: Processes) -> int:
+    """Return how often a process has to run the model once more for nothing, where every run is one of all processes.
 
     That is so where the weights are sharded: each layer's forward and backward pass gathers them from all processes.
 
     Raises:
         ValueError: There are fewer batches than processes.
     """
-    counts = processes.gathered(batches, "sharing out the examples")
+    counts = processes.gather_objects(batches, "sharing out the examples")
     if min(counts) == 0:
         raise ValueError(
             f"{sum(counts)} batches are too few for {processes.size} processes that share the weights: use a smaller "

@@ -35,13 +35,10 @@ def check_precision(name: str) -> None:
 
 
 def loading_options(name: str, device: str) -> dict[str, Any]:
-    """Arguments of ``from_pretrained`` for a precision.
+    """Make the arguments of ``from_pretrained`` for a precision.
 
-    In 4 bits as QLoRA has it (arXiv 2305.14314): NF4, the scales quantised too, computed in bfloat16.
-
-    Args:
-        name: One of :data:`PRECISIONS`.
-        device: Where quantised weights go; they can't be moved later.
+    In 4 bits as QLoRA has it (arXiv 2305.14314): NF4, the scales quantised too, computed in bfloat16. Quantised weights
+    go to the device at once, as they can't be moved later.
     """
     if name in _FLOATING:
         return {"dtype": _FLOATING[name]}
@@ -65,12 +62,7 @@ def keep_trainable(model: nn.Module) -> None:
 
 
 def compute_dtype(name: str, config: Any) -> torch.dtype:
-    """The type of activations, and of all weights that are not quantised.
-
-    Args:
-        name: One of :data:`PRECISIONS`.
-        config: The model's, which tells how it was saved.
-    """
+    """The type of activations, and of all weights that are not quantised; "auto" is that of the saved model."""
     if name == "auto":
         return config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32  # as GGUF is converted
     found = _FLOATING.get(name, torch.bfloat16)
@@ -79,12 +71,7 @@ def compute_dtype(name: str, config: Any) -> torch.dtype:
 
 
 def bits(name: str, config: Any) -> int | None:
-    """Of the weights of linear layers, 4 or 8; None if they are floating-point numbers.
-
-    Args:
-        name: One of :data:`PRECISIONS`; "auto" is what the model was saved in, which can be quantised.
-        config: The model's.
-    """
+    """Of the weights of linear layers, 4 or 8 ("auto": as they were saved); None if they are floating-point numbers."""
     if name in ("8bit", "4bit"):
         return int(name.removesuffix("bit"))
     saved = getattr(config, "quantization_config", None)
@@ -99,12 +86,7 @@ def bits(name: str, config: Any) -> int | None:
 
 
 def weight_bytes(model: Any, width: int | None) -> int:
-    """Memory of a model's weights.
-
-    Args:
-        model: It may be of fake tensors.
-        width: What :func:`bits` gives: linear layers but the output embeddings have so many bits.
-    """
+    """Memory of a model's weights, perhaps fake ones, of which linear layers but the head have so many bits."""
     head = model.get_output_embeddings()
     quantised = {
         id(module.weight)

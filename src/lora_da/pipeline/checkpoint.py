@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,12 +11,16 @@ from typing import Any
 
 from torch import Tensor
 
+from lora_da.config import CollectionConfig
+from lora_da.pipeline.calibration_source import CalibrationSource
 from lora_da.pipeline.memory_plan import MemoryPlan
-from lora_da.statistics.batches.inputs import batch_size
-from lora_da.statistics.hooks.experts import Layer, ParameterLayer
+from lora_da.statistics.batches.examples import batch_size
+from lora_da.statistics.layers import Layer, ParameterLayer
 from lora_da.statistics.storage import load_statistics, save_statistics
 from lora_da.statistics.sums import Statistics
 from lora_da.system.files import write_text
+from lora_da.system.hashing import hash_lines, hash_tensors
+from lora_da.system.validation import check_fields, setting
 
 
 @dataclass(frozen=True)
@@ -28,30 +31,18 @@ class Checkpoint:
     settings find it again, others don't.
 
     Attributes:
-        folder: The folder of the files; made if missing.
-        every: Batches between two writes.
+        folder: The folder of the files, which is made if it is missing.
+        every: The number of batches between two writes.
     """
 
     folder: Path
-    every: int = 50
+    every: int = setting(50, minimum=1)
 
     def __post_init__(self) -> None:
-        if self.every < 1:
-            raise ValueError(f"a checkpoint is written every so many batches, at least 1, not {self.every}")
-
-    def file(self, batches: Iterable[Mapping[str, Any]], *belonging: object) -> Path:
-        """The file of the statistics of some batches.
-
-        Args:
-            batches: All that are to be read.
-            belonging: What else tells one collection from another, as things with a ``repr`` that says all.
-        """
-        digest = hashlib.sha256(repr(belonging).encode())
-        digest.update(fingerprint_of(batches).encode())
-        return self.folder / f"{digest.hexdigest()[:16]}.safetensors"
+        check_fields(self)
 
     def saving(self, file: Path) -> Callable[[Callable[[], Statistics]], None]:
-        """A function to be called after each batch, which writes ``file``."""
+        """Return a function to be called after each batch, which writes ``file`` now and then."""
         batches = 0
 
         def after_batch(so_far: Callable[[], Statistics]) -> None:
@@ -63,28 +54,37 @@ class Checkpoint:
         return after_batch
 
 
-def fingerprint_of(batches: Iterable[Mapping[str, Any]]) -> str:
-    """A SHA-256 of all tensors."""
-    digest = hashlib.sha256()
-    for batch in batches:
-        for key, value in batch.items():
-            if isinstance(value, Tensor):
-                digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
-                digest.update(value.detach().cpu().float().numpy().tobytes())
-    return digest.hexdigest()
+def find_collection_file(
+    source: CalibrationSource, checkpoint: Checkpoint, config: CollectionConfig, *belonging: object
+) -> Path:
+    """Return the checkpoint's file of a collection; another's are other examples, layers, weights, settings or losses.
+
+    What else tells one collection from another is ``belonging``, things with a ``repr`` that says all.
+    """
+    processes, loss = source.processes, source.example_loss
+    place = (processes.rank, processes.size) if processes else (0, 1)
+    loss_name = getattr(loss, "__qualname__", type(loss).__name__)
+    about = (list(source.layers), fingerprint_weights(source.layers.values()), place, config, loss_name, *belonging)
+    return checkpoint.folder / f"{hash_lines([repr(about), fingerprint_batches(source.batches)])[:16]}.safetensors"
 
 
-def fingerprint_of_weights(layers: Iterable[Layer]) -> str:
-    """A SHA-256 of some entries of every weight, as this process holds it, and of its precision."""
-    digest = hashlib.sha256()
+def fingerprint_batches(batches: Iterable[Mapping[str, Any]]) -> str:
+    """Return a digest of all tensors of some batches."""
+    items = (item for batch in batches for item in batch.items())
+    return hash_tensors((key, value) for key, value in items if isinstance(value, Tensor))
+
+
+def fingerprint_weights(layers: Iterable[Layer]) -> str:
+    """Return a digest of some entries of every weight, as this process holds it, and of its precision."""
+    texts = []
     for layer in layers:
         module = layer.module if isinstance(layer, ParameterLayer) else layer
         for name, tensor in chain(module.named_parameters(), module.named_buffers()):
-            digest.update(f"{name} {type(tensor).__name__} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            texts.append(f"{name} {type(tensor).__name__} {tensor.dtype} {tuple(tensor.shape)}")
             for part in _held(tensor):
                 entries = part.detach().flatten()
-                digest.update(repr(entries[:: max(1, len(entries) // 16)][:16].float().tolist()).encode())
-    return digest.hexdigest()
+                texts.append(repr(entries[:: max(1, len(entries) // 16)][:16].float().tolist()))
+    return hash_lines(texts)
 
 
 def _held(tensor: Tensor) -> Iterator[Tensor]:
@@ -102,7 +102,7 @@ def save_plan(plan: MemoryPlan, file: Path) -> None:
 
 
 def load_plan(file: Path) -> MemoryPlan | None:
-    """How an interrupted collection was made; None if there was none."""
+    """Return how an interrupted collection was made; None if there was none."""
     if not file.is_file():
         return None
     kept = json.loads(file.read_text(encoding="utf-8"))
@@ -110,12 +110,12 @@ def load_plan(file: Path) -> MemoryPlan | None:
 
 
 def load_partial(file: Path) -> Statistics | None:
-    """What an earlier collection left in a file; None if there is none."""
+    """Return what an earlier collection left in a file; None if there is none."""
     return load_statistics(file) if file.is_file() else None
 
 
 def left_to_read(batches: Sequence[Mapping[str, Any]], done: Statistics | None) -> Sequence[Mapping[str, Any]]:
-    """The batches that come after the examples that are done."""
+    """Return the batches that come after the examples that are done."""
     examples, read = done.examples if done else 0, 0
     for index, batch in enumerate(batches):
         if read >= examples:

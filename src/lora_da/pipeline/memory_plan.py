@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import torch
-
 from lora_da.config import CollectionConfig
+from lora_da.pipeline.memory_limits import MemoryLimits
 from lora_da.statistics.accumulator import Place
-from lora_da.system.memory import MemoryBudget, free_bytes, parse_size
-
-_SHARE = 0.7  # of what is free, for "auto": the rest is for activations and the solver
+from lora_da.system.memory import format_size
 
 
 @dataclass(frozen=True)
@@ -31,51 +28,7 @@ class MemoryPlan:
     def __str__(self) -> str:
         where = "beside the model" if self.place == "device" else "in the host's memory"
         passes = "one pass" if len(self.passes) == 1 else f"{len(self.passes)} passes"
-        return f"{passes} over the data, with at most {gibibytes(max(self.bytes))} of sums {where}"
-
-
-@dataclass(frozen=True)
-class MemoryLimits:
-    """What the sums may take, in bytes.
-
-    Attributes:
-        devices: On each device that holds layers, by its name.
-        host: In the host's memory beside these devices; None where a device is the host itself.
-    """
-
-    devices: Mapping[str, int]
-    host: int | None
-
-
-def memory_limits(
-    devices: Mapping[torch.device, str], budget: MemoryBudget, *, processes: int = 1, solver: int = 0
-) -> MemoryLimits:
-    """What the sums may take on each device and beside them.
-
-    Args:
-        devices: Those that hold layers, and their names in the limits.
-        budget: A size is what the sums may take on each of the devices; beside GPUs, 0.7 of the host's free
-            memory may be used whatever the size.
-        processes: How many share the host's memory.
-        solver: What the solution of the largest layer takes, by the host where it is more than a GPU has free.
-
-    Raises:
-        ValueError: The budget is no size.
-    """
-    size = None if budget == "auto" else parse_size(budget)
-    apart = {device: free_bytes(device) for device in devices if device.type not in ("cpu", "mps")}
-    by_host = len(apart) < len(devices) or any(solver > free for free in apart.values())
-    host = share_of(free_bytes(torch.device("cpu")) // processes, solver if by_host else 0)
-    limits = {
-        name: size if size is not None else share_of(apart[device]) if device in apart else host
-        for device, name in devices.items()
-    }
-    return MemoryLimits(limits, host if len(apart) == len(devices) else None)
-
-
-def share_of(free: int, solver: int = 0) -> int:
-    """What the sums may take of free memory, in which a layer is then solved."""
-    return max(0, min(int(_SHARE * free), free - solver))
+        return f"{passes} over the data, with at most {format_size(max(self.bytes))} of sums {where}"
 
 
 def plan_memory(
@@ -86,8 +39,9 @@ def plan_memory(
     config: CollectionConfig,
     *,
     compensated: bool = False,
+    itemsize: int = 4,
 ) -> MemoryPlan:
-    """The plan with the fewest passes: on the devices if all fits there, else in the host's memory, else in parts.
+    """Return the plan with the fewest passes: on the devices if all fits there, else in the host, else in parts.
 
     Args:
         shapes: (d_out, d_in) of each layer, in the model's order.
@@ -96,72 +50,80 @@ def plan_memory(
         limits: What the sums may take.
         config: What is collected.
         compensated: Whether the sums carry along what rounding takes off them.
+        itemsize: The bytes of an entry of the sums: 8 for a float64 model, else 4.
 
     Raises:
         ValueError: Not even the layers of one input fit; the message names them and says what would help.
     """
-    groups: dict[str, list[str]] = {}
+    members: dict[str, list[str]] = {}
     for name in shapes:
-        groups.setdefault(input_groups[name], []).append(name)
-    sizes = {
-        first: size_of([shapes[name] for name in names], config, compensated=compensated)
-        for first, names in groups.items()
-    }
-
-    def passes_within(room: Mapping[str, int], place_of: Mapping[str, str]) -> list[list[str]] | None:
-        """Fill pass after pass in the model's order; None if the layers of one input exceed the room by themselves."""
-        passes: list[list[str]] = [[]]
-        left = dict(room)
-        for first, names in groups.items():
-            place = place_of[names[0]]
-            if sizes[first] > room[place]:
-                return None
-            if sizes[first] > left[place]:
-                passes.append([])
-                left = dict(room)
-            passes[-1] += names
-            left[place] -= sizes[first]
-        return passes
-
-    plans: list[tuple[Place, list[list[str]]]] = []
-    if on_devices := passes_within(limits.devices, devices):
+        members.setdefault(input_groups[name], []).append(name)
+    groups = [
+        _Group(
+            tuple(names),
+            sums_bytes([shapes[name] for name in names], config, compensated=compensated, itemsize=itemsize),
+        )
+        for names in members.values()
+    ]
+    plans: list[tuple[Place, list[list[_Group]]]] = []
+    if on_devices := _fill_passes(groups, devices, limits.devices):
         plans.append(("device", on_devices))
-    if limits.host is not None and (on_host := passes_within({"": limits.host}, dict.fromkeys(shapes, ""))):
+    if limits.host is not None and (on_host := _fill_passes(groups, dict.fromkeys(shapes, ""), {"": limits.host})):
         plans.append(("host", on_host))
     if not plans:
-        largest = max(sizes, key=lambda first: sizes[first])
-        together = (
-            f" and those that share its input ({len(groups[largest])} layers)" if len(groups[largest]) > 1 else ""
-        )
-        raise ValueError(
-            f"the sums of layer {largest}{together} take {gibibytes(sizes[largest])}, and "
-            f"{gibibytes(max([*limits.devices.values(), limits.host or 0]))} are allowed for: raise the memory budget "
-            "to that at least, or leave the layer out of target_modules"
-        )
+        raise ValueError(_refusal(max(groups, key=lambda group: group.bytes), limits))
     place, passes = min(plans, key=lambda plan: len(plan[1]))
-    totals = [
-        sum(sizes[input_groups[name]] for name in names if name == groups[input_groups[name]][0]) for names in passes
-    ]
-    return MemoryPlan(place, tuple(map(tuple, passes)), tuple(totals))
+    return MemoryPlan(
+        place,
+        tuple(tuple(name for group in part for name in group.names) for part in passes),
+        tuple(sum(group.bytes for group in part) for part in passes),
+    )
 
 
-def size_of(shapes: list[tuple[int, int]], config: CollectionConfig, *, compensated: bool = False) -> int:
-    """Bytes of the sums of layers that share an input: one input factor, a gradient and an output factor for each.
+@dataclass(frozen=True)
+class _Group:
+    """The layers that share an input, and the size of their sums."""
 
-    Args:
-        shapes: (d_out, d_in) of each; d_in is the same for all.
-        config: What is collected.
-        compensated: As in :func:`plan_memory`.
+    names: tuple[str, ...]
+    bytes: int
+
+
+def _fill_passes(
+    groups: Iterable[_Group], place_of: Mapping[str, str], room: Mapping[str, int]
+) -> list[list[_Group]] | None:
+    """Fill pass after pass in the model's order; None if the layers of one input exceed the room by themselves."""
+    passes: list[list[_Group]] = [[]]
+    left = dict(room)
+    for group in groups:
+        place = place_of[group.names[0]]
+        if group.bytes > room[place]:
+            return None
+        if group.bytes > left[place]:
+            passes.append([])
+            left = dict(room)
+        passes[-1].append(group)
+        left[place] -= group.bytes
+    return passes
+
+
+def _refusal(largest: _Group, limits: MemoryLimits) -> str:
+    others = f" and those that share its input ({len(largest.names)} layers)" if len(largest.names) > 1 else ""
+    allowed = max([*limits.devices.values(), limits.host or 0])
+    return (
+        f"the sums of layer {largest.names[0]}{others} take {format_size(largest.bytes)}, and {format_size(allowed)} "
+        "are allowed for: raise the memory budget to that at least, or leave the layer out of target_modules"
+    )
+
+
+def sums_bytes(
+    shapes: list[tuple[int, int]], config: CollectionConfig, *, compensated: bool = False, itemsize: int = 4
+) -> int:
+    """Return the bytes of the sums of layers that share an input.
+
+    They have one input factor together, and each has a gradient and an output factor.
     """
     d_in = shapes[0][1]
     full = config.output_factor == "full"
     entries = d_in**2 + sum(d_out * d_in + (d_out**2 if full else d_out) for d_out, _ in shapes)
-    carry = 2 if compensated and config.accumulation_dtype == "float32" else 0
-    return entries * (config.torch_dtype.itemsize + carry)
-
-
-def gibibytes(size: int) -> str:
-    """A size in words."""
-    if size >= 2**27:
-        return f"{size / 2**30:.2f} GiB"
-    return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 2**10:.1f} KiB"
+    carry = 2 if compensated and itemsize == 4 else 0
+    return entries * (itemsize + carry)

@@ -1,14 +1,15 @@
-"""All layers of a model: from their statistics to their solutions."""
+"""All layers of a model: from their statistics to their solutions, and what a report says of each."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from tqdm.auto import tqdm
 
 from lora_da.adapter.layers import AdaptedLayer
 from lora_da.config import LoraDAConfig
+from lora_da.report.layers import LayerReport
 from lora_da.solver.factors import DampedFactor, SolverError
 from lora_da.solver.layer import LayerInit, factorise_input, solve_layer, solver_bytes
 from lora_da.statistics.sums import ModelIdentity, Statistics
@@ -25,12 +26,7 @@ def solve_layers(
 ) -> tuple[dict[str, LayerInit], dict[str, str]]:
     """Solve some layers, factorising the input factor once for all layers that share it.
 
-    Args:
-        statistics: Their sums.
-        ranks: The rank of each layer, by name.
-        config: The settings.
-        device: Where they are solved, as far as they fit there; by default where the sums are.
-        progress: Whether to show a progress bar.
+    They are solved on ``device`` as far as they fit there, by default where the sums are.
 
     Returns:
         The solutions by name, and the reasons why other layers have none.
@@ -39,26 +35,17 @@ def solve_layers(
         SolverError: The statistics of a layer are unusable; the message names it.
     """
     solved: dict[str, LayerInit] = {}
-    unsolved = {name: "has no statistics: no token reached it" for name in ranks if name not in statistics.tokens}
-    groups = statistics.input_groups
+    unsolved = {name: reason for name in ranks if (reason := _reason_against(statistics, name))}
     factor: DampedFactor | None = None
     group = None
-    # Layers of one group next to each other, so that one factorisation at a time is held.
-    order = {name: index for index, name in enumerate(statistics.layers)}
-    todo = sorted(ranks.keys() - unsolved.keys(), key=lambda name: (order.get(groups[name], -1), order[name]))
+    todo = _group_after_group(statistics, [name for name in ranks if name not in unsolved])
     for name in tqdm(todo, desc="solve", unit="layer", disable=not progress):
         layer = statistics[name]
         layer = layer.to(solving_device(layer.gradient_sum.shape, device, full=layer.output_sum.ndim == 2))
-        if layer.tokens == 0:
-            unsolved[name] = "has no statistics: no counted token reached it"
-            continue
-        if not bool(layer.gradient_sum.any()):
-            unsolved[name] = "has a gradient of zero: the data say nothing about it"
-            continue
         try:
-            if factor is None or groups[name] != group:
+            if factor is None or statistics.input_groups[name] != group:
                 factor = None  # freed before the next one is made
-                factor, group = factorise_input(layer, config), groups[name]
+                factor, group = factorise_input(layer, config), statistics.input_groups[name]
             init = solve_layer(layer, ranks[name], config, input_factor=factor)
         except SolverError as error:
             raise SolverError(f"layer {name}: {error}") from error
@@ -67,14 +54,45 @@ def solve_layers(
     return {name: solved[name] for name in ranks if name in solved}, unsolved
 
 
-def solving_device(shape: Sequence[int], device: torch.device | None, *, full: bool = False) -> torch.device | None:
-    """The device that a layer is solved on: the host where a GPU has too little memory free for it.
+def _reason_against(statistics: Statistics, name: str) -> str | None:
+    """Why a layer has no solution."""
+    if name not in statistics.tokens:
+        return "has no statistics: no token reached it"
+    if statistics.tokens[name] == 0:
+        return "has no statistics: no counted token reached it"
+    if not bool(statistics.gradient_sums[name].any()):
+        return "has a gradient of zero: the data say nothing about it"
+    return None
 
-    Args:
-        shape: (d_out, d_in).
-        device: The one that is wanted.
-        full: Whether the layer has the full output factor.
-    """
+
+def _group_after_group(statistics: Statistics, names: Iterable[str]) -> list[str]:
+    """The layers with those that share an input next to each other, so that one factorisation at a time is held."""
+    order = {name: index for index, name in enumerate(statistics.layers)}
+    return sorted(names, key=lambda name: (order.get(statistics.input_groups[name], -1), order[name]))
+
+
+def report_layer(init: LayerInit, *, tokens: int, scaling: float) -> LayerReport:
+    """Return what a report says of a layer's solution from so many counted tokens, with PEFT's ``scaling`` s."""
+    rank, d_in = init.A.shape
+    eigenvalues = tuple(init.eigenvalues.tolist())
+    return LayerReport(
+        rank=rank,
+        scaling=scaling,
+        tokens=tokens,
+        tokens_per_input_dimension=tokens / d_in,
+        eigenvalues=eigenvalues,
+        negative_eigenvalues=sum(value < 0 for value in eigenvalues[:rank]),
+        captured_energy=tuple(init.captured_energy.tolist()),
+        delta_norm=init.delta_norm,
+        input_damping=init.input_damping,
+        output_damping=init.output_damping,
+        damping_raised=init.input_raised + init.output_raised,
+        residual=init.residual,
+    )
+
+
+def solving_device(shape: Sequence[int], device: torch.device | None, *, full: bool = False) -> torch.device | None:
+    """Return the device that a layer of shape (d_out, d_in) is solved on: the host if a GPU has too little free."""
     if device is not None and device.type == "cuda" and solver_bytes(*shape, full=full) > free_bytes(device):
         return torch.device("cpu")
     return device
@@ -86,13 +104,12 @@ def check_collection(statistics: Statistics, config: LoraDAConfig) -> None:
     Raises:
         ValueError: They were not; the message says in what.
     """
-    for name in ("loss_reduction", "counted_tokens"):
-        collected, asked = getattr(statistics.config, name), getattr(config.collection, name)
-        if collected != asked:
-            raise ValueError(
-                f"the statistics were collected with {name}={collected!r}, the settings ask for {asked!r}: collect "
-                "anew, or give a LoraDAConfig whose collection is that of the statistics"
-            )
+    collected, asked = statistics.config.loss_reduction, config.collection.loss_reduction
+    if collected != asked:
+        raise ValueError(
+            f"the statistics were collected with loss_reduction={collected!r}, the settings ask for {asked!r}: collect "
+            "anew, or give a LoraDAConfig whose collection is that of the statistics"
+        )
 
 
 def check_statistics(

@@ -2,62 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import os
-import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lora_da.config import CollectionConfig, LoraDAConfig
-from lora_da.solver.layer import LayerInit
+from lora_da.report.layers import LayerReport, tabulate_layers
+from lora_da.report.plots import plot_spectra
+from lora_da.report.provenance import find_versions
 from lora_da.system.files import write_text
 
 REPORT_FILE = "lora_da.json"
-
-
-@dataclass(frozen=True)
-class LayerReport:
-    """One initialised layer; the numbers are those of :class:`lora_da.LayerInit`."""
-
-    rank: int
-    scaling: float
-    tokens: int
-    tokens_per_input_dimension: float
-    eigenvalues: tuple[float, ...]
-    negative_eigenvalues: int
-    captured_energy: tuple[float, ...]
-    delta_norm: float
-    input_damping: float
-    output_damping: float
-    damping_raised: int
-    residual: float
-
-    @classmethod
-    def of(cls, init: LayerInit, *, tokens: int, scaling: float) -> LayerReport:
-        """The report of one layer's solution."""
-        rank, d_in = init.A.shape
-        eigenvalues = tuple(init.eigenvalues.tolist())
-        return cls(
-            rank=rank,
-            scaling=scaling,
-            tokens=tokens,
-            tokens_per_input_dimension=tokens / d_in,
-            eigenvalues=eigenvalues,
-            negative_eigenvalues=sum(value < 0 for value in eigenvalues[:rank]),
-            captured_energy=tuple(init.captured_energy.tolist()),
-            delta_norm=init.delta_norm,
-            input_damping=init.input_damping,
-            output_damping=init.output_damping,
-            damping_raised=init.input_raised + init.output_raised,
-            residual=init.residual,
-        )
 
 
 @dataclass(frozen=True)
@@ -91,10 +48,8 @@ class InitializationReport:
     config: LoraDAConfig
 
     def __str__(self) -> str:
-        from lora_da.report.table import layer_rows
-
         lines = [f"LoRA-DA: {len(self.layers)} layers initialised from {self.examples} examples"]
-        rows = layer_rows(self.layers)
+        rows = tabulate_layers(self.layers)
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines += ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
         if self.loss_before is not None and self.loss_after is not None:
@@ -107,7 +62,7 @@ class InitializationReport:
         return "\n".join(lines + [f"note: {notice}" for notice in self.notices])
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain numbers, strings, lists and dicts."""
+        """Return all of it as plain numbers, strings, lists and dicts."""
         return asdict(self)
 
     def save(
@@ -124,7 +79,7 @@ class InitializationReport:
             FileExistsError: There is one and ``overwrite`` is false.
         """
         path = Path(directory) / REPORT_FILE
-        content = {"versions": versions(), "provenance": dict(provenance or {}), "report": self.to_dict()}
+        content = {"versions": find_versions(), "provenance": dict(provenance or {}), "report": self.to_dict()}
         write_text(path, json.dumps(content, indent=1) + "\n", overwrite=overwrite)
         return path
 
@@ -134,8 +89,6 @@ class InitializationReport:
         Raises:
             FileExistsError: The file exists and ``overwrite`` is false.
         """
-        from lora_da.report.plots import plot_spectra
-
         plot_spectra(self.layers, path, overwrite=overwrite)
 
 
@@ -161,29 +114,3 @@ def load_report(directory: Path | str) -> InitializationReport:
         return InitializationReport(layers=layers, config=LoraDAConfig(collection=collection, **config), **report)
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is no report of lora-da: {error}") from error
-
-
-def versions(packages: Iterable[str] = ("lora-da", "torch", "peft", "transformers", "safetensors")) -> dict[str, str]:
-    """The versions of Python and of the packages that are installed."""
-    found = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-@functools.cache
-def source_fingerprint() -> str:
-    """The first 12 digits of the SHA-256 of this package's source: it tells apart what one version number does not."""
-    package, digest = Path(__file__).parent, sha256()
-    for path in sorted(package.rglob("*.py")):
-        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:12]
-
-
-def machine() -> str:
-    """The machine in words, without its name."""
-    cores = f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} threads, {platform.machine()}"
-    return f"{torch.cuda.get_device_name()}, {cores}" if torch.cuda.is_available() else cores

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_da.report.initialization import LayerReport
+from lora_da.report.layers import LayerReport
 
 POPULATION_UNKNOWN = (
     "the population size N is not known; its variance term is left out, which hardly matters beside the sample "
@@ -15,17 +15,10 @@ POPULATION_UNKNOWN = (
 _LARGEST_RESIDUAL = 1e-6
 
 
-def notices_of(
+def list_notices(
     reports: Mapping[str, LayerReport], kept_default: Mapping[str, str], before: float | None, after: float | None
 ) -> list[str]:
-    """The sentences that are due.
-
-    Args:
-        reports: The initialised layers.
-        kept_default: The others, with the reason.
-        before: The calibration loss before the init, if measured.
-        after: The same after it.
-    """
+    """Return the sentences that are due, of initialised layers, those with a reason against it, and both losses."""
     notices: list[str] = []
     if kept_default:
         named = "; ".join(f"{name} {reason}" for name, reason in kept_default.items())

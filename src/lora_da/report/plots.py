@@ -1,4 +1,4 @@
-"""Plots, as PNG files. Needs matplotlib, which the extra ``lora-da[cli]`` brings."""
+"""Plots, as PNG files. They need matplotlib, which the extra ``lora-da[cli]`` brings: the core can do without."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lora_da.report.initialization import LayerReport
-from lora_da.report.table import by_kind
+from lora_da.report.layers import LayerReport, group_by_kind
 from lora_da.system.files import atomic_path
 
 
 def new_figure(columns: int) -> tuple[Any, Sequence[Any]]:
-    """A figure with some axes side by side, without a display.
+    """Return a figure with some axes side by side, for which no display is needed.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
@@ -22,25 +21,19 @@ def new_figure(columns: int) -> tuple[Any, Sequence[Any]]:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("plots need matplotlib: pip install 'lora-da[cli]'") from error
     figure = Figure(figsize=(5.5 * columns, 4), layout="constrained")
-    return figure, figure.subplots(1, columns, squeeze=False)[0]
+    return figure, list(figure.subplots(1, columns, squeeze=False)[0])
 
 
 def save_figure(figure: Any, path: Path | str, *, overwrite: bool = False) -> None:
-    """Write a figure as a PNG, atomically."""
+    """Write a figure as a PNG, which appears whole or not at all."""
     with atomic_path(path, overwrite=overwrite) as draft:
         figure.savefig(draft, dpi=120, format="png")
 
 
 def plot_spectra(layers: Mapping[str, LayerReport], path: Path | str, *, overwrite: bool = False) -> None:
-    """Draw Ω's leading eigenvalues and Δ's captured energy by rank: the median over each kind of layer, and its range.
-
-    Args:
-        layers: By name.
-        path: The PNG.
-        overwrite: Replace a file that is there.
-    """
+    """Draw Ω's leading eigenvalues and Δ's captured energy by rank: each kind of layer's median and range."""
     figure, (spectrum, energy) = new_figure(2)
-    for kind, group in by_kind(layers).items():
+    for kind, group in group_by_kind(layers).items():
         eigenvalues = [[max(-value, 0.0) / max(-layer.eigenvalues[0], 1e-300) for value in layer.eigenvalues]
                        for layer in group]  # fmt: skip
         _band(spectrum, eigenvalues, kind)
@@ -66,14 +59,7 @@ def _band(axes: Any, curves: Sequence[Sequence[float]], label: str) -> None:
 def plot_losses(
     curves: Mapping[str, Sequence[tuple[int, float]]], base: float, path: Path | str, *, overwrite: bool = False
 ) -> None:
-    """Draw held-out losses along training.
-
-    Args:
-        curves: (step, loss) by label.
-        base: The loss of the untouched base model, drawn as a level.
-        path: The PNG.
-        overwrite: Replace a file that is there.
-    """
+    """Draw held-out losses along training, (step, loss) by label, and that of the untouched base model as a level."""
     figure, (axes,) = new_figure(1)
     for label, points in curves.items():
         axes.plot([step for step, _ in points], [loss for _, loss in points], marker="o", label=label)

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 DampingMode = Literal["relative", "absolute"]
 
@@ -28,60 +31,49 @@ class DampedFactor:
     """A factorised F_λ = F + λ·I, for a symmetric positive semi-definite F of shape (d, d).
 
     Attributes:
-        matrix: F, float64.
+        matrix: F.
         damping: The λ really used.
         raised: How often the factorisation failed and λ was raised, before it succeeded.
-        scale: D⁻¹ᐟ² with D = diag(F_λ), (d,).
-        cholesky: L with L Lᵀ = D⁻¹ᐟ² F_λ D⁻¹ᐟ², (d, d).
+        scale: D⁻¹ᐟ² with D = diag(F_λ).
+        cholesky: L with L Lᵀ = D⁻¹ᐟ² F_λ D⁻¹ᐟ².
     """
 
-    matrix: Tensor
+    matrix: Float[Tensor, "d d"]
     damping: float
     raised: int
-    scale: Tensor
-    cholesky: Tensor
+    scale: Float[Tensor, " d"]
+    cholesky: Float[Tensor, "d d"]
 
-    def solve(self, right: Tensor) -> Tensor:
-        """F_λ⁻¹ X for X of shape (d, k)."""
+    def solve(self, right: Float[Tensor, "d k"]) -> Float[Tensor, "d k"]:
+        """Return F_λ⁻¹ X."""
         return self.scale[:, None] * torch.cholesky_solve(self.scale[:, None] * right, self.cholesky)
 
-    def times(self, right: Tensor) -> Tensor:
-        """F X, without damping, for X of shape (d, k)."""
+    def times(self, right: Float[Tensor, "d k"]) -> Float[Tensor, "d k"]:
+        """Return F X, without damping."""
         return self.matrix @ right
 
     @cached_property
-    def inverse(self) -> Tensor:
-        """F_λ⁻¹ itself, (d, d), kept for the next layer with the same input."""
+    def inverse(self) -> Float[Tensor, "d d"]:
+        """F_λ⁻¹ itself, which is kept for the next layer with the same input."""
         inverse: Tensor = torch.cholesky_inverse(self.cholesky)
         return self.scale[:, None] * inverse * self.scale
 
-    def inverse_diagonal(self) -> Tensor:
-        """The diagonal of F_λ⁻¹, (d,)."""
+    def inverse_diagonal(self) -> Float[Tensor, " d"]:
+        """Return the diagonal of F_λ⁻¹."""
         inverse: Tensor = torch.linalg.solve_triangular(self.cholesky, torch.diag(self.scale), upper=False)
         return inverse.square().sum(0)
 
 
-def absolute_damping(diagonal: Tensor, damping: float, mode: DampingMode) -> float:
-    """λ, from a damping relative to the mean eigenvalue (= the mean of the diagonal) or as it is.
-
-    Args:
-        diagonal: The diagonal of the factor, (d,).
-        damping: The number in the configuration.
-        mode: Which of the two it is.
-    """
+def absolute_damping(diagonal: Float[Tensor, " d"], damping: float, mode: DampingMode) -> float:
+    """Return λ, from a damping relative to the mean eigenvalue (= the mean of the factor's diagonal) or as it is."""
     return damping * float(diagonal.mean()) if mode == "relative" else damping
 
 
-def factorise(matrix: Tensor, damping: float, mode: DampingMode) -> DampedFactor:
-    """Damp and factorise a Fisher factor.
+def factorise(matrix: Float[Tensor, "d d"], damping: float, mode: DampingMode) -> DampedFactor:
+    """Damp and factorise a Fisher factor F, symmetric and in float64; see :func:`absolute_damping`.
 
     If rounding has made F_λ indefinite, λ is raised tenfold until it is not, up to a tenth of the mean eigenvalue; the
     result says how often.
-
-    Args:
-        matrix: F, (d, d), symmetric, float64.
-        damping: See :func:`absolute_damping`.
-        mode: The same.
 
     Raises:
         SolverError: F is zero or not finite, or no damping helps.
@@ -104,8 +96,8 @@ def factorise(matrix: Tensor, damping: float, mode: DampingMode) -> DampedFactor
     return replace(factor, raised=raised)
 
 
-def try_factorise(matrix: Tensor, damping: float) -> DampedFactor | None:
-    """Factorise F + λ·I for F of shape (d, d) and an absolute λ, in the precision of F; None if that is too low."""
+def try_factorise(matrix: Float[Tensor, "d d"], damping: float) -> DampedFactor | None:
+    """Factorise F + λ·I for an absolute λ, in the precision of F; return None if that is too low."""
     diagonal = matrix.diagonal() + damping
     if not bool((diagonal > 0).all()):
         return None
@@ -118,16 +110,23 @@ def try_factorise(matrix: Tensor, damping: float) -> DampedFactor | None:
     return DampedFactor(matrix, damping, 0, scale, cholesky) if int(status) == 0 and enough else None
 
 
-def inverse_of_diagonal(diagonal: Tensor, damping: float, mode: DampingMode) -> tuple[Tensor, float]:
-    """y⁻ = 1/(Y_ii + λ') ("inverse of the diagonal", ``method.md`` section 3).
+@dataclass(frozen=True)
+class InverseDiagonal:
+    """y⁻, what is used of the inverse of the output factor Y (``method.md`` section 3).
 
-    Args:
-        diagonal: diag(Y), (d_out,), float64.
-        damping: See :func:`absolute_damping`.
-        mode: The same.
+    Attributes:
+        inverse: y⁻, float64.
+        damping: The λ' really used.
+        raised: How often it had to be raised.
+    """
 
-    Returns:
-        y⁻, (d_out,), and the λ' used.
+    inverse: Float[Tensor, " d_out"]
+    damping: float
+    raised: int = 0
+
+
+def inverse_of_diagonal(diagonal: Float[Tensor, " d_out"], damping: float, mode: DampingMode) -> InverseDiagonal:
+    """Return y⁻ = 1/(Y_ii + λ') in float64, the inverse of the diagonal; see :func:`absolute_damping` for λ'.
 
     Raises:
         SolverError: Without damping, an entry of the diagonal is zero; or all are.
@@ -136,19 +135,14 @@ def inverse_of_diagonal(diagonal: Tensor, damping: float, mode: DampingMode) -> 
     damped = diagonal + absolute
     if not bool((damped > 0).all()) or not bool(torch.isfinite(damped).all()):
         raise SolverError("the output factor has zero or non-finite entries; use an output damping above 0")
-    return damped.reciprocal(), absolute
+    return InverseDiagonal(damped.reciprocal(), absolute)
 
 
-def diagonal_of_inverse(matrix: Tensor, damping: float, mode: DampingMode) -> tuple[Tensor, float, int]:
-    """y⁻ = [(Y + λ'·I)⁻¹]_ii ("diagonal of the inverse", ``method.md`` section 3).
+def diagonal_of_inverse(matrix: Float[Tensor, "d_out d_out"], damping: float, mode: DampingMode) -> InverseDiagonal:
+    """Return y⁻ = [(Y + λ'·I)⁻¹]_ii, the diagonal of the inverse of Y in float64; see :func:`absolute_damping` for λ'.
 
-    Args:
-        matrix: Y, (d_out, d_out), float64.
-        damping: See :func:`absolute_damping`.
-        mode: The same.
-
-    Returns:
-        y⁻, (d_out,), the λ' used, and how often it was raised.
+    Raises:
+        SolverError: See :func:`factorise`.
     """
     factor = factorise(matrix, damping, mode)
-    return factor.inverse_diagonal(), factor.damping, factor.raised
+    return InverseDiagonal(factor.inverse_diagonal(), factor.damping, factor.raised)

@@ -3,8 +3,7 @@
 Legend, with shapes:
     G       (d_out, d_in)   gradient of the mean example loss
     Z       (d_in, d_in)    input Fisher factor, mean of a aᵀ over the T counted tokens; Z_λ = Z + λ·I
-    Y_ii    (d_out,)        diagonal of the output Fisher factor, mean of g gᵀ over the tokens
-    y⁻      (d_out,)        what is used of Y⁻¹ (damped)
+    y⁻      (d_out,)        what is used of the inverse of the output Fisher factor Y (damped)
     S, N                    calibration examples; size of the population that fine-tuning will see
     T̄ = T/S                 counted tokens per example
     u                       the unit of the Fisher: T̄ ("example") or 1 ("token")
@@ -13,8 +12,7 @@ Legend, with shapes:
 The equations:
     Δ   = − (1/u) diag(y⁻) G Z_λ⁻¹
     Ω   = β·(Σ_i y⁻_i / (N·u)) Z_λ⁻¹ + α·(C_S − Δᵀ Δ)
-    C_S = Σ_i (y⁻_i)²·Y_ii · T̄/(u²·S) · Z_λ⁻¹ Z Z_λ⁻¹        "exact": the covariance of Δ's estimation noise, summed
-    C_S = Σ_i y⁻_i        · T̄/(u²·S) · Z_λ⁻¹                  "simple": the same without damping, for a diagonal Y
+    C_S = (Σ_i y⁻_i) · T̄/(u²·S) · Z_λ⁻¹        "simple": the covariance of Δ's estimation noise, summed over its rows
 
 With u = T̄ the factor T̄/(u²·S) is 1/(T̄·S). The r eigenvectors of Ω with the smallest eigenvalues span the subspace.
 """
@@ -23,63 +21,52 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
 from lora_da.solver.factors import DampedFactor, factorise, try_factorise
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
-def displacement(gradient: Tensor, output_inverse: Tensor, input_factor: DampedFactor, unit: float) -> Tensor:
-    """Δ, the natural-gradient step.
 
-    Args:
-        gradient: G, (d_out, d_in).
-        output_inverse: y⁻, (d_out,).
-        input_factor: Z_λ.
-        unit: u.
-
-    Returns:
-        (d_out, d_in).
-    """
+def displacement(
+    gradient: Float[Tensor, "d_out d_in"],
+    output_inverse: Float[Tensor, " d_out"],
+    input_factor: DampedFactor,
+    unit: float,
+) -> Float[Tensor, "d_out d_in"]:
+    """Return Δ = −(1/u) diag(y⁻) G Z_λ⁻¹, the natural-gradient step."""
     return -(output_inverse / unit)[:, None] * input_factor.solve(gradient.mT).mT
 
 
 @dataclass(frozen=True)
 class Guidance:
-    """Ω as an operator: variance · Z_λ⁻¹ + noise · Z_λ⁻¹ Z Z_λ⁻¹ − bias · Δᵀ Δ.
+    """Ω as an operator: variance · Z_λ⁻¹ − bias · Δᵀ Δ.
 
     Attributes:
-        variance: The coefficient of Z_λ⁻¹ (the variance term, and C_S if "simple").
-        noise: The coefficient of Z_λ⁻¹ Z Z_λ⁻¹ (C_S if "exact").
+        variance: The coefficient of Z_λ⁻¹: of the variance term and of C_S.
         bias: α.
-        delta: Δ, (d_out, d_in).
+        delta: Δ.
         input_factor: Z_λ.
     """
 
     variance: float
-    noise: float
     bias: float
-    delta: Tensor
+    delta: Float[Tensor, "d_out d_in"]
     input_factor: DampedFactor
 
-    def times(self, right: Tensor) -> Tensor:
-        """Ω X for X of shape (d_in, k), without forming Ω or Z_λ⁻¹."""
+    def times(self, right: Float[Tensor, "d_in k"]) -> Float[Tensor, "d_in k"]:
+        """Return Ω X without forming Ω or Z_λ⁻¹."""
         result = -self.bias * (self.delta.mT @ (self.delta @ right))
-        if self.variance or self.noise:
-            inverse = self.input_factor.solve(right)
-            result += self.variance * inverse
-            if self.noise:
-                result += self.noise * self.input_factor.solve(self.input_factor.times(inverse))
+        if self.variance:
+            result += self.variance * self.input_factor.solve(right)
         return result
 
     def preconditioner(self, shift: float) -> Callable[[Tensor], Tensor]:
-        """X ↦ (w·Z_λ⁻¹ + τ)⁻¹ X with w = variance + noise: Ω + τ without the low-rank Δᵀ Δ, or a bound of it.
-
-        Args:
-            shift: τ > 0.
-        """
-        weight, factor = self.variance + self.noise, self.input_factor
+        """Return X ↦ (variance·Z_λ⁻¹ + τ)⁻¹ X for a shift τ > 0: the inverse of Ω + τ without the low-rank Δᵀ Δ."""
+        weight, factor = self.variance, self.input_factor
         if weight == 0:
             return lambda right: right
         unit = weight + shift * factor.damping
@@ -87,28 +74,24 @@ class Guidance:
         # In float32, which is much faster and good enough here, unless massive activations are too much for it.
         shifted = try_factorise(matrix.float(), 1.0) or factorise(matrix, 1.0, "absolute")
 
-        def apply(right: Tensor) -> Tensor:
-            # (w + τ Z_λ)⁻¹ X, and Z_λ times it is what is sought
+        def apply(right: Float[Tensor, "d_in k"]) -> Float[Tensor, "d_in k"]:
+            # (variance + τ Z_λ)⁻¹ X, and Z_λ times it is what is sought
             solved = shifted.solve(right.to(shifted.scale.dtype)).to(right.dtype) / unit
             return factor.times(solved) + factor.damping * solved
 
         return apply
 
-    def dense(self) -> Tensor:
-        """Ω as a matrix, (d_in, d_in), symmetric."""
+    def dense(self) -> Float[Tensor, "d_in d_in"]:
+        """Return Ω as a matrix, which is symmetric."""
         matrix = -self.bias * (self.delta.mT @ self.delta)
-        if self.variance or self.noise:
-            inverse = self.input_factor.inverse
-            matrix += self.variance * inverse
-            if self.noise:
-                matrix += self.noise * (inverse @ self.input_factor.times(inverse))
+        if self.variance:
+            matrix += self.variance * self.input_factor.inverse
         return (matrix + matrix.mT) / 2
 
 
 def guidance(
-    delta: Tensor,
-    output_inverse: Tensor,
-    output_diagonal: Tensor,
+    delta: Float[Tensor, "d_out d_in"],
+    output_inverse: Float[Tensor, " d_out"],
     input_factor: DampedFactor,
     *,
     unit: float,
@@ -117,14 +100,13 @@ def guidance(
     population_size: float,
     bias_weight: float,
     variance_weight: float,
-    sample_correction: Literal["none", "simple", "exact"],
+    sample_correction: Literal["none", "simple"],
 ) -> Guidance:
-    """Ω of one layer.
+    """Return Ω of one layer.
 
     Args:
-        delta: Δ, (d_out, d_in).
-        output_inverse: y⁻, (d_out,).
-        output_diagonal: Y_ii, undamped, (d_out,).
+        delta: Δ.
+        output_inverse: y⁻.
         input_factor: Z_λ.
         unit: u.
         tokens_per_example: T̄.
@@ -132,13 +114,10 @@ def guidance(
         population_size: N; infinity leaves the variance term out.
         bias_weight: α.
         variance_weight: β.
-        sample_correction: Which C_S.
+        sample_correction: Whether C_S is added.
     """
     variance = variance_weight * float(output_inverse.sum()) / (population_size * unit)
-    noise = 0.0
-    per_sample = bias_weight * tokens_per_example / (unit**2 * examples)
     if sample_correction == "simple":
+        per_sample = bias_weight * tokens_per_example / (unit**2 * examples)
         variance += per_sample * float(output_inverse.sum())
-    elif sample_correction == "exact":
-        noise = per_sample * float((output_inverse.square() * output_diagonal).sum())
-    return Guidance(variance, noise, bias_weight, delta, input_factor)
+    return Guidance(variance, bias_weight, delta, input_factor)

@@ -6,12 +6,15 @@ A LoRA layer computes W a + s·B A a. "theory" makes s·B A = Δ AᵀA, the disp
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from lora_da.solver.layer import LayerInit
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 # Directions in which the inputs hardly vary would otherwise get rows of A of any length, and a subspace in which they
 # don't vary at all infinite ones: of the largest eigenvalue of M, and of the inputs' mean square.
@@ -19,14 +22,14 @@ _EIGENVALUE_FLOOR = 1e-4
 _LEAST_MEAN_SQUARE = 1e-8
 
 
-def scaled_factors(
+def scale_factors(
     init: LayerInit,
     *,
     scaling: float,
     init_scale: Literal["theory", "stable", "activations"],
     stable_gamma: float,
-) -> tuple[Tensor, Tensor]:
-    """lora_A and lora_B of one layer (``method.md`` sections 3 and 4).
+) -> tuple[Float[Tensor, "r d_in"], Float[Tensor, "d_out r"]]:
+    """Return lora_A and lora_B of one layer (``method.md`` sections 3 and 4).
 
     With γ = stable_gamma, σ the largest singular value of Δ, M = A Z Aᵀ and c² = tr(Z)/(3·d_in), the mean square that
     the low-rank activations of LoRA's usual A have:
@@ -42,7 +45,7 @@ def scaled_factors(
         stable_gamma: γ.
 
     Returns:
-        lora_A, (r, d_in), and lora_B, (d_out, r), float64.
+        lora_A and lora_B, float64.
     """
     if init_scale == "theory":
         return init.A, init.delta_A / scaling

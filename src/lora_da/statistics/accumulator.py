@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 Place = Literal["device", "host"]
 
@@ -39,7 +42,7 @@ class Accumulator:
         self._thread: ThreadPoolExecutor | None = None
         self._streams: dict[torch.device, torch.cuda.Stream] = {}
 
-    def add(self, sums: dict[str, Tensor], name: str, addend: Tensor) -> None:
+    def add(self, sums: dict[str, Tensor], name: str, addend: Float[Tensor, ...]) -> None:
         """Add to one of the sums; ``addend`` may be taken over as it is."""
         if self._place == "device" or addend.device.type != "cuda":
             self._add(sums, name, addend)

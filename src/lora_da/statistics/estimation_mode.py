@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +11,7 @@ from torch import Tensor, nn
 
 
 @contextmanager
-def quiet(model: nn.Module) -> Iterator[None]:
+def estimation_mode(model: nn.Module) -> Iterator[None]:
     """Freeze every parameter and switch dropout off; restore all of it at the end, whatever happens.
 
     Gradient checkpointing stays on where it was: it acts only on modules in training mode, so those that checkpoint
@@ -62,38 +60,7 @@ def _quantisation_of(module: nn.Module) -> Any:
 
 
 @contextmanager
-def random_state_kept(dataloader: Any = None) -> Iterator[None]:
-    """Put the states of all random generators back at the end, a data loader's own included.
-
-    So the order of the training batches afterwards is the one that it would have been.
-    """
-    sampler, batch_sampler = getattr(dataloader, "sampler", None), getattr(dataloader, "batch_sampler", None)
-    owners = (dataloader, sampler, batch_sampler, getattr(batch_sampler, "sampler", None))
-    generators = {
-        id(generator): (generator, generator.get_state())
-        for generator in (getattr(owner, "generator", None) for owner in owners)
-        if isinstance(generator, torch.Generator)
-    }
-    python_state = random.getstate()
-    numpy_random = sys.modules["numpy"].random if "numpy" in sys.modules else None
-    numpy_state = numpy_random.get_state() if numpy_random else None
-    cpu_state = torch.get_rng_state()
-    cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    try:
-        yield
-    finally:
-        random.setstate(python_state)
-        if numpy_random:
-            numpy_random.set_state(numpy_state)
-        torch.set_rng_state(cpu_state)
-        if cuda_states:
-            torch.cuda.set_rng_state_all(cuda_states)
-        for generator, state in generators.values():
-            generator.set_state(state)
-
-
-@contextmanager
-def differentiable_embeddings(model: Any) -> Iterator[None]:
+def embeddings_with_gradient(model: Any) -> Iterator[None]:
     """Let the embeddings' output require a gradient, without which reentrant checkpointing has nothing to do."""
     embeddings = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
 

@@ -2,298 +2,185 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from itertools import chain
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from lora_da.config import CollectionConfig
 from lora_da.statistics.accumulator import Accumulator, Place
-from lora_da.statistics.batches.inputs import batch_size, dataset_length, labels_of, model_inputs, take_examples
-from lora_da.statistics.batches.token_rows import Positions, Rows, decoder_positions
-from lora_da.statistics.estimation_mode import differentiable_embeddings, quiet, random_state_kept
-from lora_da.statistics.hooks.experts import Layer, ParameterLayer
+from lora_da.statistics.batches.examples import batch_size
+from lora_da.statistics.batches.inputs import prepare_inputs
+from lora_da.statistics.batches.segments import find_segments
+from lora_da.statistics.batches.separation import SeparationCheck
+from lora_da.statistics.batches.token_rows import locate_token_rows
+from lora_da.statistics.estimation_mode import embeddings_with_gradient, estimation_mode
 from lora_da.statistics.hooks.recorder import Recorder
-from lora_da.statistics.losses.chunked import HiddenStates, chunked_losses, forward_losses, has_separate_head
-from lora_da.statistics.losses.example_losses import ExampleLoss, example_losses, label_alignment, predicting_positions
+from lora_da.statistics.layers import Layer, find_device
+from lora_da.statistics.losses.objective import Objective
+from lora_da.statistics.running_sums import RunningSums
 from lora_da.statistics.sums import ModelIdentity, Statistics
+from lora_da.system.random_state import preserve_random_state
 
 # Gradients of summed losses are of the order of 1e-3 and reach down to 1e-8, where float16 has no numbers left.
 _FLOAT16_LOSS_SCALE = 1024.0
 
+AfterBatch = Callable[[Callable[[], Statistics]], None]
+"""What is called after each batch, with a function that gives the statistics so far."""
 
-def collect(
-    model: nn.Module,
-    layers: Mapping[str, Layer],
-    dataloader: Iterable[Mapping[str, Any]],
-    config: CollectionConfig,
-    *,
-    max_examples: int,
-    identity: ModelIdentity,
-    example_loss: ExampleLoss | None = None,
-    progress: bool = True,
-    repeats: int = 0,
-    entry: nn.Module | None = None,
-    place: Place = "device",
-    compensated: bool = False,
-    description: str = "statistics",
-    start: Statistics | None = None,
-    after_batch: Callable[[Callable[[], Statistics]], None] | None = None,
-) -> Statistics:
-    """Collect the sums of the given layers over the first examples of a loader.
+
+@dataclass(frozen=True)
+class Procedure:
+    """How a pass is made; the result does not depend on it.
+
+    Attributes:
+        place: Where the sums are kept, see :class:`lora_da.statistics.accumulator.Accumulator`.
+        compensated: Whether they carry along what rounding takes off them.
+        repeats: How often the last batch is run once more without counting, to keep step with other processes.
+        progress: Whether to show a progress bar.
+        description: What the progress bar says.
+    """
+
+    place: Place = "device"
+    compensated: bool = False
+    repeats: int = 0
+    progress: bool = True
+    description: str = "statistics"
+
+
+class OnePass:
+    """Collects the sums of some layers over some batches.
 
     Nothing of the model changes: its modes, its parameters' ``requires_grad``, its hooks and all random states are as
     before, also after an exception.
-
-    Args:
-        model: A model that returns logits, with no adapter active.
-        layers: Linear layers of the model, by name.
-        dataloader: Any iterable of mappings with ``labels`` and the model's inputs, with or without a length.
-        config: What to collect.
-        max_examples: How many examples to read.
-        identity: Which model this is.
-        example_loss: Each example's loss as a function of (model output, batch), for models whose loss is not known.
-        progress: Whether to show a progress bar.
-        repeats: How often the last batch is run once more without counting, to keep step with other processes.
-        entry: What is called with the inputs: a module around the model that gathers sharded weights; by default the
-            model.
-        place: Where the sums are kept, see :class:`lora_da.statistics.accumulator.Accumulator`.
-        compensated: Whether they carry along what rounding takes off them.
-        description: What the progress bar says.
-        start: What an earlier collection of the same layers has read before; its tensors may be taken over.
-        after_batch: Called after each batch with a function that gives the statistics so far.
-
-    Returns:
-        The sums of the layers that the loss depends on.
-
-    Raises:
-        ValueError: There is no example, one without a label, a loss or sum that is not finite, or a batch that can't be
-            used; the message says which.
     """
-    scale = _FLOAT16_LOSS_SCALE if any(p.dtype == torch.float16 for p in model.parameters()) else 1.0
-    accumulator = Accumulator(place, compensated=compensated)
-    recorder = Recorder(layers, config, scale, accumulator)
-    for name, layer in layers.items():
-        if device_of(layer).type == "meta":
-            raise ValueError(
-                f"layer {name} is on the meta device: the model was made without weights, or device_map has offloaded "
-                "them to the disk or the CPU, which is not supported; load it onto devices that hold it"
-            )
-    device = device_of(model)
-    population = dataset_length(dataloader)
-    examples, loss_sum = 0, 0.0
-    if start is not None:
-        examples, loss_sum = start.examples, start.loss_sum
-        recorder.go_on_from(start, {name: device_of(layer) for name, layer in layers.items()}, place)
 
-    def so_far() -> Statistics:
-        accumulator.wait()
-        reached = [name for name in layers if name in recorder.tokens]
-        return Statistics(
-            gradient_sums={name: recorder.gradient_sums[name] for name in reached},
-            output_sums={name: recorder.output_sums[name] for name in reached},
-            input_sums=recorder.input_sums,
-            input_groups={name: recorder.input_groups[name] for name in reached},
-            tokens={name: recorder.tokens[name] for name in reached},
-            examples=examples,
-            loss_sum=loss_sum,
-            config=config,
-            model=identity,
-            population_size=population,
-            batch_dependent=_couples_examples(model, example_loss),
-        )
+    def __init__(
+        self,
+        objective: Objective,
+        layers: Mapping[str, Layer],
+        config: CollectionConfig,
+        procedure: Procedure | None = None,
+        identity: ModelIdentity | None = None,
+    ) -> None:
+        """Prepare empty sums of linear layers, by their names in a model with no adapter active.
 
-    with (
-        random_state_kept(dataloader),
-        quiet(model),
-        recorder.attached(),
-        differentiable_embeddings(model),
-        tqdm(
-            total=examples + min(max_examples, population or max_examples),
-            initial=examples,
-            desc=description,
+        Raises:
+            ValueError: A layer has no weights.
+        """
+        for name, layer in layers.items():
+            if find_device(layer).type == "meta":
+                raise ValueError(
+                    f"layer {name} is on the meta device: the model was made without weights, or device_map has "
+                    "offloaded them to the disk or the CPU, which is not supported; load it onto devices that hold it"
+                )
+        self._objective, self._layers, self._config = objective, layers, config
+        self._procedure, self._identity = procedure or Procedure(), identity or ModelIdentity()
+        halves = any(parameter.dtype == torch.float16 for parameter in objective.model.parameters())
+        self._loss_scale = _FLOAT16_LOSS_SCALE if halves else 1.0
+        accumulator = Accumulator(self._procedure.place, compensated=self._procedure.compensated)
+        self._sums = self._new_sums(accumulator)
+        self._examples, self._loss_sum = 0, 0.0
+
+    def run(
+        self,
+        batches: Sequence[Mapping[str, Any]],
+        start: Statistics | None = None,
+        after_batch: AfterBatch | None = None,
+    ) -> Statistics:
+        """Run the model forward and backward over all examples of some batches.
+
+        What an earlier pass for the same layers has collected is the ``start``; its tensors may be taken over.
+
+        Returns:
+            The sums of the layers that the loss depends on.
+
+        Raises:
+            ValueError: There is no example, one without a label, a loss or sum that is not finite, or a batch that
+                can't be used; the message says which.
+        """
+        if not batches:
+            raise ValueError("the data loader gave no batch: there is nothing to estimate from")
+        if start is not None:
+            self._resume(start)
+        model, recorder = self._objective.model, Recorder(self._layers, self._sums)
+        separation = SeparationCheck(model, self._objective.called, self._objective.device)
+        with (
+            preserve_random_state(),
+            estimation_mode(model),
+            embeddings_with_gradient(model),
+            self._progress_bar(batches) as bar,
+        ):
+            with recorder.attached():
+                for batch in batches:
+                    self._read(batch, recorder, separation)
+                    bar.update(batch_size(batch))
+                    if after_batch is not None:
+                        after_batch(self._statistics)
+            for _ in range(self._procedure.repeats):
+                spare = Recorder(self._layers, self._new_sums())
+                with spare.attached():
+                    self._differentiate(batches[-1], spare)
+        self._sums.finish()
+        return self._statistics()
+
+    def _new_sums(self, accumulator: Accumulator | None = None) -> RunningSums:
+        full = self._config.output_factor == "full"
+        return RunningSums(full_output=full, loss_scale=self._loss_scale, accumulator=accumulator)
+
+    def _resume(self, start: Statistics) -> None:
+        self._examples, self._loss_sum = start.examples, start.loss_sum
+        beside = self._procedure.place == "device"
+        cpu = torch.device("cpu")
+        self._sums.resume(start, {name: find_device(layer) if beside else cpu for name, layer in self._layers.items()})
+
+    def _progress_bar(self, batches: Sequence[Mapping[str, Any]]) -> Any:
+        return tqdm(
+            total=self._examples + sum(map(batch_size, batches)),
+            initial=self._examples,
+            desc=self._procedure.description,
             unit="example",
-            disable=not progress,
-        ) as bar,
-    ):
-        for batch in take_examples(dataloader, max_examples):
-            try:
-                losses = _one_batch(model, entry or model, batch, device, config, recorder, example_loss, scale)
-            except ValueError as error:
-                raise ValueError(f"in the batch that starts at example {examples}: {error}") from error
-            loss_sum += float(losses.sum())
-            examples += len(losses)
-            bar.update(batch_size(batch))
-            if after_batch is not None:
-                after_batch(so_far)
-        for _ in range(repeats):
-            spare = Recorder(layers, config, loss_scale=scale)
-            with spare.attached():
-                _one_batch(model, entry or model, batch, device, config, spare, example_loss, scale)
-    if examples == 0:
-        raise ValueError("the data loader gave no batch: there is nothing to estimate from")
-    statistics = so_far()
-    accumulator.finish()
-    _check_sums(recorder)
-    return statistics
-
-
-def calibration_loss(
-    model: nn.Module,
-    batches: Iterable[Mapping[str, Any]],
-    config: CollectionConfig,
-    device: torch.device,
-    example_loss: ExampleLoss | None = None,
-    *,
-    progress: bool = True,
-    repeats: int = 0,
-    entry: nn.Module | None = None,
-) -> tuple[float, int]:
-    """The summed loss of the examples of some batches, in nats, by forward passes alone, and their number.
-
-    Args:
-        model: As in :func:`collect`, but with adapters as they are.
-        batches: What the model is called with.
-        config: Its ``loss_reduction`` counts.
-        device: Where the inputs go.
-        example_loss: As in :func:`collect`.
-        progress: Whether to show a progress bar.
-        repeats: As in :func:`collect`.
-        entry: As in :func:`collect`.
-    """
-    total, examples = 0.0, 0
-    with random_state_kept(), quiet(model), torch.no_grad():
-        for batch in tqdm(batches, desc="loss after the init", unit="batch", disable=not progress):
-            inputs = model_inputs(model, batch, device)
-            if entry in (None, model) and example_loss is None:
-                losses = forward_losses(model, inputs, labels_of(batch), config.loss_reduction)
-            else:
-                losses = _losses(model, (entry or model)(**inputs), batch, config, example_loss)
-            total, examples = total + float(losses.sum()), examples + len(losses)
-        for _ in range(repeats):
-            (entry or model)(**model_inputs(model, batch, device))
-    return total, examples
-
-
-def device_of(layer: Layer) -> torch.device:
-    """Where a layer's parameters are, or its buffers (some quantised layers have no parameter)."""
-    if isinstance(layer, ParameterLayer):
-        layer = layer.module
-    return next(chain(layer.parameters(), layer.buffers())).device
-
-
-def _one_batch(
-    model: nn.Module,
-    entry: nn.Module,
-    batch: Mapping[str, Any],
-    device: torch.device,
-    config: CollectionConfig,
-    recorder: Recorder,
-    example_loss: ExampleLoss | None,
-    scale: float,
-) -> Tensor:
-    inputs = model_inputs(model, batch, device)
-    predicting = None
-    if config.counted_tokens == "labels":
-        if example_loss is not None:
-            raise ValueError('counted_tokens="labels" is not known for an example_loss of your own; use "attended"')
-        predicting = predicting_positions(labels_of(batch).to(device), label_alignment(model))
-    labels = batch.get("labels")
-    known = inputs | {"labels": labels.to(device)} if isinstance(labels, Tensor) else inputs
-    with (
-        _rows(model, known, batch_size(batch), predicting) as rows_of,
-        recorder.batch(rows_of),
-        torch.enable_grad(),
-    ):
-        gradient, hidden = None, None
-        if entry is model and example_loss is None and has_separate_head(model, recorder.layers):
-            hidden = HiddenStates.of(model, inputs)
-        if hidden is not None:
-            losses, gradient = chunked_losses(hidden, labels_of(batch), config.loss_reduction, scale)
-        else:
-            losses = _losses(model, entry(**inputs), batch, config, example_loss)
-        finite = torch.isfinite(losses.detach())
-        if not bool(finite.all()):
-            raise ValueError(
-                f"the loss of example(s) {(~finite).nonzero().flatten().tolist()} is not finite. Look at these "
-                "examples, or use bfloat16 or float32 if the model is in float16."
-            )
-        if hidden is not None and gradient is not None:
-            hidden.states.backward(gradient)
-        elif losses.requires_grad:  # not so where none of the layers was reached
-            (losses.sum() * scale).backward()
-    return losses.detach()
-
-
-def _losses(
-    model: nn.Module,
-    output: Any,
-    batch: Mapping[str, Any],
-    config: CollectionConfig,
-    example_loss: ExampleLoss | None,
-) -> Tensor:
-    if example_loss is None:
-        return example_losses(output.logits, labels_of(batch), label_alignment(model), config.loss_reduction)
-    losses = example_loss(output, batch)
-    if losses.ndim != 1:
-        raise ValueError(f"example_loss must return one loss an example, (B,), not {tuple(losses.shape)}")
-    return losses
-
-
-@contextmanager
-def _rows(model: nn.Module, inputs: Mapping[str, Any], examples: int, predicting: Tensor | None) -> Iterator[Any]:
-    """Yield the function that says which rows of a layer's input count, in this batch."""
-    mask = inputs.get("attention_mask")
-    mask = None if mask is None else mask.bool()
-    if not getattr(getattr(model, "config", None), "is_encoder_decoder", False):
-        positions = Positions(examples, mask, predicting)
-        yield lambda layer, tensor: positions.rows(layer, tensor.shape)
-        return
-
-    # Labels belong to the decoder; "labels" counts the encoder's attended positions.
-    encoder_side = Positions(examples, mask)
-    decoder_side = decoder_positions(inputs, examples, predicting)
-    encoder = model.get_encoder()  # type: ignore[operator]
-    prefix = next(name for name, module in model.named_modules() if module is encoder) + "."
-    encoder_output: list[Tensor] = []
-    handle = encoder.register_forward_hook(lambda _module, _args, output: encoder_output.append(output[0]))
-
-    def rows_of(layer: str, tensor: Tensor) -> Rows:
-        # Cross-attention's keys and values see the encoder's output, under reentrant checkpointing a detached twin.
-        of_encoder = layer.startswith(prefix) or any(
-            tensor.data_ptr() == seen.data_ptr() and tensor.shape == seen.shape for seen in encoder_output
-        )
-        return (encoder_side if of_encoder else decoder_side).rows(layer, tensor.shape)
-
-    try:
-        yield rows_of
-    finally:
-        handle.remove()
-
-
-def _check_sums(recorder: Recorder) -> None:
-    for name, group in recorder.input_groups.items():
-        if name in recorder.tokens and recorder.tokens[name] != recorder.input_tokens[group]:
-            raise ValueError(f"layers {name} and {group} share their input, but not the tokens with a gradient")
-    sums = recorder.gradient_sums | {f"the input of {group}": value for group, value in recorder.input_sums.items()}
-    if not sums:
-        return
-    finite = torch.stack([torch.isfinite(value.sum()).cpu() for value in sums.values()])
-    if not bool(finite.all()):
-        bad = [name for name, good in zip(sums, finite.tolist(), strict=True) if not good]
-        raise ValueError(
-            f"the sums of {len(bad)} layers are not finite, first {bad[0]}: activations or gradients overflow. "
-            "Use bfloat16 or float32."
+            disable=not self._procedure.progress,
         )
 
+    def _read(self, batch: Mapping[str, Any], recorder: Recorder, separation: SeparationCheck) -> None:
+        try:
+            separation.check(batch)
+            losses = self._differentiate(batch, recorder)
+        except ValueError as error:
+            raise ValueError(f"in the batch that starts at example {self._examples}: {error}") from error
+        self._loss_sum += float(losses.sum())
+        self._examples += len(losses)
 
-def _couples_examples(model: nn.Module, example_loss: ExampleLoss | None) -> bool:
-    """Whether the loss says so, or the model normalises over the batch even in evaluation mode."""
-    return bool(getattr(example_loss, "batch_dependent", False)) or any(
-        isinstance(module, nn.modules.batchnorm._BatchNorm) and not module.track_running_stats
-        for module in model.modules()
-    )
+    def _differentiate(self, batch: Mapping[str, Any], recorder: Recorder) -> Tensor:
+        objective = self._objective
+        inputs, labels = prepare_inputs(objective.model, batch, objective.device), batch.get("labels")
+        labels = labels.to(objective.device) if isinstance(labels, Tensor) else None
+        with (
+            locate_token_rows(objective.model, inputs, labels, find_segments(batch)) as rows_of,
+            recorder.batch(rows_of),
+            torch.enable_grad(),
+        ):
+            reduction = self._config.loss_reduction
+            return objective.differentiate(batch, inputs, reduction, self._layers, self._loss_scale)
+
+    def _statistics(self) -> Statistics:
+        """The statistics so far."""
+        sums = self._sums
+        sums.wait()
+        reached = [name for name in self._layers if name in sums.tokens]
+        return Statistics(
+            gradient_sums={name: sums.gradient_sums[name] for name in reached},
+            output_sums={name: sums.output_sums[name] for name in reached},
+            input_sums=sums.input_sums,
+            input_groups={name: sums.input_groups[name] for name in reached},
+            tokens={name: sums.tokens[name] for name in reached},
+            examples=self._examples,
+            loss_sum=self._loss_sum,
+            config=self._config,
+            model=self._identity,
+            batch_dependent=self._objective.couples_examples,
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -63,7 +64,8 @@ def load_statistics(path: Path | str, *, device: str | torch.device = "cpu") -> 
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is truncated, was not written by this library, or by a later version of it.
+        ValueError: The file is truncated, was not written by this library, or by a later version of it, or with
+            settings that are no more.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no statistics file {path}")
@@ -91,10 +93,23 @@ def load_statistics(path: Path | str, *, device: str | torch.device = "cpu") -> 
             tokens=about["tokens"],
             examples=about["examples"],
             loss_sum=about["loss_sum"],
-            config=CollectionConfig(**about["config"]),
+            config=_config_of(about["config"], path),
             model=ModelIdentity(**about["model"], signature=tensors["signature"].cpu()),
             population_size=about["population_size"],
             batch_dependent=about["batch_dependent"],
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} lacks a part of the statistics: {error}") from error
+
+
+def _config_of(kept: dict[str, Any], path: Path | str) -> CollectionConfig:
+    """The settings of a file; those of version 0.1 have two more."""
+    kept = dict(kept)
+    kept.pop("accumulation_dtype", None)
+    counted = kept.pop("counted_tokens", "attended")
+    if counted != "attended":
+        raise ValueError(
+            f"{path} was written by lora-da 0.1 with counted_tokens={counted!r}, and now all attended tokens are "
+            "counted: collect the statistics anew"
+        )
+    return CollectionConfig(**kept)

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from lora_da.config import CollectionConfig
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 @dataclass(frozen=True)
@@ -20,21 +24,21 @@ class LayerStatistics:
     """The sums of one layer.
 
     Attributes:
-        gradient_sum: Σ g aᵀ over all attended tokens of all examples, (d_out, d_in).
-        input_sum: Σ a aᵀ over the counted tokens, (d_in, d_in).
-        output_sum: Σ g gᵀ over the counted tokens, (d_out, d_out), or only its diagonal, (d_out,).
-        tokens: The number of counted tokens.
+        gradient_sum: Σ g aᵀ over all tokens of all examples, and over padding that a loss reaches.
+        input_sum: Σ a aᵀ over the tokens.
+        output_sum: Σ g gᵀ over the tokens, or only its diagonal.
+        tokens: The number of tokens.
         examples: The number of examples, those without a token in this layer included.
     """
 
-    gradient_sum: Tensor
-    input_sum: Tensor
-    output_sum: Tensor
+    gradient_sum: Float[Tensor, "d_out d_in"]
+    input_sum: Float[Tensor, "d_in d_in"]
+    output_sum: Float[Tensor, "d_out d_out"] | Float[Tensor, " d_out"]
     tokens: int
     examples: int
 
     def to(self, device: torch.device | None) -> LayerStatistics:
-        """The same on another device; None leaves it where it is."""
+        """Return the same on another device; None leaves it where it is."""
         return dataclasses.replace(
             self,
             gradient_sum=self.gradient_sum.to(device),
@@ -50,16 +54,16 @@ class ModelIdentity:
     Attributes:
         name: Its hub id or folder, if known.
         revision: The commit of the hub, if known.
-        signature: A few hundred entries of its input embedding, (k,) float32: they survive a change of precision, the
+        signature: A few hundred entries of its input embedding in float32: they survive a change of precision, the
             quantisation of linear layers and a move to another folder. Empty where there is no such embedding.
     """
 
     name: str | None = None
     revision: str | None = None
-    signature: Tensor = field(default_factory=lambda: torch.zeros(0))
+    signature: Float[Tensor, " entries"] = field(default_factory=lambda: torch.zeros(0))
 
     def matches(self, other: ModelIdentity) -> bool:
-        """Whether both can be the same model; True where nothing is known of one of them.
+        """Tell whether both can be the same model; it is so where nothing is known of one of them.
 
         Rounding to bfloat16 moves the signature by about 1e-3 of its norm, another model by about 1.
         """
@@ -72,7 +76,7 @@ class ModelIdentity:
 
 @dataclass(frozen=True, repr=False)
 class Statistics:
-    """The sums of all layers of one model over one set of examples. ``a + b`` is the union of two sets.
+    """The sums of all layers of one model over one set of examples; ``a + b`` is that of the union of two sets.
 
     Layers that only one of the two has reached, such as experts, are kept.
 

@@ -9,6 +9,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def refuse_existing(*targets: Path | None, overwrite: bool) -> None:
+    """Refuse to write where something is already; called before any work, so that none is in vain.
+
+    None stands for a path that is not wanted.
+
+    Raises:
+        FileExistsError: One of them exists and may not be replaced.
+    """
+    for target in targets:
+        if target is not None and target.exists() and not overwrite:
+            raise FileExistsError(
+                f"{target} exists already; choose another path, or ask for it to be replaced (--overwrite)"
+            )
+
+
 @contextmanager
 def atomic_path(target: Path | str, *, overwrite: bool = False) -> Iterator[Path]:
     """Write a file or a folder under a temporary name and rename it when all went well.
@@ -24,14 +39,14 @@ def atomic_path(target: Path | str, *, overwrite: bool = False) -> Iterator[Path
         FileExistsError: ``target`` exists, or has come to exist meanwhile, and ``overwrite`` is false.
     """
     target = Path(target)
-    _refuse_existing(target, overwrite)
+    refuse_existing(target, overwrite=overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     # A folder of its own beside the target: same file system, so that the rename is atomic.
     workshop = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     draft, old = workshop / target.name, workshop / f"{target.name}.old"
     try:
         yield draft
-        _refuse_existing(target, overwrite)
+        refuse_existing(target, overwrite=overwrite)
         try:
             if draft.is_dir() and target.exists():
                 # A folder that is not empty can't be replaced in one step: move the old one aside.
@@ -46,13 +61,8 @@ def atomic_path(target: Path | str, *, overwrite: bool = False) -> Iterator[Path
             shutil.rmtree(workshop, ignore_errors=True)
 
 
-def _refuse_existing(target: Path, overwrite: bool) -> None:
-    if target.exists() and not overwrite:
-        raise FileExistsError(f"{target} exists already; choose another path or ask for overwriting")
-
-
 def write_text(target: Path | str, text: str, *, overwrite: bool = False) -> None:
-    """Write a UTF-8 text file atomically.
+    """Write a UTF-8 text file, which appears whole or not at all.
 
     Raises:
         FileExistsError: ``target`` exists and ``overwrite`` is false.

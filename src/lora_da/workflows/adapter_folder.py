@@ -50,14 +50,8 @@ def save_adapter(
 ) -> None:
     """Write a standard PEFT adapter folder, with ``lora_da.json`` and a model card, or nothing at all.
 
-    Args:
-        model: The initialised model.
-        directory: The folder.
-        base: What ``base_model_name_or_path`` shall name.
-        revision: The base's revision.
-        report: What the initialisation did.
-        provenance: More for ``lora_da.json``, such as a fingerprint of the data.
-        overwrite: Replace a folder that is there.
+    The adapter's ``base_model_name_or_path`` will be ``base``; ``provenance`` is more for ``lora_da.json``, such as a
+    fingerprint of the data.
 
     Raises:
         FileExistsError: The folder exists and ``overwrite`` is false.

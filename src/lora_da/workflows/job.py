@@ -16,9 +16,7 @@ from lora_da.distributed.processes import current_processes
 def joined_job(device: str | None, timeout_minutes: float) -> Iterator[str | None]:
     """Join the job that a launcher started this process in, if any, and yield the device to use.
 
-    Args:
-        device: The device asked for; a job's processes have their own.
-        timeout_minutes: How long a process waits for the others before it ends with an error.
+    A process waits so many minutes for the others before it ends with an error.
 
     Raises:
         ValueError: A device was asked for in a job of several.

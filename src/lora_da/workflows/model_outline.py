@@ -11,12 +11,14 @@ from peft.tuners.lora import LoraLayer
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModelForCausalLM
 
-from lora_da.config import CollectionConfig
+from lora_da.loading.model_source import ModelSource
+from lora_da.loading.models import load_config
 from lora_da.loading.precision import bits, check_precision, compute_dtype, weight_bytes
-from lora_da.statistics.batches.token_rows import Rows
-from lora_da.statistics.estimation_mode import quiet
+from lora_da.statistics.batches.token_rows import TokenRows
+from lora_da.statistics.estimation_mode import estimation_mode
 from lora_da.statistics.hooks.recorder import Recorder
-from lora_da.workflows.sources import AdapterShape, ModelSource, model_config
+from lora_da.statistics.running_sums import RunningSums
+from lora_da.workflows.settings import AdapterShape
 
 
 @dataclass(frozen=True)
@@ -45,19 +47,13 @@ class ModelOutline:
 def model_outline(model: ModelSource, shape: AdapterShape, batch_size: int, length: int) -> ModelOutline:
     """Make the model of fake tensors, which have shapes and no memory, and run one batch through it.
 
-    Args:
-        model: Of which only the configuration is read.
-        shape: The adapter.
-        batch_size: Examples a batch.
-        length: Tokens of each.
-
     Raises:
         FileNotFoundError: There is no such model.
         ModuleNotFoundError: Its precision needs bitsandbytes.
         ValueError: Its precision is unknown.
     """
     check_precision(model.dtype)
-    config = model_config(model.name, model)
+    config = load_config(model)
     dtype = compute_dtype(model.dtype, config)
     make = functools.partial(
         AutoModelForCausalLM.from_config, config, dtype=dtype, trust_remote_code=model.trust_remote_code
@@ -72,7 +68,7 @@ def model_outline(model: ModelSource, shape: AdapterShape, batch_size: int, leng
     kept: dict[int, torch.UntypedStorage] = {}
     with FakeTensorMode(allow_non_fake_inputs=True):
         base = make()
-        recorder = Recorder({name: base.get_submodule(name) for name in shapes}, CollectionConfig())
+        recorder = Recorder({name: base.get_submodule(name) for name in shapes}, RunningSums())
         ids = torch.zeros(batch_size, length, dtype=torch.long)
         weights = {parameter.untyped_storage()._cdata for parameter in base.parameters()}
 
@@ -83,15 +79,15 @@ def model_outline(model: ModelSource, shape: AdapterShape, batch_size: int, leng
             return tensor
 
         with (
-            quiet(base),
+            estimation_mode(base),
             recorder.attached(),
-            recorder.batch(lambda _layer, _tensor: Rows(None, None)),
+            recorder.batch(lambda _layer, _tensor: TokenRows()),
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         ):
             base(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
     return ModelOutline(
         shapes=shapes,
-        input_groups={name: recorder.input_groups.get(name, name) for name in shapes},
+        input_groups={name: recorder.sums.input_groups.get(name, name) for name in shapes},
         parameters=sum(parameter.numel() for parameter in base.parameters()),
         vocabulary=getattr(config, "vocab_size", 0),
         dtype=dtype,

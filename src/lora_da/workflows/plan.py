@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from transformers import AutoTokenizer
 
 from lora_da.adapter.layers import check_rank
 from lora_da.config import LoraDAConfig
-from lora_da.pipeline.memory_plan import MemoryLimits, MemoryPlan, gibibytes, plan_memory, share_of
-from lora_da.report.table import kind_of
+from lora_da.loading.model_source import ModelSource
+from lora_da.pipeline.memory_limits import MemoryLimits, usable_share
+from lora_da.pipeline.memory_plan import MemoryPlan, plan_memory
+from lora_da.report.layers import kind_of
 from lora_da.solver.layer import solver_bytes
 from lora_da.statistics.accumulator import COMPENSATED_ABOVE
 from lora_da.statistics.losses.chunked import CHUNK_ENTRIES
-from lora_da.system.memory import MemoryBudget, free_bytes, parse_size
+from lora_da.system.memory import MemoryBudget, format_size, free_bytes, parse_size
+from lora_da.workflows.calibration_sample import CalibrationSample
 from lora_da.workflows.model_outline import ModelOutline, model_outline
-from lora_da.workflows.sources import AdapterShape, Calibration, DataSource, ModelSource, calibration_sample
+from lora_da.workflows.settings import AdapterShape, Calibration
 
 _SURE = 0.85  # of the estimated activations: the estimate is up to that much too high
 
@@ -111,19 +113,18 @@ def this_machine(device: str | None) -> Machine:
     return Machine(chosen.type, free_bytes(chosen) if chosen.type == "cuda" else host, host)
 
 
-def workload_of(model: ModelSource, data: DataSource, calibration: Calibration) -> Workload:
-    """Read the data and the tokenizer, and count."""
-    rows = data.rows()
-    path = Path(model.name)
-    if path.suffix.lower() == ".gguf":
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    else:
-        tokenizer = AutoTokenizer.from_pretrained(
-            model.name, revision=model.revision, trust_remote_code=model.trust_remote_code
-        )
-    examples = data.tokenized(calibration_sample(rows, calibration.examples, calibration.seed), tokenizer)
-    lengths = [len(ids) for ids in examples["input_ids"]]
-    return Workload(len(examples), sum(lengths), max(lengths), calibration.batch_size, len(rows))
+def plan_for_sample(
+    model: ModelSource,
+    sample: CalibrationSample,
+    shape: AdapterShape,
+    config: LoraDAConfig,
+    calibration: Calibration,
+) -> Plan:
+    """Plan for the examples that have been read and for this machine, see :func:`plan_initialization`."""
+    lengths = sample.examples.lengths
+    workload = Workload(len(lengths), sum(lengths), max(lengths), calibration.batch_size, sample.row_count)
+    machine = this_machine(model.device)
+    return plan_initialization(model, shape, config, workload, machine, calibration.memory_budget)
 
 
 def plan_initialization(
@@ -135,14 +136,6 @@ def plan_initialization(
     budget: MemoryBudget = "auto",
 ) -> Plan:
     """Work out from the model's configuration, not its weights, what an initialisation needs.
-
-    Args:
-        model: The base model.
-        shape: The adapter.
-        config: The method's settings.
-        workload: The calibration examples.
-        machine: What it may use.
-        budget: As in :func:`lora_da.initialize_lora_da_weights`.
 
     Raises:
         FileNotFoundError: There is no such model.
@@ -159,21 +152,14 @@ def plan_initialization(
 
     compensated = -(-workload.examples // workload.batch_size) > COMPENSATED_ABOVE
     alone, problem, memory = dict.fromkeys(outline.shapes, "0"), None, None
-    limits = _limits(machine, outline.model_bytes, solver, budget)
+    plan_within = functools.partial(
+        plan_memory, outline.shapes, outline.input_groups, alone, config=config.collection, compensated=compensated
+    )
     try:
-        memory = plan_memory(
-            outline.shapes, outline.input_groups, alone, limits, config.collection, compensated=compensated
-        )
+        memory = plan_within(limits=_limits(machine, outline.model_bytes, solver, budget))
     except ValueError as error:
         problem = str(error)
-    everything = plan_memory(
-        outline.shapes,
-        outline.input_groups,
-        alone,
-        MemoryLimits({"0": 2**62}, None),
-        config.collection,
-        compensated=compensated,
-    )
+    everything = plan_within(limits=MemoryLimits({"0": 2**62}, None))
     return Plan(
         layers=_kinds(outline),
         workload=workload,
@@ -194,8 +180,8 @@ def plan_initialization(
 def _limits(machine: Machine, model_bytes: int, solver: int, budget: MemoryBudget) -> MemoryLimits:
     """As :func:`lora_da.system.memory.memory_limits` will find them once the model is loaded."""
     left, on_host = max(0, machine.device_bytes - model_bytes), machine.device != "cuda"
-    size = share_of(left, solver if on_host else 0) if budget == "auto" else parse_size(budget)
-    host = None if on_host else share_of(machine.host_bytes, solver if solver > left else 0)
+    size = usable_share(left, solver if on_host else 0) if budget == "auto" else parse_size(budget)
+    host = None if on_host else usable_share(machine.host_bytes, solver if solver > left else 0)
     return MemoryLimits({"0": size}, host)
 
 
@@ -209,14 +195,14 @@ def _problem(
         if outline.model_bytes > outline.parameters:
             lower += "--dtype 4bit makes those of linear layers a quarter of bfloat16's; "
         return (
-            f"the model's weights take {gibibytes(outline.model_bytes)}, and {where} has {gibibytes(room)} free: "
+            f"the model's weights take {format_size(outline.model_bytes)}, and {where} has {format_size(room)} free: "
             f"{lower}FSDP shares them out in a script of your own (docs/cluster.md)"
         )
     left = room - outline.model_bytes
     to_solve = max(left, machine.host_bytes) if machine.device == "cuda" else left
     if solver > to_solve:
         return (
-            f"solving the largest layer takes {gibibytes(solver)} in float64, and {gibibytes(to_solve)} are free: "
+            f"solving the largest layer takes {format_size(solver)} in float64, and {format_size(to_solve)} are free: "
             "leave the widest layers out by --target-modules"
         )
     sums = max(memory.bytes) if memory is not None and memory.place == "device" else 0
@@ -224,10 +210,10 @@ def _problem(
         fits = int(batch_size * (room - outline.model_bytes - sums) / activations)
         option = f"--batch-size {fits}" if fits > 0 else "shorter examples (--max-length)"
         smaller_sums = sums and outline.model_bytes + _SURE * activations <= room
-        beside = f" and {gibibytes(sums)} of sums" if sums else ""
+        beside = f" and {format_size(sums)} of sums" if sums else ""
         return (
-            f"one batch's activations take {gibibytes(activations)} beside the model's "
-            f"{gibibytes(outline.model_bytes)}{beside}, and {where} has {gibibytes(room)} free: give {option}"
+            f"one batch's activations take {format_size(activations)} beside the model's "
+            f"{format_size(outline.model_bytes)}{beside}, and {where} has {format_size(room)} free: give {option}"
             + (" or a smaller --memory-budget" if smaller_sums else "")
         )
     return None

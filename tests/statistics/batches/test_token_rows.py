@@ -2,70 +2,63 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
 
-from lora_da.statistics.batches.token_rows import Positions, decoder_positions
+from lora_da.statistics.batches.token_rows import TokenPositions, TokenRows, find_decoder_mask
 
 MASK = torch.tensor([[True, True, False], [True, True, True]])
 
 
-def _list(rows: Tensor | None) -> list[int] | None:
-    return None if rows is None else rows.tolist()
+@pytest.mark.parametrize("shape", [(2, 3, 5), (6, 5)])
+def test_padding_is_left_out_by_index(shape: tuple[int, ...]) -> None:
+    rows = TokenPositions(2, MASK).find_rows("layer", torch.Size(shape))
+    assert rows.tokens is not None
+    assert rows.padding is not None
+    assert rows.tokens.tolist() == [0, 1, 3, 4, 5]
+    assert rows.padding.tolist() == [2]
+    assert rows.of(torch.arange(6.0)[:, None]).flatten().tolist() == [0, 1, 3, 4, 5]
 
 
-def test_padding_is_left_out_by_index() -> None:
-    rows = Positions(2, MASK).rows("layer", torch.Size([2, 3, 5]))
-    assert _list(rows.attended) == [0, 1, 3, 4, 5]
-    assert rows.counted is None
+@pytest.mark.parametrize("mask", [None, torch.ones(2, 3, dtype=torch.bool)])
+def test_without_padding_all_rows_are_taken_unindexed(mask: torch.Tensor | None) -> None:
+    for shape in ((2, 3, 5), (4, 5)):  # without padding it does not matter what rows stand for
+        rows = TokenPositions(2, mask).find_rows("layer", torch.Size(shape))
+        assert rows == TokenRows()
+        matrix = torch.zeros(6, 5)
+        assert rows.of(matrix) is matrix
 
 
-def test_flattened_inputs_have_the_same_rows() -> None:
-    assert _list(Positions(2, MASK).rows("layer", torch.Size([6, 5])).attended) == [0, 1, 3, 4, 5]
+def test_padding_that_a_gradient_reaches_is_taken_in() -> None:
+    rows = TokenRows.where(torch.tensor([True, False, False, True, False]))
+    gradient = torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.0, -2.0], [1.0, 1.0], [torch.nan, 1.0]])
+    reached = rows.with_gradient(gradient).tokens
+    assert reached is not None
+    assert reached.tolist() == [0, 2, 3]
+    assert rows.with_gradient(gradient * torch.tensor([[1.0], [1.0], [0.0], [1.0], [0.0]])) is rows
+    assert TokenRows().with_gradient(gradient) == TokenRows()
 
 
-def test_without_padding_all_rows_are_taken_unindexed() -> None:
-    for mask in (None, torch.ones(2, 3, dtype=torch.bool)):
-        rows = Positions(2, mask).rows("layer", torch.Size([2, 3, 5]))
-        assert rows.attended is None
-        assert rows.counted is None
+def test_rows_that_a_module_has_chosen() -> None:
+    rows = TokenRows.where(torch.tensor([True, False, True, True]))
+    among = rows.among(torch.tensor([3, 1, 0]), 4)
+    assert among.tokens is not None
+    assert among.padding is not None
+    assert (among.tokens.tolist(), among.padding.tolist()) == ([0, 2], [1])
+    assert TokenRows().among(torch.tensor([1]), 4) == TokenRows()
 
 
-def test_counted_positions_predict_and_are_attended() -> None:
-    predicting = torch.tensor([[False, True, True], [True, False, False]])
-    rows = Positions(2, MASK, predicting).rows("layer", torch.Size([2, 3, 5]))
-    assert _list(rows.attended) == [0, 1, 3, 4, 5]
-    assert _list(rows.counted) == [1, 3]
-    rows = Positions(2, None, predicting).rows("layer", torch.Size([2, 3, 5]))
-    assert rows.attended is None
-    assert _list(rows.counted) == [1, 2, 3]
+def test_behind_a_pooling_every_example_counts_and_other_numbers_are_refused() -> None:
+    assert TokenPositions(2, MASK).find_rows("pooler", torch.Size([2, 5])) == TokenRows()
+    with pytest.raises(ValueError, match=r"layer odd has an input of shape \(4, 5\).*2 rows.*\(2, 3\)"):
+        TokenPositions(2, MASK).find_rows("odd", torch.Size([4, 5]))
 
 
-def test_behind_a_pooling_every_example_counts() -> None:
-    rows = Positions(2, MASK).rows("pooler", torch.Size([2, 5]))
-    assert rows.attended is None
-    assert rows.counted is None
-
-
-def test_other_row_numbers_pass_only_without_padding() -> None:
-    assert Positions(2, None).rows("expert", torch.Size([4, 5])).attended is None
-    with pytest.raises(ValueError, match=r"layer expert has an input of shape \(4, 5\).*2 examples.*\(2, 3\)"):
-        Positions(2, MASK).rows("expert", torch.Size([4, 5]))
-    with pytest.raises(ValueError, match="layer pooler"):
-        Positions(2, MASK, MASK).rows("pooler", torch.Size([2, 5]))
-
-
-def test_a_decoder_is_masked_by_its_labels() -> None:
+def test_a_decoder_is_masked_by_its_labels_if_it_has_no_mask() -> None:
     labels = torch.tensor([[4, -100, 5, -100], [4, 5, 6, 7]])
-    positions = decoder_positions({"labels": labels}, 2, None)
+    mask = find_decoder_mask({}, labels)
+    assert mask is not None
     # A hole amid the labels is attended: a label stands behind it.
-    assert _list(positions.rows("layer", torch.Size([2, 4, 3])).attended) == [0, 1, 2, 4, 5, 6, 7]
-
-
-def test_a_decoders_own_mask_comes_first() -> None:
-    labels, mask = torch.tensor([[4, 5, -100]]), torch.tensor([[0, 1, 1]])
-    positions = decoder_positions({"labels": labels, "decoder_attention_mask": mask}, 1, None)
-    assert _list(positions.rows("layer", torch.Size([1, 3, 3])).attended) == [1, 2]
-
-
-def test_a_decoder_without_labels_has_no_padding() -> None:
-    assert decoder_positions({}, 2, None).rows("layer", torch.Size([2, 3, 3])).attended is None
+    assert mask.tolist() == [[True, True, True, False], [True] * 4]
+    own = find_decoder_mask({"decoder_attention_mask": torch.tensor([[0, 1, 1, 1], [1, 1, 1, 1]])}, labels)
+    assert own is not None
+    assert own.tolist()[0] == [False, True, True, True]
+    assert find_decoder_mask({}, None) is None

@@ -29,11 +29,11 @@ class Pairs:
     correct: Mapping[str, Array]
 
 
-def paired(runs: Mapping[str, Sequence[RunRecord]]) -> Pairs | None:
-    """Align runs by seed.
+def pair_runs(runs: Mapping[str, Sequence[RunRecord]]) -> Pairs | None:
+    """Align runs by seed and item.
 
     Args:
-        runs: By method, each of them :func:`usable`.
+        runs: By method, each of them :func:`is_usable`.
 
     Returns:
         None if no seed is there for all, or items are not the same.
@@ -58,7 +58,7 @@ def paired(runs: Mapping[str, Sequence[RunRecord]]) -> Pairs | None:
     )
 
 
-def usable(record: RunRecord) -> bool:
+def is_usable(record: RunRecord) -> bool:
     """Whether a run has a finite loss for every test item."""
     items = record.items
     return record.status == "success" and bool(items.loss) and all(math.isfinite(loss) for loss in items.loss)

@@ -115,12 +115,12 @@ class Comparison:
         return None
 
 
-def mean_interval(values: Array, weights: Array | None = None, level: float = LEVEL) -> Estimate:
-    """The mean of one method's values with its own interval, for no other comparison.
+def estimate_mean(values: Array, weights: Array | None = None, level: float = LEVEL) -> Estimate:
+    """Estimate the mean of one method's values with its own interval, for no other comparison.
 
     Args:
-        values: (S, I): by seed and item.
-        weights: (I,): such as the items' numbers of labels, over which the values are sums; 1 by default.
+        values: (S, I), by seed and item.
+        weights: (I,), such as the items' numbers of labels, over which the values are sums; 1 by default.
         level: 1 − the coverage.
     """
     mean, seeds, items = _parts(values, weights)
@@ -130,18 +130,14 @@ def mean_interval(values: Array, weights: Array | None = None, level: float = LE
     return Estimate(mean, mean - half, mean + half, math.sqrt(seeds + items), seeds / (seeds + items))
 
 
-def difference_interval(
+def estimate_difference(
     values: Array, weights: Array | None = None, level: float = LEVEL, comparisons: int = 1
 ) -> Difference:
-    """The mean of paired differences.
+    """Estimate the mean of paired differences by seed and item, (S, I); see :func:`estimate_mean`.
 
-    Args:
-        values: (S, I): the differences by seed and item.
-        weights: As in :func:`mean_interval`.
-        level: At which all comparisons together are wrong at most (Bonferroni).
-        comparisons: Their number.
+    At the level all comparisons together are wrong at most (Bonferroni).
     """
-    estimate = mean_interval(values, weights, level / comparisons)
+    estimate = estimate_mean(values, weights, level / comparisons)
     if not estimate.estimable:
         return Difference(**dataclasses.asdict(estimate), p_value=math.nan, detectable=math.inf)
     _, seeds, items = _parts(values, weights)
@@ -157,25 +153,17 @@ def difference_interval(
     )
 
 
-def compare_all(
-    values: Mapping[str, Array],
-    weights: Array | None = None,
-    *,
-    higher_is_better: bool,
-    level: float = LEVEL,
+def compare_methods(
+    values: Mapping[str, Array], weights: Array | None = None, *, higher_is_better: bool, level: float = LEVEL
 ) -> Comparison:
-    """Compare all pairs of methods; the level holds for all of them together.
+    """Compare all pairs of methods, whose values (S, I) have the same seeds and items in the same order.
 
-    Args:
-        values: (S, I) by method: the same seeds and items in the same order.
-        weights: As in :func:`mean_interval`.
-        higher_is_better: As for accuracy.
-        level: The probability of any false difference at most.
+    The level, the probability of any false difference at most, holds for all of them together.
     """
     pairs = list(itertools.combinations(values, 2))
     differences: dict[tuple[str, str], Difference] = {}
     for method, other in pairs:
-        found = difference_interval(values[method] - values[other], weights, level, len(pairs))
+        found = estimate_difference(values[method] - values[other], weights, level, len(pairs))
         differences[method, other], differences[other, method] = found, found.reversed()
     return Comparison(differences, higher_is_better)
 

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from lora_da_bench.analysis.pairs import paired, usable
-from lora_da_bench.analysis.results import MethodResult, mean_curve, method_result
-from lora_da_bench.analysis.selection import Selection, select
-from lora_da_bench.analysis.significance import (
-    Array,
-    Comparison,
-    Difference,
-    compare_all,
-    difference_interval,
-)
-from lora_da_bench.experiment.experiment import Experiment
+from lora_da_bench.analysis.method_result import MethodResult, average_curves, summarise_method
+from lora_da_bench.analysis.pairs import Pairs, is_usable, pair_runs
+from lora_da_bench.analysis.significance import Array, Comparison, Difference, compare_methods, estimate_difference
+from lora_da_bench.experiment.description import VANILLA, Experiment
 from lora_da_bench.experiment.record import RunRecord
+from lora_da_bench.experiment.selection import Selection, select_rates
 
-VANILLA = "lora"
 _TRUSTED_ACCURACY = 0.1
 
 
@@ -33,8 +26,6 @@ class Measure:
         comparison: The differences and their simultaneous intervals.
         ranking: The compared methods, the one with the best mean first.
         not_compared: The experiment's methods that are not among the compared ones.
-        winner: The method shown to be better than every other of the experiment; None if there is none, and while any
-            method is not compared.
     """
 
     seeds: tuple[int, ...]
@@ -45,7 +36,7 @@ class Measure:
 
     @property
     def winner(self) -> str | None:
-        """See the class."""
+        """The method shown to be better than every other; None if there is none, and while any is not compared."""
         return None if self.not_compared else self.comparison.winner()
 
 
@@ -113,7 +104,7 @@ class Summary:
     unsuccessful: tuple[RunRecord, ...]
 
 
-def summarise(records: Sequence[RunRecord], experiment: Experiment) -> Summary:
+def summarise_records(records: Sequence[RunRecord], experiment: Experiment) -> Summary:
     """Sum up the records of a comparison, finished or not; those of methods not in the experiment are left out."""
     known = [record for record in records if record.run.method in experiment.methods]
     return Summary(
@@ -128,14 +119,14 @@ def summarise(records: Sequence[RunRecord], experiment: Experiment) -> Summary:
 def _rank_summary(records: Sequence[RunRecord], experiment: Experiment, rank: int) -> RankSummary:
     seeds, rates = experiment.protocol.seeds, experiment.protocol.learning_rates
     stages = {stage: [r for r in records if r.run.stage == stage] for stage in ("sweep", "final", "compute")}
-    selected = select(records, experiment.methods, rank, seeds)
+    selected = select_rates(records, experiment.methods, rank, seeds)
     finals = {
         method: [record for record in stages["final"] if _at_selection(record, method, selected)]
         for method in experiment.methods
     }
-    vanilla_curve = mean_curve([record for record in finals[VANILLA] if usable(record)])
+    vanilla_curve = average_curves([record for record in finals[VANILLA] if is_usable(record)])
     methods = tuple(
-        method_result(
+        summarise_method(
             method,
             [record for record in stages["sweep"] if record.run.method == method],
             finals[method],
@@ -173,14 +164,14 @@ def _at_selection(record: RunRecord, method: str, selected: Mapping[str, Selecti
 
 def _measures(finals: Mapping[str, Sequence[RunRecord]]) -> tuple[Measure, Measure | None]:
     # Leaving out just the runs that went wrong would flatter a method: it is left out as a whole.
-    compared = {method: group for method, group in finals.items() if group and all(usable(record) for record in group)}
-    pairs = paired(compared)
+    compared = {method: group for method, group in finals.items() if group and all(map(is_usable, group))}
+    pairs = pair_runs(compared)
     if pairs is None:
         return Measure((), 0, Comparison({}, False), (), tuple(finals)), None
     left_out = tuple(method for method in finals if method not in compared)
 
     def measure(values: Mapping[str, Array], weights: Array | None, higher_is_better: bool) -> Measure:
-        comparison = compare_all(values, weights, higher_is_better=higher_is_better)
+        comparison = compare_methods(values, weights, higher_is_better=higher_is_better)
         sign = -1 if higher_is_better else 1
         ranking = tuple(sorted(values, key=lambda method: sign * float(values[method].sum())))
         return Measure(pairs.seeds, len(pairs.labels), comparison, ranking, left_out)
@@ -198,34 +189,29 @@ def _base_loss(vanilla: Sequence[RunRecord]) -> float | None:
 def _charged(
     records: Sequence[RunRecord], finals: Mapping[str, Sequence[RunRecord]], selected: Mapping[str, Selection]
 ) -> tuple[Charged, ...]:
-    at_selection = [
-        record
-        for record in records
-        if VANILLA in selected and record.run.learning_rate == selected[VANILLA].learning_rate
-    ]
-    found = {}
-    for method in finals:
-        longer = [record for record in at_selection if record.run.charged_for == method]
-        if longer and finals[method] and all(usable(record) for record in [*longer, *finals[method]]):
-            found[method] = longer, paired({method: finals[method], "vanilla": longer})
-    charged = []
-    for method, (longer, pairs) in found.items():
-        if pairs is None:
-            continue
-        loss = pairs.losses[method] - pairs.losses["vanilla"]
-        correct = pairs.correct[method] - pairs.correct["vanilla"] if pairs.correct else None
-        charged.append(
-            Charged(
-                method=method,
-                seeds=pairs.seeds,
-                steps=max(record.run.steps for record in longer),
-                seconds=_seconds(finals[method]),
-                vanilla_seconds=_seconds(longer),
-                loss=difference_interval(loss, pairs.labels, comparisons=len(found)),
-                accuracy=None if correct is None else difference_interval(correct, comparisons=len(found)),
-            )
+    rate = selected[VANILLA].learning_rate if VANILLA in selected else None
+    found: list[tuple[str, list[RunRecord], Pairs]] = []
+    for method, own in finals.items():
+        longer = [r for r in records if r.run.learning_rate == rate and r.run.charged_for == method]
+        if longer and own and all(map(is_usable, [*longer, *own])):
+            pairs = pair_runs({method: own, VANILLA: longer})
+            found += [] if pairs is None else [(method, longer, pairs)]
+    return tuple(
+        Charged(
+            method=method,
+            seeds=pairs.seeds,
+            steps=max(record.run.steps for record in longer),
+            seconds=_seconds(finals[method]),
+            vanilla_seconds=_seconds(longer),
+            loss=estimate_difference(
+                pairs.losses[method] - pairs.losses[VANILLA], pairs.labels, comparisons=len(found)
+            ),
+            accuracy=estimate_difference(pairs.correct[method] - pairs.correct[VANILLA], comparisons=len(found))
+            if pairs.correct
+            else None,
         )
-    return tuple(charged)
+        for method, longer, pairs in found
+    )
 
 
 def _seconds(records: Sequence[RunRecord]) -> float:
@@ -237,34 +223,41 @@ def _missing(
     experiment: Experiment,
     selected: Mapping[str, Selection],
     finals: Mapping[str, Sequence[RunRecord]],
-) -> list[str]:
+) -> Iterator[str]:
     """What a finished comparison would have besides."""
-    protocol, found = experiment.protocol, []
+    seeds, fresh_seeds = experiment.protocol.seeds, set(experiment.protocol.fresh_seeds)
     # The grid of every method grows by as many points as that of any.
-    rates = sorted({*protocol.learning_rates, *(record.run.learning_rate for record in stages["sweep"])})
+    rates = {*experiment.protocol.learning_rates, *(record.run.learning_rate for record in stages["sweep"])}
     swept = {(record.run.method, record.run.learning_rate, record.run.seed) for record in stages["sweep"]}
     for method in experiment.methods:
-        absent = sum((method, rate, seed) not in swept for rate in rates for seed in protocol.seeds)
+        absent = sum((method, rate, seed) not in swept for rate in rates for seed in seeds)
         if absent:
-            found.append(f"{method}: {absent} of {len(rates) * len(protocol.seeds)} runs of the sweep are missing")
+            yield f"{method}: {absent} of {len(rates) * len(seeds)} runs of the sweep are missing"
         elif method not in selected:
-            found.append(f"{method}: no learning rate went well with all seeds, so none is selected")
+            yield f"{method}: no learning rate went well with all seeds, so none is selected"
         stale = sum(record.run.method == method for record in stages["final"]) - len(finals[method])
         if stale:
-            found.append(f"{method}: {stale} final runs are not at what the sweep selects now, and are left out")
-        fresh = sorted(set(protocol.fresh_seeds) - {record.run.seed for record in finals[method]})
+            yield f"{method}: {stale} final runs are not at what the sweep selects now, and are left out"
+        fresh = fresh_seeds - _seeds(finals[method])
         if fresh and method in selected:
-            found.append(f"{method}: the final runs with seeds {', '.join(map(str, fresh))} are missing")
+            yield f"{method}: the final runs with seeds {_listed(fresh)} are missing"
         charged = [record for record in stages["compute"] if record.run.charged_for == method]
-        unpaid = sorted(set(protocol.fresh_seeds) - {record.run.seed for record in charged})
+        unpaid = fresh_seeds - _seeds(charged)
         if charged and unpaid:
-            found.append(f"{method}: LoRA at equal compute is missing for seeds {', '.join(map(str, unpaid))}")
-        lost = sorted(record.run.seed for record in charged if not usable(record))
+            yield f"{method}: LoRA at equal compute is missing for seeds {_listed(unpaid)}"
+        lost = _seeds(record for record in charged if not is_usable(record))
         if lost:
-            found.append(
-                f"{method}: LoRA at equal compute diverged or failed with seeds {', '.join(map(str, lost))}, so the "
-                "two are not compared"
+            yield (
+                f"{method}: LoRA at equal compute diverged or failed with seeds {_listed(lost)}, so the two are not "
+                "compared"
             )
-    if len({tuple(record.items.labels) for group in finals.values() for record in group if usable(record)}) > 1:
-        found.append("the final runs have different test items, so no method is compared")
-    return found
+    if len({tuple(record.items.labels) for group in finals.values() for record in group if is_usable(record)}) > 1:
+        yield "the final runs have different test items, so no method is compared"
+
+
+def _seeds(records: Iterable[RunRecord]) -> set[int]:
+    return {record.run.seed for record in records}
+
+
+def _listed(seeds: set[int]) -> str:
+    return ", ".join(map(str, sorted(seeds)))

@@ -5,36 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from lora_da_bench.analysis.significance import Difference
-from lora_da_bench.analysis.summary import VANILLA, Measure, RankSummary, Summary
+from lora_da_bench.analysis.summary import Measure, RankSummary, Summary
+from lora_da_bench.experiment.description import VANILLA
 from lora_da_bench.experiment.schedule import CHARGED_FROM
 
 _EQUAL_COMPUTE = f"at equal compute, where {VANILLA} gets the time of the initialisation as more steps"
+_LOSS, _POINTS = "{:.4f}".format, lambda gain: f"{100 * gain:.1f} points"
 
 
-def verdict(summary: Summary) -> list[str]:
-    """A few sentences for each rank and measure, what weakens them among them."""
+def word_verdict(summary: Summary) -> list[str]:
+    """Word what is shown of each rank and measure in a few sentences, what weakens them among them."""
     found = []
     for rank in summary.ranks:
         charged = {charged.method: charged.loss for charged in rank.charged}
-        found.append(f"Rank {rank.rank}, test loss: {_sentences(rank, rank.loss, charged, loss_text)}")
+        found.append(f"Rank {rank.rank}, test loss: {_sentences(rank, rank.loss, charged, _LOSS)}")
         if rank.low_accuracy:
             found.append(f"Rank {rank.rank}, accuracy: {_low_accuracy(rank)}")
         elif rank.accuracy is not None:
             charged = {charged.method: charged.accuracy for charged in rank.charged if charged.accuracy is not None}
-            found.append(f"Rank {rank.rank}, accuracy: {_sentences(rank, rank.accuracy, charged, points_text)}")
+            found.append(f"Rank {rank.rank}, accuracy: {_sentences(rank, rank.accuracy, charged, _POINTS)}")
         if rank.missing:
             found.append(f"Rank {rank.rank} has gaps, see the shortcomings.")
     return found
-
-
-def loss_text(value: float) -> str:
-    """A size of a difference of losses."""
-    return f"{value:.4f}"
-
-
-def points_text(value: float) -> str:
-    """A size of a difference of accuracies."""
-    return f"{100 * value:.1f} points"
 
 
 def _sentences(

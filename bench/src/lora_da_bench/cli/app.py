@@ -1,10 +1,13 @@
-"""The commands, put together."""
+"""The command line ``lora-da-bench``."""
 
 from __future__ import annotations
 
+import sys
+import warnings
+from typing import Any
+
 import typer
 
-from lora_da.cli import run
 from lora_da_bench.cli.compare import compare
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -17,5 +20,16 @@ def _common(debug: bool = typer.Option(False, "--debug", help="Show tracebacks o
 
 
 def main() -> None:
-    """Run the command line."""
-    run("lora-da-bench", lambda: app)
+    """Run the command line; what a user can mend is told in one line, without a traceback."""
+    warnings.showwarning = _show_warning
+    try:
+        app()
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        sys.exit(f"lora-da-bench: {error}")
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    if issubclass(category, UserWarning):
+        print(f"warning: {message}", file=sys.stderr)

@@ -1,81 +1,209 @@
-"""The description of a comparison as it was fixed before the first result, in the comparison's folder."""
+"""The description of a comparison: one TOML file that says everything about it."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import time
+import itertools
+import os
+import re
+import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from lora_da.system.files import write_text
-from lora_da_bench.experiment.experiment import Experiment, experiment_from
+from pydantic import AfterValidator, Field, FiniteFloat, NonNegativeInt, PositiveInt, model_validator
 
-_FILE = "experiment.json"
+from lora_da_bench.experiment.validation import Section, validate_section
 
+VANILLA = "lora"
+"""The method that every other is compared with."""
 
-def keep_description(experiment: Experiment, folder: Path) -> None:
-    """Write the description on the first call; afterwards it may gain methods, with a date.
-
-    Raises:
-        ValueError: The folder holds another experiment.
-    """
-    check_description(experiment, folder)
-    kept = _kept(folder)
-    now = time.strftime("%Y-%m-%d")
-    if kept is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        kept = {"fixed": now, "methods_added": []}
-    elif added := [name for name in experiment.methods if name not in kept["experiment"]["methods"]]:
-        kept["methods_added"].append({"date": now, "methods": added})
-    else:
-        return
-    write_text(folder / _FILE, json.dumps(kept | {"experiment": _plain(experiment)}, indent=1) + "\n", overwrite=True)
+_LARGEST_STEP = 3.4  # a little more than √10
+_LEAST_SEEDS = 3
 
 
-def check_description(experiment: Experiment, folder: Path) -> None:
-    """Check that the folder holds no other experiment, nor one with methods that this one lacks.
+def _ascending(rates: tuple[float, ...]) -> tuple[float, ...]:
+    if list(rates) != sorted(set(rates)):
+        raise ValueError("must be ascending, each rate once")
+    return rates
 
-    Raises:
-        ValueError: It does; the message says what differs.
-    """
-    kept = _kept(folder)
-    if kept is None:
-        return
-    # Read anew: keys that have been added since have their defaults.
-    before = experiment_from(kept["experiment"])
-    mine, theirs = _entries(_plain(experiment)), _entries(_plain(before))
-    changed = sorted(
-        name for name in mine.keys() | theirs.keys() if name != "methods" and mine.get(name) != theirs.get(name)
+
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) != len(values):
+        raise ValueError("must have each value once")
+    return values
+
+
+def _with_vanilla(methods: tuple[str, ...]) -> tuple[str, ...]:
+    if VANILLA not in methods:
+        raise ValueError('must have "lora" among them: everything is compared with it')
+    return _distinct(methods)
+
+
+def _folder(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ValueError(f"{name!r} must be letters, digits, '.', '_' and '-': it names a folder")
+    return name
+
+
+Rates = Annotated[tuple[Annotated[FiniteFloat, Field(gt=0)], ...], Field(min_length=1), AfterValidator(_ascending)]
+Seeds = Annotated[tuple[int, ...], Field(min_length=1), AfterValidator(_distinct)]
+Ranks = Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(_distinct)]
+
+
+class ModelDescription(Section):
+    """The base model."""
+
+    name: str = Field(description="a folder, a hub id, a GGUF file, or `smollm2` or `minilm`, small models on PyPI")
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "8bit", "4bit"] = Field(
+        default="auto", description="or `float32`, `bfloat16`, `float16`, `8bit`, `4bit`"
     )
-    if set(before.methods) - set(experiment.methods):
-        changed.append("methods, of which none may be taken away")
-    if changed:
-        raise ValueError(
-            f"{folder} holds runs of another experiment: it differs in {', '.join(changed)}. What was fixed before the "
-            "first result stays; give the new experiment another name"
-        )
+    device: Literal["cpu", "cuda", "mps"] | None = Field(
+        default=None, description="`cpu`, `cuda` or `mps`; without it a GPU where there is one"
+    )
+    revision: str | None = Field(default=None, description="branch, tag or commit of a hub model")
 
 
-def methods_added(folder: Path) -> list[tuple[str, list[str]]]:
-    """When which methods joined the experiment after it had begun."""
-    kept = _kept(folder)
-    return [(entry["date"], entry["methods"]) for entry in kept["methods_added"]] if kept else []
+class TaskDescription(Section):
+    """The task and its data: what is trained on, what selects, and what is reported.
+
+    The training and validation splits are drawn from ``train`` without overlap, the same for every seed.
+    """
+
+    kind: Literal["generation", "choice", "classification"] = Field(
+        description="`generation`, `choice` or `classification`"
+    )
+    train: str = Field(description="a file or a hub id; `$NAME` stands for an environment variable")
+    test: str = Field(description="the same; of a hub id its split `test` is taken")
+    train_rows: NonNegativeInt = Field(
+        default=0, description="at most so many to train on; 0 takes all that validation leaves"
+    )
+    validation_rows: int = Field(default=200, ge=2, description="rows of `task.train` set aside, which select")
+    test_rows: NonNegativeInt = Field(default=0, description="the first so many of `task.test`; 0 takes all")
+    accuracy: bool = Field(default=True, description="whether answers are taken at the end, and not only losses")
+    apart_words: NonNegativeInt = Field(
+        default=0,
+        description="training rows with so many words in a row in common with a row of validation or test are left "
+        "out; 0 leaves out only rows with the same words",
+    )
+    options: dict[str, Any] = Field(default={}, description="the task's own settings, below")
 
 
-def _kept(folder: Path) -> dict[str, Any] | None:
-    path = folder / _FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+class Protocol(Section):
+    """How runs are made and learning rates selected."""
+
+    learning_rates: Rates = Field(
+        default=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2), description="the grid of every method, ascending"
+    )
+    steps: PositiveInt = Field(default=100, description="optimiser steps of a run")
+    batch_size: PositiveInt = Field(default=8, description="examples a step")
+    seeds: Seeds = Field(default=(0, 1, 2), description="of the sweep")
+    fresh_seeds: Seeds = Field(  # of three, six pairs of methods would need |t| > 10.9
+        default=(100, 101, 102, 103, 104, 105), description="of what is reported; none of `protocol.seeds`"
+    )
+    evaluations: PositiveInt = Field(default=5, description="how often losses are measured along a run")
+    growth: NonNegativeInt = Field(default=2, description="by how many points the grid may grow on each side")
+
+    @model_validator(mode="after")
+    def _fresh(self) -> Protocol:
+        if set(self.seeds) & set(self.fresh_seeds):
+            raise ValueError("fresh_seeds must share none with seeds: selection would flatter what is reported")
+        return self
+
+    def shortcomings(self) -> list[str]:
+        """Where the protocol is weaker than it should be; the report says so."""
+        rates = self.learning_rates
+        found = []
+        if max(rates) / min(rates) < 99:
+            found.append("the grid of learning rates covers less than two decades")
+        if any(upper / lower > _LARGEST_STEP for lower, upper in itertools.pairwise(rates)):
+            found.append("the grid of learning rates has steps of more than √10")
+        if len(self.seeds) < _LEAST_SEEDS:
+            found.append("fewer than three seeds select the learning rates")
+        if len(self.fresh_seeds) < _LEAST_SEEDS:
+            found.append("fewer than three fresh seeds are reported")
+        return found
 
 
-def _entries(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """All keys, of inner tables too, as ``task.options.prompt``."""
-    found: dict[str, Any] = {}
-    for name, value in content.items():
-        found |= _entries(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return found
+class Calibration(Section):
+    """The calibration sample that all methods that look at data share: one draw per seed, from the training rows."""
+
+    examples: PositiveInt = Field(
+        default=64, description="for methods that look at data: one draw a seed, of training rows"
+    )
+    batch_size: PositiveInt = Field(default=8, description="how many of them at once")
 
 
-def _plain(experiment: Experiment) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(experiment)))
-    return plain
+class Forgetting(Section):
+    """Unrelated text whose loss is measured before and after."""
+
+    data: str = Field(
+        description="unrelated text (a text file, or data with a column `text`) whose loss is measured before and "
+        "after; leave `[forgetting]` out to measure none"
+    )
+    blocks: PositiveInt = Field(default=32, description="how many blocks of it")
+    length: int = Field(default=256, ge=2, description="tokens of a block; the first is not predicted")
+
+
+class Experiment(Section):
+    """A comparison of initialisations."""
+
+    name: Annotated[str, AfterValidator(_folder)] = Field(description="of the folder under the results")
+    methods: Annotated[tuple[str, ...], AfterValidator(_with_vanilla)] = Field(
+        default=("lora", "pissa", "lora-one", "lora-da"),
+        description="`lora` always among them; `lora-da-bench compare --list` shows all",
+    )
+    ranks: Ranks = Field(default=(8,), description="each is a comparison of its own")
+    alpha: PositiveInt = Field(default=16, description="at every rank")
+    rslora: bool = Field(default=True, description="scaling by alpha/√r, else alpha/r")
+    target_modules: str = Field(
+        default="all-linear", min_length=1, description="or names of layers separated by commas"
+    )
+    charge_init: bool = Field(default=True, description="the stage of equal compute")
+    model: ModelDescription
+    task: TaskDescription
+    protocol: Protocol = Protocol()
+    calibration: Calibration = Calibration()
+    forgetting: Forgetting | None = None
+
+    @model_validator(mode="after")
+    def _forgets_text(self) -> Experiment:
+        if self.forgetting is not None and self.task.kind == "classification":
+            raise ValueError("forgetting is the loss of a language model on text; a classifier has none")
+        return self
+
+
+def load_experiment(path: Path) -> Experiment:
+    """Read the description of a comparison from a TOML file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It can't be parsed, or a key is unknown, missing or of the wrong kind; the message names it.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    if path.suffix != ".toml":
+        raise ValueError(f"{path}: a description is a TOML file, and its suffix must be .toml")
+    try:
+        return describe_experiment(tomllib.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:  # tomllib's errors are of this kind
+        raise ValueError(f"{path}: {error}") from error
+
+
+def describe_experiment(content: Any) -> Experiment:
+    """Make an experiment from plain data, such as a parsed file or what ``model_dump`` gives.
+
+    Raises:
+        ValueError: A key is unknown, missing or of the wrong kind; the message names it.
+    """
+    return validate_section(Experiment, content)
+
+
+def expand_path(path: str) -> str:
+    """Replace the environment variables in a path.
+
+    Raises:
+        ValueError: One of them is not set.
+    """
+    result = os.path.expandvars(path)
+    if "$" in result:
+        raise ValueError(f"{path} names an environment variable that is not set")
+    return result

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass, field
+import math
+from dataclasses import field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from lora_da.system.files import write_text
+from pydantic import BeforeValidator, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+from lora_da_bench.experiment.files import write_atomically
 
 Stage = Literal["sweep", "final", "compute"]
 Status = Literal["success", "diverged", "failed"]
+
+# JSON has no infinity; null stands for it.
+_Loss = Annotated[float, BeforeValidator(lambda value: math.inf if value is None else value)]
 
 
 @dataclass(frozen=True, order=True)
@@ -43,7 +50,7 @@ class Run:
     def name(self) -> str:
         """The stem of its file; no two runs of a comparison share it."""
         charged = f"-for-{self.charged_for}" if self.charged_for else ""
-        return f"{self.stage}-{self.method}{charged}-r{self.rank}-lr{self.learning_rate:.3g}-seed{self.seed}"
+        return f"{self.stage}-{self.method}{charged}-r{self.rank}-lr{self.learning_rate!r}-seed{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class Point:
 
     step: int
     seconds: float
-    validation_loss: float
+    validation_loss: _Loss
     test_loss: float | None = None
 
 
@@ -88,14 +95,12 @@ class RunRecord:
         error: The error, if it failed.
         curve: From step 0 to the last.
         items: Of the test split; empty in a sweep.
-        metrics: Single figures, each of them a number or None: ``validation_loss`` (last), ``test_loss`` and
-            ``accuracy`` (at the selected step; also ``f1``, ``matthews``), ``step0_loss``, ``base_loss`` (validation
-            loss of the untouched base), ``forgetting_base``, ``forgetting`` (loss on unrelated text before and after),
-            ``init_seconds``, ``train_seconds``, ``init_peak_bytes``, ``train_peak_bytes``, ``trainable_parameters``.
-        adapter: ``alpha``, ``rslora``, ``scaling`` and what else was set.
-        about: When, where and with what: ``experiment``, ``finished``, ``machine``, ``versions`` (with the
-            fingerprint of this package's source), ``fingerprints`` (of the splits), ``order`` (of the batches),
-            ``trained_on`` (``examples`` and ``tokens``), ``rows`` and ``rows_cut`` (at ``max_length``) of each split.
+        metrics: Single figures: ``validation_loss`` (last), ``test_loss`` and ``accuracy`` (at the selected step; also
+            ``f1``, ``matthews``), ``step0_loss``, ``forgetting_base`` and ``forgetting`` (loss on unrelated text before
+            and after), ``init_seconds``, ``train_seconds``, their ``_peak_bytes``, ``trainable_parameters``.
+        adapter: ``alpha``, ``rslora`` and ``scaling`` as they were.
+        about: When, where and with what: ``experiment``, ``finished``, ``machine``, ``versions``, ``fingerprints`` (of
+            the splits), ``order`` (of the batches), ``trained_on``, ``rows`` and ``rows_cut`` of each split.
     """
 
     run: Run
@@ -110,15 +115,12 @@ class RunRecord:
     def save(self, folder: Path) -> Path:
         """Write it to ``folder``, atomically; a record of the same run is replaced."""
         path = folder / f"{self.run.name}.json"
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(self._content(), indent=1) + "\n", overwrite=True)
+        write_atomically(path, json.dumps(self._content(), indent=1, allow_nan=False) + "\n")
         return path
 
     def _content(self) -> dict[str, Any]:
-        # Infinities as null: JSON has none.
-        curve = [{**dataclasses.asdict(point), "validation_loss": _finite(point.validation_loss),
-                  "test_loss": _finite(point.test_loss)} for point in self.curve]  # fmt: skip
-        metrics = {name: _finite(value) for name, value in self.metrics.items()}
+        curve = [_finite(dataclasses.asdict(point)) for point in self.curve]
+        metrics = _finite(self.metrics)
         return {
             **dataclasses.asdict(self.run),
             "status": self.status,
@@ -127,46 +129,51 @@ class RunRecord:
             "curve": curve,
             "items": dataclasses.asdict(self.items),
             "adapter": self.adapter,
-            **self._as_peft_has_it(metrics, curve),
+            **_as_peft_has_it(self, metrics, curve),
         }
 
-    def _as_peft_has_it(self, metrics: dict[str, Any], curve: list[dict[str, Any]]) -> dict[str, Any]:
-        """The sections of PEFT's method_comparison results; 0 or null is what is not measured here."""
-        seconds = {part: metrics.get(f"{part}_seconds") or 0.0 for part in ("init", "train")}
-        seen, parameters = self.about.get("trained_on", {}), metrics.get("trainable_parameters") or 0
-        last = {
-            "test accuracy": metrics.get("accuracy"),
-            "train loss": None,
-            "train samples": seen.get("examples", 0),
-            "train total tokens": seen.get("tokens", 0),
-        }
-        packages = {f"{name}-version": version for name, version in self.about.get("versions", {}).items()}
-        return {
-            "run_info": {
-                "created_at": self.about.get("finished"),
-                "total_time": sum(seconds.values()),
-                "experiment_name": f"{self.about.get('experiment')}/{self.run.name}",
-                "peft_branch": "",
-                "train_config": {"model_id": self.about.get("model")} | dataclasses.asdict(self.run),
-                "peft_config": {"peft_type": "LORA", "r": self.run.rank} | self.adapter if self.adapter else None,
-                "error_msg": self.error or "",
-            },
-            "train_info": {
-                "status": self.status,
-                "train_time": seconds["train"],
-                "accelerator_memory_max": metrics.get("train_peak_bytes") or 0,
-                "accelerator_memory_reserved_avg": 0,
-                "accelerator_memory_reserved_99th": 0,
-                "file_size": 4 * parameters,
-                "num_trainable_params": parameters,
-                "metrics": [*curve[:-1], curve[-1] | last] if curve else [last],
-            },
-            "meta_info": self.about
-            | {
-                "package_info": {"datasets-version": None, "bitsandbytes-version": None} | packages,
-                "system_info": {"machine": self.about.get("machine")},
-            },
-        }
+
+_RECORD = TypeAdapter(RunRecord)
+
+
+def _as_peft_has_it(record: RunRecord, metrics: dict[str, Any], curve: list[dict[str, Any]]) -> dict[str, Any]:
+    """The sections of PEFT's method_comparison results; 0 or null is what is not measured here."""
+    run, about = record.run, record.about
+    seconds = {part: metrics.get(f"{part}_seconds") or 0.0 for part in ("init", "train")}
+    seen, parameters = about.get("trained_on", {}), metrics.get("trainable_parameters") or 0
+    last = {
+        "test accuracy": metrics.get("accuracy"),
+        "train loss": None,
+        "train samples": seen.get("examples", 0),
+        "train total tokens": seen.get("tokens", 0),
+    }
+    packages = {f"{name}-version": version for name, version in about.get("versions", {}).items()}
+    return {
+        "run_info": {
+            "created_at": about.get("finished"),
+            "total_time": sum(seconds.values()),
+            "experiment_name": f"{about.get('experiment')}/{run.name}",
+            "peft_branch": "",
+            "train_config": {"model_id": about.get("model")} | dataclasses.asdict(run),
+            "peft_config": {"peft_type": "LORA", "r": run.rank} | record.adapter if record.adapter else None,
+            "error_msg": record.error or "",
+        },
+        "train_info": {
+            "status": record.status,
+            "train_time": seconds["train"],
+            "accelerator_memory_max": metrics.get("train_peak_bytes") or 0,
+            "accelerator_memory_reserved_avg": 0,
+            "accelerator_memory_reserved_99th": 0,
+            "file_size": 4 * parameters,
+            "num_trainable_params": parameters,
+            "metrics": [*curve[:-1], curve[-1] | last] if curve else [last],
+        },
+        "meta_info": about
+        | {
+            "package_info": {"datasets-version": None, "bitsandbytes-version": None} | packages,
+            "system_info": {"machine": about.get("machine")},
+        },
+    }
 
 
 def load_record(path: Path) -> RunRecord:
@@ -177,33 +184,19 @@ def load_record(path: Path) -> RunRecord:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        run = Run(**{name.name: content[name.name] for name in dataclasses.fields(Run)})
-        curve = [
-            Point(point["step"], point["seconds"], _number(point["validation_loss"]), point["test_loss"])
-            for point in content["curve"]
-        ]
-        return RunRecord(
-            run=run,
-            status=content["status"],
-            error=content["error"],
-            curve=curve,
-            items=Items(**content["items"]),
-            metrics=content["metrics"],
-            adapter=content["adapter"],
-            about={k: v for k, v in content["meta_info"].items() if k not in ("package_info", "system_info")},
-        )
-    except (KeyError, TypeError, ValueError) as error:
+        about = {k: v for k, v in content["meta_info"].items() if k not in ("package_info", "system_info")}
+        run = {entry.name: content[entry.name] for entry in dataclasses.fields(Run)}
+        own = ("status", "error", "curve", "items", "metrics", "adapter")
+        return _RECORD.validate_python({name: content[name] for name in own} | {"run": run, "about": about})
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no record of a run ({error!r}): remove it, and it is run again") from error
 
 
 def load_records(folder: Path) -> list[RunRecord]:
-    """All records in a folder, sorted by run."""
+    """Read all records in a folder, sorted by run."""
     return sorted((load_record(path) for path in folder.glob("*.json")), key=lambda record: record.run.name)
 
 
-def _finite(value: float | int | None) -> float | int | None:
-    return value if value is not None and abs(value) < float("inf") else None
-
-
-def _number(value: float | None) -> float:
-    return float("inf") if value is None else value
+def _finite(numbers: dict[str, Any]) -> dict[str, Any]:
+    """The same with null in place of what JSON does not have."""
+    return {name: value if value is not None and math.isfinite(value) else None for name, value in numbers.items()}

@@ -9,21 +9,21 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
-from lora_da_bench.analysis.selection import Selection, select
-from lora_da_bench.experiment.experiment import Experiment, Protocol
+from lora_da_bench.experiment.description import VANILLA, Experiment, Protocol
 from lora_da_bench.experiment.record import Run, RunRecord
+from lora_da_bench.experiment.selection import Selection, select_rates
 
 CHARGED_FROM = 0.01
 """Of the training time: a shorter initialisation is within the noise of a clock, and not charged."""
 
 
-def measured_steps(steps: int, evaluations: int) -> list[int]:
-    """After which steps the losses are measured, evenly spread, the last step among them."""
+def spread_measurements(steps: int, evaluations: int) -> list[int]:
+    """Spread the steps after which losses are measured evenly, the last step among them."""
     return sorted({math.ceil(index * steps / evaluations) for index in range(1, evaluations + 1)})
 
 
-def planned_runs(experiment: Experiment, records: Sequence[RunRecord]) -> list[Run]:
-    """All runs that are known to be needed at this moment, finished ones included.
+def plan_runs(experiment: Experiment, records: Sequence[RunRecord]) -> list[Run]:
+    """List all runs that are known to be needed at this moment, finished ones included.
 
     A stage is planned once the one before it is finished: the sweep, which may grow, then the final runs at the
     selected learning rates, then vanilla LoRA with the time of an initialisation.
@@ -35,8 +35,8 @@ def planned_runs(experiment: Experiment, records: Sequence[RunRecord]) -> list[R
     return runs
 
 
-def later_stages(experiment: Experiment, records: Sequence[RunRecord]) -> list[str]:
-    """What will be planned, in words, once all that is planned now is finished; nothing at the end."""
+def list_later_stages(experiment: Experiment, records: Sequence[RunRecord]) -> list[str]:
+    """Say what will be planned once all that is planned now is finished; nothing at the end."""
     done = {record.run for record in records}
     found: dict[str, None] = {}
     for rank in experiment.ranks:
@@ -61,7 +61,7 @@ def _runs_at(experiment: Experiment, rank: int, records: list[RunRecord]) -> lis
         sweep = _sweep(experiment, rank, rates)
         if not done.issuperset(sweep):
             return sweep
-        selected = select([record for record in records if record.run in sweep], experiment.methods, rank)
+        selected = select_rates([record for record in records if record.run in sweep], experiment.methods, rank)
         grown = _grown(rates, experiment.protocol, selected)
         if grown == rates:
             break
@@ -104,19 +104,12 @@ def _rounded(rate: float) -> float:
 
 
 def _final(experiment: Experiment, rank: int, selected: dict[str, Selection]) -> list[Run]:
+    at = {method: (choice.learning_rate, choice.step) for method, choice in selected.items()}
     return [
-        Run(
-            "final",
-            method,
-            rank,
-            selected[method].learning_rate,
-            seed,
-            experiment.protocol.steps,
-            selected[method].step,
-        )
+        Run("final", method, rank, at[method][0], seed, experiment.protocol.steps, at[method][1])
         for seed in experiment.protocol.fresh_seeds
         for method in experiment.methods
-        if method in selected
+        if method in at
     ]
 
 
@@ -125,21 +118,21 @@ def _charged(
 ) -> list[Run]:
     """Vanilla LoRA with as many more steps as fit into a method's initialisation."""
     protocol, runs = experiment.protocol, []
-    vanilla = [record for record in records if record.run.method == "lora" and record.status == "success"]
+    vanilla = [record for record in records if record.run.method == VANILLA and record.status == "success"]
     if not vanilla:
         return []
     # Medians: a machine that was busy for a moment must not give or take steps.
     step_seconds = _median([record.metrics["train_seconds"] for record in vanilla]) / protocol.steps
-    for method in (name for name in experiment.methods if name != "lora"):
+    for method in (name for name in experiment.methods if name != VANILLA):
         inits = [record.metrics["init_seconds"] for record in records if record.run.method == method and record.curve]
         if not inits or _median(inits) < CHARGED_FROM * protocol.steps * step_seconds:
             continue
         steps = protocol.steps + math.ceil(_median(inits) / step_seconds)
         # The same of its measurements as selected, at the place it has in the longer schedule.
-        before = measured_steps(protocol.steps, protocol.evaluations).index(selected["lora"].step)
-        step = measured_steps(steps, protocol.evaluations)[before]
+        before = spread_measurements(protocol.steps, protocol.evaluations).index(selected[VANILLA].step)
+        step = spread_measurements(steps, protocol.evaluations)[before]
         runs += [
-            Run("compute", "lora", rank, selected["lora"].learning_rate, seed, steps, step, charged_for=method)
+            Run("compute", VANILLA, rank, selected[VANILLA].learning_rate, seed, steps, step, charged_for=method)
             for seed in protocol.fresh_seeds
         ]
     return runs

@@ -16,8 +16,8 @@ from typing import Any
 
 import datasets
 
-from lora_da.loading.rows import fingerprint, load_rows
-from lora_da_bench.experiment.experiment import TaskChoice, expanded
+from lora_da.loading import fingerprint, load_rows
+from lora_da_bench.experiment.description import TaskDescription, expand_path
 
 _SEED = 0  # the same splits for every seed of a run
 
@@ -42,7 +42,7 @@ class Splits:
     removed: int
 
 
-def load_splits(task: TaskChoice) -> Splits:
+def load_splits(task: TaskDescription) -> Splits:
     """Read and split the data of a task.
 
     Raises:
@@ -56,8 +56,8 @@ def load_splits(task: TaskChoice) -> Splits:
 def _load_splits(
     train: str, test: str, train_rows: int, validation_rows: int, test_rows: int, apart_words: int
 ) -> Splits:
-    test_split = load_rows(expanded(test), "test")
-    rows = load_rows(expanded(train), "train")
+    test_split = load_rows(expand_path(test), "test")
+    rows = load_rows(expand_path(train), "train")
     test_words, words = [_words(row) for row in test_split], [_words(row) for row in rows]
     seen = set(test_words)
     order = []

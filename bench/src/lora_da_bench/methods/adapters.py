@@ -1,42 +1,54 @@
-"""What the methods share: PEFT's adapter on a setup's model, its layers, and the base weights below them."""
+"""What the methods share: PEFT's adapter on a setup's model, its layers, and their factors A and B."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
 from torch import Tensor
 
-from lora_da.adapter.layers import AdaptedLayer, adapted_layers
-from lora_da.statistics.hooks.experts import ParameterLayer
 from lora_da_bench.methods.method import Setup
 
-ADAPTER = "default"
+_ADAPTER = "default"
 
 
-def with_adapter(setup: Setup, **changes: Any) -> PeftModel:
-    """The setup's model with an adapter, whose configuration differs from the setup's in ``changes``."""
+Factors = dict[str, tuple[Tensor, Tensor]]
+"""A (r, d_in) and B (d_out, r) by the layers' names in the base model."""
+
+
+def add_adapter(setup: Setup, **changes: Any) -> PeftModel:
+    """Put an adapter on the setup's model, whose configuration differs from the setup's in ``changes``."""
     # PEFT resolves names and adds modules in the configuration that it is given, lists included.
     model = get_peft_model(setup.model, dataclasses.replace(copy.deepcopy(setup.lora), **changes))
     return model.train(setup.model.training)  # a new PeftModel says that it is in training, whatever its base does
 
 
-def layers_of(model: PeftModel) -> dict[str, AdaptedLayer]:
-    """The adapted linear layers, by their names in the base model."""
-    return adapted_layers(model, ADAPTER)[0]
+def find_factors(model: PeftModel) -> Factors:
+    """Find the parameters A and B of the adapted linear layers."""
+    found: Factors = {}
+    for name, module in model.get_base_model().named_modules():
+        if isinstance(module, LoraLayer) and _ADAPTER in module.lora_A:
+            own: Any = module
+            found[name] = own.lora_A[_ADAPTER].weight, own.lora_B[_ADAPTER].weight
+    return found
 
 
-def shapes_of(model: PeftModel) -> dict[str, tuple[int, int, int]]:
-    """(d_out, d_in, rank) of each adapted layer."""
-    return {name: (layer.B.shape[0], layer.A.shape[1], layer.rank) for name, layer in layers_of(model).items()}
+@torch.no_grad()
+def write_factors(model: PeftModel, factors: Factors) -> None:
+    """Copy A and B into the layers' parameters."""
+    parameters = find_factors(model)
+    for name, pair in factors.items():
+        for parameter, value in zip(parameters[name], pair, strict=True):
+            parameter.copy_(value)
 
 
-def shapes_and_config(setup: Setup, **changes: Any) -> tuple[dict[str, tuple[int, int, int]], LoraConfig]:
-    """What PEFT's inits that run before ``get_peft_model`` need: the layers by their names.
+def name_layers(setup: Setup, **changes: Any) -> tuple[Factors, LoraConfig]:
+    """Find the layers for PEFT's inits that run before ``get_peft_model``.
 
     PEFT resolves "all-linear" only while it makes an adapter, so one is made and taken off again.
 
@@ -45,46 +57,26 @@ def shapes_and_config(setup: Setup, **changes: Any) -> tuple[dict[str, tuple[int
         changes: To the adapter's configuration.
 
     Returns:
-        What :func:`shapes_of` says, and a configuration that names the layers one by one.
+        What a plain adapter has, and a configuration that names them one by one.
     """
-    probe = with_adapter(setup)
-    shapes = shapes_of(probe)
+    probe = add_adapter(setup)
+    factors = find_factors(probe)
     probe.unload()
-    return shapes, dataclasses.replace(copy.deepcopy(setup.lora), target_modules=list(shapes), **changes)
+    return factors, dataclasses.replace(copy.deepcopy(setup.lora), target_modules=list(factors), **changes)
 
 
-def batches_on_device(setup: Setup) -> Iterator[dict[str, Tensor]]:
-    """The calibration batches, on the model's device."""
+def move_batches(setup: Setup) -> Iterator[dict[str, Tensor]]:
+    """Move the calibration batches to the model's device, one by one."""
     device = next(setup.model.parameters()).device
     for batch in setup.batches:
         yield {key: value.to(device) for key, value in batch.items()}
 
 
-def is_transposed(layer: AdaptedLayer) -> bool:
-    """Whether the base layer stores its weight as (d_in, d_out): GPT-2's Conv1D."""
-    return type(layer.base).__name__ == "Conv1D"
-
-
-def base_weight(layer: AdaptedLayer) -> Tensor:
-    """W of a layer, (d_out, d_in), float32.
+def refuse_classifiers(setup: Setup, name: str) -> None:
+    """Refuse a classifier, whose inputs of one row for each example an initialisation of PEFT can't read.
 
     Raises:
-        ValueError: The base is quantised, or a part of a parameter.
+        ValueError: The model is one.
     """
-    if isinstance(layer.base, ParameterLayer):
-        raise ValueError("this method serves linear layers alone: leave target_parameters out")
-    weight = layer.base.weight
-    assert isinstance(weight, Tensor)
-    if not weight.is_floating_point():
-        raise ValueError(f"the base weight is quantised ({weight.dtype}); this method needs it in floating point")
-    return (weight.detach().mT if is_transposed(layer) else weight.detach()).float()
-
-
-@torch.no_grad()
-def take_from_base(layers: Iterable[AdaptedLayer]) -> None:
-    """Subtract s·B A from the base weights, so that the model computes what it did; in bfloat16 but for rounding."""
-    for layer in layers:
-        rest = base_weight(layer) - layer.scaling * (layer.B.float() @ layer.A.float())
-        assert isinstance(layer.base, torch.nn.Module)
-        assert isinstance(layer.base.weight, Tensor)
-        layer.base.weight.copy_(rest.mT if is_transposed(layer) else rest)
+    if setup.lora.task_type == "SEQ_CLS":
+        raise ValueError(f"PEFT's {name} serves language models alone")

@@ -1,4 +1,4 @@
-"""Controls: LoRA-DA with its knowledge of the data taken away piece by piece; and the ceiling."""
+"""Controls: LoRA-DA with its knowledge of the data taken away piece by piece."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from lora_da.adapter.factors import write_factors
-from lora_da_bench.methods.adapters import layers_of
-from lora_da_bench.methods.lora_da import with_lora_da
+from lora_da_bench.methods.adapters import find_factors, write_factors
+from lora_da_bench.methods.lora_da import initialise_lora_da
 from lora_da_bench.methods.method import Method, Setup
 
 # From LoRA-DA's A (r, d_in) and B (d_out, r), float64 on the CPU, to other ones.
@@ -19,13 +18,10 @@ _Change = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
 
 def _changed(change: _Change) -> Callable[[Setup], nn.Module]:
     def initialise(setup: Setup) -> nn.Module:
-        model = with_lora_da(setup)
+        model = initialise_lora_da(setup)
         generator = torch.Generator().manual_seed(setup.seed)
-        layers = layers_of(model)
-        pairs = {
-            name: (layer.A.detach().cpu().double(), layer.B.detach().cpu().double()) for name, layer in layers.items()
-        }
-        write_factors(layers, {name: change(A, B, generator) for name, (A, B) in pairs.items()})
+        pairs = {name: tuple(f.detach().cpu().double() for f in pair) for name, pair in find_factors(model).items()}
+        write_factors(model, {name: change(A, B, generator) for name, (A, B) in pairs.items()})
         return model
 
     return initialise
@@ -57,8 +53,8 @@ def _zero_b(A: Tensor, B: Tensor, _generator: torch.Generator) -> tuple[Tensor, 
     return A, torch.zeros_like(B)
 
 
-def shuffled_labels(batches: Sequence[Mapping[str, Tensor]], seed: int) -> list[dict[str, Tensor]]:
-    """The batches with the labels of the whole sample permuted, token by token or example by example.
+def shuffle_labels(batches: Sequence[Mapping[str, Tensor]], seed: int) -> list[dict[str, Tensor]]:
+    """Permute the labels of the whole sample, token by token or example by example.
 
     What is no label (-100) stays where it is, and the inputs stay.
     """
@@ -73,15 +69,7 @@ def shuffled_labels(batches: Sequence[Mapping[str, Tensor]], seed: int) -> list[
 
 
 def _from_shuffled_labels(setup: Setup) -> nn.Module:
-    return with_lora_da(dataclasses.replace(setup, batches=shuffled_labels(setup.batches, setup.seed)))
-
-
-def _full(setup: Setup) -> nn.Module:
-    setup.model.float()  # steps of a small learning rate are below bfloat16's spacing
-    for parameter in setup.model.parameters():
-        parameter.requires_grad_(parameter.is_floating_point())
-    model: nn.Module = setup.model
-    return model
+    return initialise_lora_da(dataclasses.replace(setup, batches=shuffle_labels(setup.batches, setup.seed)))
 
 
 METHODS = (
@@ -105,5 +93,4 @@ METHODS = (
         uses_data=True,
     ),
     Method("lora-da-zero-b", "Control: LoRA-DA's A with B = 0", _changed(_zero_b), uses_data=True),
-    Method("full", "Full fine-tuning of all parameters in float32, without an adapter: the ceiling", _full),
 )

@@ -3,64 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
-import torch
 from peft.tuners.lora.config import CordaConfig
-from torch import Tensor, nn
+from peft.tuners.lora.corda import preprocess_corda
+from torch import nn
 
-from lora_da_bench.methods.adapters import batches_on_device, shapes_and_config, with_adapter
+from lora_da_bench.methods.adapters import add_adapter, move_batches, name_layers, refuse_classifiers
 from lora_da_bench.methods.method import Method, Setup
 
 
 def _initialise(setup: Setup) -> nn.Module:
-    try:
-        from peft.tuners.lora.corda import preprocess_corda
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "PEFT's CorDA needs a package that PEFT does not declare: pip install attrs", name=error.name
-        ) from error
-    shapes, config = shapes_and_config(setup, init_lora_weights="corda", corda_config=CordaConfig(corda_method="ipm"))
+    refuse_classifiers(setup, "CorDA")
+    _, config = name_layers(setup, init_lora_weights="corda", corda_config=CordaConfig(corda_method="ipm"))
 
     def run_model() -> None:
         # PEFT's hook takes one example at a time, and would count padding as text.
-        for batch in batches_on_device(setup):
-            inputs = {key: value for key, value in batch.items() if key != "labels"}
-            masks = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"])).bool()
-            for row, mask in enumerate(masks):
-                setup.model(**{key: value[row, mask][None] for key, value in inputs.items()})
+        for batch in move_batches(setup):
+            for ids, mask in zip(batch["input_ids"], batch["attention_mask"].bool(), strict=True):
+                setup.model(input_ids=ids[mask][None])
 
-    with _examples_kept(setup.model, list(shapes)):
-        preprocess_corda(setup.model, config, run_model=run_model)
-    return with_adapter(dataclasses.replace(setup, lora=config))
-
-
-@contextmanager
-def _examples_kept(model: nn.Module, names: list[str]) -> Iterator[None]:
-    """Give an input of one row (1, d_in), such as that of BERT's pooler, a dimension for PEFT's hook to squeeze out."""
-    lengthened: set[nn.Module] = set()
-
-    def lengthen(module: nn.Module, args: tuple[Tensor, ...]) -> Any:
-        if args[0].ndim == 2 and len(args[0]) == 1:
-            lengthened.add(module)
-            return args[0][None]
-        return None
-
-    def shorten(module: nn.Module, _args: Any, output: Tensor) -> Any:
-        if module in lengthened:
-            lengthened.remove(module)
-            return output[0]
-        return None
-
-    handles = [model.get_submodule(name).register_forward_pre_hook(lengthen) for name in names]
-    handles += [model.get_submodule(name).register_forward_hook(shorten) for name in names]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    preprocess_corda(setup.model, config, run_model=run_model)
+    return add_adapter(dataclasses.replace(setup, lora=config))
 
 
 METHODS = (

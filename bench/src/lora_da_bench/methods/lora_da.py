@@ -1,4 +1,4 @@
-"""LoRA-DA (arXiv 2510.24561) and what remains of it without one of its parts."""
+"""LoRA-DA (arXiv 2510.24561), and what remains of it without one of its parts."""
 
 from __future__ import annotations
 
@@ -8,30 +8,19 @@ from functools import partial
 import torch
 from peft import PeftModel
 
-from lora_da.adapter.factors import write_factors
-from lora_da.api import collect_statistics, initialize_lora_da_weights
-from lora_da.config import LoraDAConfig
-from lora_da.pipeline.solution import solve_layers
-from lora_da.solver.scale import scaled_factors
-from lora_da.statistics.batches.inputs import batch_size
-from lora_da.statistics.sums import Statistics
-from lora_da_bench.methods.adapters import layers_of, with_adapter
+from lora_da import LoraDAConfig, Statistics, collect_statistics, initialize_lora_da_weights
+from lora_da_bench.methods.adapters import add_adapter, find_factors, write_factors
 from lora_da_bench.methods.method import Method, Setup
 
 
-def with_lora_da(setup: Setup, config: LoraDAConfig | None = None) -> PeftModel:
-    """The setup's model with an adapter that LoRA-DA has initialised.
-
-    Args:
-        setup: The setup.
-        config: LoRA-DA's settings; population size and seed are the setup's.
-    """
-    model = with_adapter(setup)
+def initialise_lora_da(setup: Setup, config: LoraDAConfig | None = None) -> PeftModel:
+    """Put an adapter on the setup's model and initialise it by LoRA-DA; population size and seed are the setup's."""
+    model = add_adapter(setup)
     initialize_lora_da_weights(
         model,
         setup.batches,
         _of_setup(setup, config or LoraDAConfig()),
-        max_examples=sum(map(batch_size, setup.batches)),
+        max_examples=setup.examples,
         measure_loss=False,
         progress=False,
     )
@@ -43,26 +32,34 @@ def _of_setup(setup: Setup, config: LoraDAConfig) -> LoraDAConfig:
 
 
 def _without_fisher(setup: Setup) -> PeftModel:
-    """Solve with Z = Y = I, but scale with the true Z, so that only the subspace and the product are another."""
-    model = with_adapter(setup)
-    layers = layers_of(model)
-    config = _of_setup(setup, LoraDAConfig())
-    examples = sum(map(batch_size, setup.batches))
-    statistics = collect_statistics(model, setup.batches, config.collection, max_examples=examples, progress=False)
-    ranks = {name: layer.rank for name, layer in layers.items()}
+    """LoRA-DA from the raw gradient: B·A is −(its top r singular part), at LoRA-DA's scale.
+
+    With both Fisher factors the identity and no variance term, LoRA-DA's subspace is that of the gradient's singular
+    vectors. What A makes of the layer's inputs is then made white, as LoRA-DA's own scale has it, by the inputs'
+    real second moment Z: with C = A Z Aᵀ, A ← √m·C^(−½)·A and B ← B·C^½/√m, where m = tr Z / 3·d_in.
+    """
+    model = add_adapter(setup)
+    config = _of_setup(setup, LoraDAConfig(variance_weight=0.0, sample_correction="none", input_damping=0.0,
+                                           output_damping=0.0))  # fmt: skip
+    statistics = collect_statistics(
+        model, setup.batches, config.collection, max_examples=setup.examples, progress=False
+    )
+    initialize_lora_da_weights(
+        model, config=config, statistics=_with_identities(statistics), measure_loss=False, progress=False
+    )
     factors = {}
-    for name, init in solve_layers(_with_identities(statistics), ranks, config, progress=False)[0].items():
-        Z = (statistics[name].input_sum / statistics[name].tokens).to(init.A)
-        measured = dataclasses.replace(
-            init, activation_covariance=init.A @ Z @ init.A.mT, input_mean_square=float(Z.diagonal().mean())
+    for name, pair in find_factors(model).items():
+        A, B = (factor.detach().double() for factor in pair)
+        sums = statistics[name]
+        Z = (sums.input_sum / sums.tokens).to(A)
+        values, vectors = torch.linalg.eigh(A @ Z @ A.mT)
+        roots = values.clamp_min(values[-1] * 1e-12).sqrt()  # directions that no input has
+        size = (Z.diagonal().mean() / 3).sqrt()
+        factors[name] = (
+            size * vectors @ ((vectors.mT @ A) / roots[:, None]),
+            ((B @ vectors) * roots) @ vectors.mT / size,
         )
-        factors[name] = scaled_factors(
-            measured,
-            scaling=layers[name].scaling,
-            init_scale=config.init_scale,
-            stable_gamma=config.stable_gamma,
-        )
-    write_factors(layers, factors)
+    write_factors(model, factors)
     return model
 
 
@@ -81,30 +78,26 @@ def _with_identities(statistics: Statistics) -> Statistics:
     )
 
 
+_GAMMAS = (256, 4096)
+
 METHODS = (
-    Method("lora-da", "LoRA-DA with this library's defaults (arXiv 2510.24561)", with_lora_da, uses_data=True),
+    Method("lora-da", "LoRA-DA with this library's defaults (arXiv 2510.24561)", initialise_lora_da, uses_data=True),
     Method(
         "lora-da-paper",
         "LoRA-DA as the paper derives it, with the damping that it does not give",
-        partial(with_lora_da, config=LoraDAConfig.paper()),
+        partial(initialise_lora_da, config=LoraDAConfig.paper()),
         uses_data=True,
     ),
     Method(
         "lora-da-released",
         "LoRA-DA as its authors' released settings have it, solved exactly",
-        partial(with_lora_da, config=LoraDAConfig.released()),
+        partial(initialise_lora_da, config=LoraDAConfig.released()),
         uses_data=True,
     ),
     Method(
         "lora-da-no-variance",
         "LoRA-DA without its variance term (β = 0) and the correction for the sample's noise: its bias term alone",
-        partial(with_lora_da, config=LoraDAConfig(variance_weight=0.0, sample_correction="none")),
-        uses_data=True,
-    ),
-    Method(
-        "lora-da-no-correction",
-        "LoRA-DA with its variance term, but without the correction for the sample's noise",
-        partial(with_lora_da, config=LoraDAConfig(sample_correction="none")),
+        partial(initialise_lora_da, config=LoraDAConfig(variance_weight=0.0, sample_correction="none")),
         uses_data=True,
     ),
     Method(
@@ -113,5 +106,14 @@ METHODS = (
         "scale",
         _without_fisher,
         uses_data=True,
+    ),
+    *(
+        Method(
+            f"lora-da-gamma-{gamma}",
+            f"LoRA-DA with γ = {gamma} in place of {LoraDAConfig().stable_gamma:g}: B·A another size",
+            partial(initialise_lora_da, config=LoraDAConfig(stable_gamma=gamma)),
+            uses_data=True,
+        )
+        for gamma in _GAMMAS
     ),
 )

@@ -29,6 +29,11 @@ class Setup:
     population_size: int
     seed: int
 
+    @property
+    def examples(self) -> int:
+        """How many examples the calibration sample has."""
+        return sum(len(batch["labels"]) for batch in self.batches)
+
 
 @dataclass(frozen=True)
 class Method:
@@ -38,7 +43,7 @@ class Method:
         name: As it is asked for.
         description: What it does and where it comes from, in one line of the report.
         initialise: From a setup to the model to train, whose ``requires_grad`` say what is trained.
-        uses_data: Whether it looks at the calibration sample; ``lora-da compare --list`` says so.
+        uses_data: Whether it looks at the calibration sample; ``lora-da-bench compare --list`` says so.
     """
 
     name: str

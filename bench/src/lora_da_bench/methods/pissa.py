@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from lora_da_bench.methods.adapters import with_adapter
+from lora_da_bench.methods.adapters import add_adapter
 from lora_da_bench.methods.method import Method
 
 METHODS = (
@@ -12,6 +12,6 @@ METHODS = (
         "pissa",
         "PiSSA by PEFT: s·B·A is the top r singular part of W, by exact SVD, and the base keeps the rest "
         "(arXiv 2404.02948)",
-        partial(with_adapter, init_lora_weights="pissa"),
+        partial(add_adapter, init_lora_weights="pissa"),
     ),
 )

@@ -6,16 +6,17 @@ import itertools
 import math
 from collections.abc import Callable
 
-from lora_da_bench.analysis.results import MethodResult
+from lora_da_bench.analysis.method_result import MethodResult
 from lora_da_bench.analysis.significance import Difference, Estimate
-from lora_da_bench.analysis.summary import VANILLA, Measure, RankSummary
-from lora_da_bench.report.document import Strong, Table
+from lora_da_bench.analysis.summary import Measure, RankSummary
+from lora_da_bench.experiment.description import VANILLA
+from lora_da_bench.report.page import Strong, write_table
 
 NOTHING = "–"
 
 
-def results_table(rank: RankSummary) -> Table:
-    """A row for the untouched base and one for each method; columns that no method has a value for are left out."""
+def tabulate_results(rank: RankSummary) -> str:
+    """Tabulate a row for the untouched base and one for each method, without columns that none has a value for."""
     # Vanilla LoRA reaches its own loss, so where no method does there is nothing to reach.
     target = any(method.steps_to_lora is not None for method in rank.methods)
 
@@ -48,22 +49,22 @@ def results_table(rank: RankSummary) -> Table:
         base = f"{rank.base_loss:.4f}"
         cells_of_base = (base if header == "test loss" else NOTHING for header, _ in kept)
         rows.insert(0, ("untouched base (LoRA at step 0)", *cells_of_base))
-    return Table(("method", *(header for header, _ in kept)), rows)
+    return write_table(("method", *(header for header, _ in kept)), rows)
 
 
-def difference_table(rank: RankSummary, measure: Measure, *, percent: bool) -> Table:
-    """All pairs of compared methods, each once: the later in the experiment's order minus the earlier, LoRA first."""
+def tabulate_differences(rank: RankSummary, measure: Measure, *, percent: bool) -> str:
+    """Tabulate each pair of methods once: the later in the experiment's order minus the earlier, LoRA first."""
     compared = [method.name for method in rank.methods if method.name in measure.ranking]
     compared.sort(key=lambda name: name != VANILLA)
     rows = []
     for other, method in itertools.combinations(compared, 2):
         cells = _difference_cells(measure.comparison.differences[method, other], percent=percent)
         rows.append((f"{method} − {other}", *cells))
-    return Table(("difference", "mean", "simultaneous 95 %", "p", "detectable", "from seeds"), rows)
+    return write_table(("difference", "mean", "simultaneous 95 %", "p", "detectable", "from seeds"), rows)
 
 
-def learning_rate_table(rank: RankSummary) -> Table:
-    """The whole sweep: a column for each learning rate of any method."""
+def tabulate_learning_rates(rank: RankSummary) -> str:
+    """Tabulate the whole sweep: a column for each learning rate of any method."""
     rates = sorted({point.learning_rate for method in rank.methods for point in method.grid})
     rows = []
     for method in rank.methods:
@@ -77,11 +78,11 @@ def learning_rate_table(rank: RankSummary) -> Table:
                 text = Strong(text + edge)
             cells.append(text)
         rows.append((method.name, *cells))
-    return Table(("method", *(f"{rate:.3g}" for rate in rates)), rows)
+    return write_table(("method", *(f"{rate:.3g}" for rate in rates)), rows)
 
 
-def charged_table(rank: RankSummary) -> Table:
-    """Methods against vanilla LoRA at equal compute."""
+def tabulate_charged(rank: RankSummary) -> str:
+    """Tabulate methods against vanilla LoRA at equal compute."""
     header = ["method", "its seconds", "LoRA's seconds", "LoRA's steps", "test loss", "simultaneous 95 %", "p"]
     answered = any(charged.accuracy is not None for charged in rank.charged)
     rows = []
@@ -91,7 +92,7 @@ def charged_table(rank: RankSummary) -> Table:
         if answered:
             row += _difference_cells(charged.accuracy, percent=True)[:3] if charged.accuracy else [NOTHING] * 3
         rows.append(row)
-    return Table(header + (["accuracy, points", "simultaneous 95 %", "p"] if answered else []), rows)
+    return write_table(header + (["accuracy, points", "simultaneous 95 %", "p"] if answered else []), rows)
 
 
 def _estimate(estimate: Estimate | None, *, percent: bool) -> str:

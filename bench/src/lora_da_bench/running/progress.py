@@ -1,62 +1,47 @@
-"""How far a comparison is, on stderr: bars on a terminal, elsewhere one plain line for each finished run."""
+"""How far a comparison is: one line on stderr for each finished run, and silence of what would drown it."""
 
 from __future__ import annotations
 
 import sys
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from tqdm.auto import tqdm
+import datasets
+from transformers.utils import logging
 
-from lora_da_bench.experiment.record import Run, RunRecord
-
-
-class Progress:
-    """The comparison as a whole; to be used in a ``with`` statement."""
-
-    def __init__(self) -> None:
-        self._done = self._total = 0
-        self._bar = tqdm(desc="comparison", unit="run", disable=None)  # None: shown on a terminal alone
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self._bar.close()
-
-    def expect(self, runs: int) -> None:
-        """Say how many more runs are known to be needed."""
-        self._total = self._bar.total = self._done + runs
-        self._bar.refresh()
-
-    def finished(self, record: RunRecord) -> None:
-        """Count a run."""
-        self._done += 1
-        text = _outcome(record)
-        if self._bar.disable:
-            print(f"{self._done}/{self._total} {text}", file=sys.stderr, flush=True)
-            return
-        self._bar.update()
-        self._bar.set_postfix_str(text)
-        if record.status != "success":
-            self._bar.write(text, file=sys.stderr)  # stays on the screen
+from lora_da_bench.experiment.record import RunRecord
 
 
-def run_bar(run: Run) -> Any:
-    """The bar of one run, which goes when the run is over."""
-    return tqdm(total=run.steps, desc=run.name, unit="step", leave=False, disable=None)
+def print_progress(record: RunRecord, done: int, total: int) -> None:
+    """Print what became of a run, and how many runs of those that are known to be needed are done."""
+    took = say_duration(float(record.metrics.get("wall_seconds") or 0.0))
+    if record.status == "success":
+        outcome = f"validation loss {record.metrics['validation_loss']:.4f} ({took})"
+    else:
+        outcome = f"{record.status} ({took})" + (f": {record.error}" if record.error else "")
+    print(f"{done}/{total} {record.run.name}: {outcome}", file=sys.stderr, flush=True)
 
 
-def duration(seconds: float) -> str:
-    """A time in words, in the unit that tells something."""
+def say_duration(seconds: float) -> str:
+    """Say a time in words, in the unit that tells something."""
     if seconds < 120:
         count = max(1, round(seconds))
         return f"{count} second" + ("" if count == 1 else "s")
     return f"{seconds / 60:.0f} minutes" if seconds <= 7200 else f"{seconds / 3600:,.1f} hours"
 
 
-def _outcome(record: RunRecord) -> str:
-    took = duration(float(record.metrics.get("wall_seconds") or 0.0))
-    if record.status == "success":
-        return f"{record.run.name}: validation loss {record.metrics['validation_loss']:.4f} ({took})"
-    return f"{record.run.name}: {record.status} ({took})" + (f": {record.error}" if record.error else "")
+@contextmanager
+def silence_bars() -> Iterator[None]:
+    """Show none of the bars of datasets ("Generating train split") and transformers ("Loading weights")."""
+    enable: list[Callable[[], None]] = []
+    if not datasets.are_progress_bars_disabled():
+        datasets.disable_progress_bars()
+        enable.append(datasets.enable_progress_bars)
+    if logging.is_progress_bar_enabled():
+        logging.disable_progress_bar()
+        enable.append(logging.enable_progress_bar)
+    try:
+        yield
+    finally:
+        for restore in enable:
+            restore()

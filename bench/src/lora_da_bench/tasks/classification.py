@@ -2,109 +2,102 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import datasets
 import torch
+from pydantic import Field, PositiveInt, field_validator
 from sklearn.metrics import f1_score, matthews_corrcoef
-from torch import Tensor
+from transformers import DataCollatorWithPadding
 
-from lora_da.adapter.layers import base_model_of
-from lora_da.loading.data import pad_right, padding_token
-from lora_da.statistics.batches.inputs import model_inputs
-from lora_da_bench.running.evaluation import evaluation_mode
-from lora_da_bench.running.quiet import bar
-from lora_da_bench.tasks.columns import cells, texts
-from lora_da_bench.tasks.task import Answer, Task
+from lora_da.loading import PreparedExamples
+from lora_da_bench.tasks.item_losses import evaluation_mode, restore_order
+from lora_da_bench.tasks.task import Answer, Task, read_cells, read_texts
 
 
-@dataclass(frozen=True, kw_only=True)
 class Classification(Task):
-    """One class for each text or pair of texts, as in GLUE.
+    """One class for each text or pair of texts, as in GLUE."""
 
-    Attributes:
-        text: The column with the text.
-        pair: The column with the text's partner, if there is one.
-        label: The column with the class, as a string or an integer.
-        classes: The classes, in the order of the model's outputs; of two, the last is the positive one.
-        max_length: Longer texts lose their end.
-    """
+    head: ClassVar[Literal["language model", "classifier"]] = "classifier"
 
-    head: ClassVar = "classifier"
+    text: str = Field(default="sentence", description="the column with the text")
+    pair: str | None = Field(default=None, description="the column with its partner")
+    label: str = Field(default="label", description="the column with the class")
+    classes: tuple[str, ...] = Field(
+        default=("0", "1"),
+        min_length=2,
+        description="in the order of the model's outputs; of two, the last is the positive one",
+    )
+    max_length: PositiveInt = Field(default=256, description="longer texts lose their end")
 
-    text: str = "sentence"
-    pair: str | None = None
-    label: str = "label"
-    classes: tuple[str, ...] = ("0", "1")
-    max_length: int = 256
-
-    def __post_init__(self) -> None:
-        if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
-            raise ValueError(f"classes must be two or more, and each once, not {', '.join(self.classes)}")
+    @field_validator("classes")
+    @classmethod
+    def _distinct(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(classes)) != len(classes):
+            raise ValueError(f"must be each once, not {', '.join(classes)}")
+        return classes
 
     @property
     def class_count(self) -> int:
         """See :meth:`Task.class_count`."""
         return len(self.classes)
 
-    def encode(self, rows: datasets.Dataset, tokenizer: Any) -> datasets.Dataset:
+    def encode(self, rows: datasets.Dataset, tokenizer: Any) -> PreparedExamples:
         """See :meth:`Task.encode`; every row becomes an example."""
         labels = self._labels(rows)
-        pairs = None if self.pair is None else texts(rows, self.pair)
-        encoded = tokenizer(texts(rows, self.text), pairs, truncation=True, max_length=self.max_length)
-        return datasets.Dataset.from_dict({**encoded, "labels": labels})
+        pairs = None if self.pair is None else read_texts(rows, self.pair)
+        encoded = tokenizer(read_texts(rows, self.text), pairs, truncation=True, max_length=self.max_length)
+        if tokenizer.pad_token_id is None:
+            tokenizer = copy.deepcopy(tokenizer)
+            tokenizer.pad_token = tokenizer.eos_token
+        return PreparedExamples(
+            datasets.Dataset.from_dict({**encoded, "labels": labels}), DataCollatorWithPadding(tokenizer)
+        )
 
     def check(self, rows: datasets.Dataset) -> None:
         """See :meth:`Task.check`."""
         self._labels(rows)
 
-    def collator(self, tokenizer: Any) -> Callable[[list[dict[str, Any]]], dict[str, Tensor]]:
-        """See :meth:`Task.collator`."""
-        fillers = {"input_ids": padding_token(tokenizer), "attention_mask": 0, "token_type_ids": 0}
-        return functools.partial(_collate, fillers)
+    def pose(self, rows: datasets.Dataset, tokenizer: Any) -> PreparedExamples:
+        """See :meth:`Task.pose`; the questions are the examples of :meth:`encode`."""
+        return self.encode(rows, tokenizer)
 
-    def answer(self, model: Any, tokenizer: Any, rows: datasets.Dataset, batch_size: int) -> list[Answer]:
+    def answer(self, model: Any, tokenizer: Any, questions: PreparedExamples, batch_size: int) -> list[Answer]:
         """See :meth:`Task.answer`; the outputs are logits. Logits that are no numbers predict nothing.
 
         Raises:
-            ValueError: A row has no text or no known class (the message names it), or the model has other classes.
+            ValueError: The model has another number of classes.
         """
-        examples = self.encode(rows, tokenizer).to_list()
-        collate = self.collator(tokenizer)
-        base, device = base_model_of(model), next(model.parameters()).device
-        # Longest first: batches need little padding, and memory runs out in the first one if at all.
-        order = sorted(range(len(examples)), key=lambda index: -len(examples[index]["input_ids"]))
-        outputs: dict[int, list[float]] = {}
+        device = next(model.parameters()).device
+        outputs: list[list[float]] = []
         with evaluation_mode(model), torch.no_grad():
-            for start in bar(range(0, len(order), batch_size), desc="Classifying"):
-                chosen = order[start : start + batch_size]
-                batch = model_inputs(base, collate([examples[index] for index in chosen]), device)
-                logits = model(**batch).logits.float()
-                if logits.shape != (len(chosen), len(self.classes)):
+            for batch in questions.batches(batch_size):
+                logits = model(**{name: value.to(device) for name, value in batch.items() if name != "labels"}).logits
+                if logits.shape[-1] != len(self.classes):
                     raise ValueError(
                         f"the task has {len(self.classes)} classes, and the model gives {logits.shape[-1]} numbers"
                     )
-                outputs |= dict(zip(chosen, logits.tolist(), strict=True))
-        return [self._answer(outputs[index], example["labels"]) for index, example in enumerate(examples)]
+                outputs += logits.float().tolist()
+        labels = questions.rows["labels"]
+        return [self._answer(*pair) for pair in zip(restore_order(outputs, questions), labels, strict=True)]
 
-    def scores(self, answers: Sequence[Answer]) -> Mapping[str, float]:
-        """Accuracy, F1 (of the positive class; of more than two classes the mean) and Matthews' coefficient."""
+    def score(self, answers: Sequence[Answer]) -> Mapping[str, float]:
+        """Score accuracy, F1 (of the positive class; of more than two classes the mean) and Matthews' coefficient."""
         places = {name: place for place, name in enumerate(self.classes)}
         expected = [places[answer.expected] for answer in answers]
         predicted = [-1 if answer.predicted is None else places[answer.predicted] for answer in answers]
         counted = [1] if len(self.classes) == 2 else list(range(len(self.classes)))
         return {
-            **super().scores(answers),
+            **super().score(answers),
             "f1": float(f1_score(expected, predicted, labels=counted, average="macro", zero_division=0)),
             "matthews": float(matthews_corrcoef(expected, predicted)),
         }
 
     def _labels(self, rows: datasets.Dataset) -> list[int]:
         places = {name: place for place, name in enumerate(self.classes)}
-        labels = [str(cell) for cell in cells(rows, self.label)]
+        labels = [str(cell) for cell in read_cells(rows, self.label)]
         for index, label in enumerate(labels):
             if label not in places:
                 raise ValueError(f"Row {index} has the class {label!r}; the classes are {', '.join(self.classes)}.")
@@ -114,8 +107,3 @@ class Classification(Task):
         defined = all(value == value for value in logits)
         predicted = self.classes[logits.index(max(logits))] if defined else None
         return Answer(predicted == self.classes[label], predicted, self.classes[label], logits)
-
-
-def _collate(fillers: Mapping[str, int], examples: list[dict[str, Any]]) -> dict[str, Tensor]:
-    given = {name: filler for name, filler in fillers.items() if name in examples[0]}
-    return {**pad_right(given, examples), "labels": torch.tensor([example["labels"] for example in examples])}

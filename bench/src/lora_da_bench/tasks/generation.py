@@ -2,43 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import datasets
-from torch import Tensor
+from pydantic import Field, PositiveInt
 
-from lora_da.loading.data import Columns, collator, joined_prompt, resolve_columns, tokenize
-from lora_da_bench.running.evaluation import exact_match, generate, predicted_number, reference_number
-from lora_da_bench.tasks.columns import texts
-from lora_da_bench.tasks.task import Answer, Task
+from lora_da.loading import PreparedExamples
+from lora_da_bench.tasks.greedy_decoding import continue_prompts
+from lora_da_bench.tasks.number_grading import match_numbers, read_prediction, read_reference
+from lora_da_bench.tasks.task import Answer, Task, pair_texts, prepare_pairs, read_texts
 
 
-@dataclass(frozen=True, kw_only=True)
 class Generation(Task):
-    """The model continues the prompt greedily; its number after ``####`` must be the reference's, exactly.
+    """The model continues the prompt greedily; its number after ``####`` must be the reference's, exactly."""
 
-    Attributes:
-        prompt: The column with the question.
-        completion: The column with the solution, which ends in ``#### number``.
-        max_length: Longer examples lose their end in training and in losses; prompts of answers stay whole.
-        max_new_tokens: Most tokens of an answer.
-    """
+    prompt: str = Field(default="prompt", description="the column with the question")
+    completion: str = Field(
+        default="completion", description="the column with the solution, which ends in `#### number`"
+    )
+    max_length: PositiveInt = Field(
+        default=1024, description="longer examples lose their end in training and in losses"
+    )
+    max_new_tokens: PositiveInt = Field(default=256, description="most tokens of an answer")
 
-    prompt: str = "prompt"
-    completion: str = "completion"
-    max_length: int = 1024
-    max_new_tokens: int = 256
-
-    def encode(self, rows: datasets.Dataset, tokenizer: Any) -> datasets.Dataset:
+    def encode(self, rows: datasets.Dataset, tokenizer: Any) -> PreparedExamples:
         """See :meth:`Task.encode`."""
-        columns = resolve_columns(rows.column_names, Columns(prompt=self.prompt, completion=self.completion))
-        return tokenize(rows, tokenizer, columns, self.max_length)
+        return prepare_pairs(self._pairs(rows), tokenizer, self.max_length)
 
-    def collator(self, tokenizer: Any) -> Callable[[list[dict[str, Any]]], dict[str, Tensor]]:
-        """See :meth:`Task.collator`."""
-        return collator(tokenizer)
+    def _pairs(self, rows: datasets.Dataset) -> datasets.Dataset:
+        return pair_texts(read_texts(rows, self.prompt), read_texts(rows, self.completion))
 
     def check(self, rows: datasets.Dataset) -> None:
         """See :meth:`Task.check`."""
@@ -46,24 +38,22 @@ class Generation(Task):
 
     def _expected(self, rows: datasets.Dataset) -> list[str]:
         expected = []
-        for index, reference in enumerate(texts(rows, self.completion)):
+        for index, reference in enumerate(read_texts(rows, self.completion)):
             try:
-                expected.append(reference_number(reference))
+                expected.append(read_reference(reference))
             except ValueError as error:
                 raise ValueError(f"Row {index}: {error}") from error
         return expected
 
-    def answer(self, model: Any, tokenizer: Any, rows: datasets.Dataset, batch_size: int) -> list[Answer]:
-        """See :meth:`Task.answer`.
+    def pose(self, rows: datasets.Dataset, tokenizer: Any) -> list[tuple[str, str]]:
+        """See :meth:`Task.pose`; the questions are the prompts of training, each with the right number."""
+        return list(zip(self._pairs(rows)["prompt"], self._expected(rows), strict=True))
 
-        Raises:
-            ValueError: A reference has no number after ``####``, or a cell no text; the message names the row.
-        """
-        references, expected = texts(rows, self.completion), self._expected(rows)
-        # The prompt as it is in training.
-        prompts = [joined_prompt(*pair) for pair in zip(texts(rows, self.prompt), references, strict=True)]
-        outputs = generate(model, tokenizer, prompts, max_new_tokens=self.max_new_tokens, batch_size=batch_size)
+    def answer(self, model: Any, tokenizer: Any, questions: list[tuple[str, str]], batch_size: int) -> list[Answer]:
+        """See :meth:`Task.answer`; the outputs are texts."""
+        prompts = [prompt for prompt, _ in questions]
+        texts = continue_prompts(model, tokenizer, prompts, max_new_tokens=self.max_new_tokens, batch_size=batch_size)
         return [
-            Answer(exact_match(output, reference), predicted_number(output), number, output)
-            for output, reference, number in zip(outputs, references, expected, strict=True)
+            Answer(match_numbers(number := read_prediction(text), expected), number, expected, text)
+            for text, (_, expected) in zip(texts, questions, strict=True)
         ]

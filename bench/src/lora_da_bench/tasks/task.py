@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import datasets
-from torch import Tensor
+
+from lora_da.loading import PreparedExamples, RowFormat, prepare_examples
+from lora_da_bench.experiment.validation import Section
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,8 @@ class Answer:
     output: Any
 
 
-class Task(ABC):
-    """A kind of task over rows of a data set. Instances hold the names of columns and lengths, nothing else.
+class Task(Section, ABC):
+    """A kind of task over rows of a data set. Its fields are the ``task.options`` of a description.
 
     Attributes:
         head: Which kind of model it needs: a causal language model, or a classifier of sequences.
@@ -37,12 +39,8 @@ class Task(ABC):
     """
 
     head: ClassVar[Literal["language model", "classifier"]] = "language model"
-    max_length: int
-
-    @property
-    def task_type(self) -> str:
-        """PEFT's name of the model's kind."""
-        return "SEQ_CLS" if self.head == "classifier" else "CAUSAL_LM"
+    if TYPE_CHECKING:  # declared where its default is
+        max_length: int
 
     @property
     def class_count(self) -> int | None:
@@ -50,18 +48,15 @@ class Task(ABC):
         return None
 
     @abstractmethod
-    def encode(self, rows: datasets.Dataset, tokenizer: Any) -> datasets.Dataset:
-        """Tokenised examples, with ``labels``, one for each row or fewer.
+    def encode(self, rows: datasets.Dataset, tokenizer: Any) -> PreparedExamples:
+        """Tokenise rows into examples with ``labels``, one for each row or fewer.
 
         Raises:
             ValueError: A row is malformed; the message names it and says what to do.
         """
 
     @abstractmethod
-    def collator(self, tokenizer: Any) -> Callable[[list[dict[str, Any]]], dict[str, Tensor]]:
-        """A function that pads examples of :meth:`encode` into a batch."""
-
-    def check(self, rows: datasets.Dataset) -> None:  # noqa: B027 (nothing to check is a good default)
+    def check(self, rows: datasets.Dataset) -> None:
         """Check that answers to the rows can be graded, before any long work.
 
         Raises:
@@ -69,9 +64,57 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def answer(self, model: Any, tokenizer: Any, rows: datasets.Dataset, batch_size: int) -> list[Answer]:
-        """A model's answers to the rows, in their order. The model's modes are as before afterwards."""
+    def pose(self, rows: datasets.Dataset, tokenizer: Any) -> Any:
+        """Make the questions that :meth:`answer` puts to a model.
 
-    def scores(self, answers: Sequence[Answer]) -> Mapping[str, float]:
-        """Figures over all answers, ``accuracy`` among them, each from 0 to 1 (Matthews: −1 to 1)."""
+        It is done before a training, as TRL's tokenisation sets states that a training under way relies on.
+
+        Raises:
+            ValueError: A row is malformed, or its answer can't be graded; the message names it.
+        """
+
+    @abstractmethod
+    def answer(self, model: Any, tokenizer: Any, questions: Any, batch_size: int) -> list[Answer]:
+        """Take a model's answers to questions of :meth:`pose`, in the rows' order; its modes are as before."""
+
+    def score(self, answers: Sequence[Answer]) -> Mapping[str, float]:
+        """Score all answers: ``accuracy`` and others, each from 0 to 1 (Matthews: −1 to 1)."""
         return {"accuracy": sum(answer.correct for answer in answers) / len(answers)}
+
+
+def pair_texts(prompts: Sequence[str], completions: Sequence[str]) -> datasets.Dataset:
+    """Pair prompts and completions as TRL takes them; a line break parts them where no whitespace would."""
+    joined = [
+        f"{prompt}\n" if prompt and not prompt[-1].isspace() and not completion[:1].isspace() else prompt
+        for prompt, completion in zip(prompts, completions, strict=True)
+    ]
+    return datasets.Dataset.from_dict({"prompt": joined, "completion": list(completions)})
+
+
+def prepare_pairs(pairs: datasets.Dataset, tokenizer: Any, max_length: int) -> PreparedExamples:
+    """Tokenise pairs by TRL, so that completions alone are learnt."""
+    return prepare_examples(pairs, tokenizer, RowFormat("prompt", "completion", max_length=max_length))
+
+
+def read_cells(rows: datasets.Dataset, column: str) -> list[Any]:
+    """Read all cells of a column.
+
+    Raises:
+        ValueError: There is no such column.
+    """
+    if column not in rows.column_names:
+        raise ValueError(f"There is no column {column!r}; the columns are: {', '.join(rows.column_names)}.")
+    return list(rows[column])
+
+
+def read_texts(rows: datasets.Dataset, column: str) -> list[str]:
+    """Read all cells of a column of text.
+
+    Raises:
+        ValueError: There is no such column, or a cell holds no text; the message names the row.
+    """
+    found = read_cells(rows, column)
+    for index, cell in enumerate(found):
+        if not isinstance(cell, str) or not cell.strip():
+            raise ValueError(f"Row {index} has no text in the column {column!r}; complete it or leave the row out.")
+    return found

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,56 +15,39 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from lora_da.statistics.batches.token_rows import Rows
+from lora_da.statistics.batches.token_rows import TokenRows
+from lora_da.statistics.hooks.forward_method import replace_forward
 
 _PRODUCTS = (F.linear, torch.matmul, Tensor.matmul, Tensor.__matmul__)
 _CASTS = (Tensor.to, Tensor.type, Tensor.type_as, Tensor.float, Tensor.double, Tensor.bfloat16, Tensor.half)
 
-Tapping = Callable[[str, Tensor, Tensor, Rows], Tensor]
-"""A function of a name, its input (n, d_in), output (n, d_out) and the rows that count; it gives the output to use."""
-
-
-@dataclass(frozen=True)
-class ParameterLayer:
-    """A linear map whose weight is a parameter of a module, or one of those stacked in it.
-
-    Attributes:
-        module: The module that multiplies with it.
-        parameter: The parameter's name there.
-        index: The expert; None if the parameter is one matrix.
-    """
-
-    module: nn.Module
-    parameter: str
-    index: int | None = None
-
-
-Layer = nn.Module | ParameterLayer
+TapProduct = Callable[[str, Tensor, Tensor, TokenRows], Tensor]
+"""A function of a name, its input (n, d_in), output (n, d_out) and token rows that gives the output to use."""
 
 
 @contextmanager
-def watched(
+def watch_products(
     module: nn.Module,
     names: Mapping[tuple[str, int | None], str],
-    recording: Callable[[str, Tensor], Rows | None],
-    tap: Tapping,
+    recorded_rows: Callable[[str, Tensor], TokenRows | None],
+    tap: TapProduct,
 ) -> Iterator[None]:
     """Tap the products of a module with some of its parameters, however it is called.
 
     Args:
         module: The module.
         names: The names of the maps, by parameter and index.
-        recording: A function of a name and the module's input that says which rows of that count, or None while nothing
-            is recorded.
+        recorded_rows: A function of a name and the module's input that tells which rows of that are tokens, or None
+            while nothing is recorded.
         tap: What is done with a product.
     """
-    own, usual = vars(module).get("forward"), module.forward
+    usual = module.forward
     # transformers keeps the plain method behind those that multiply with several experts at once.
     plain = getattr(type(module).forward, "__wrapped__", type(module).forward)
     first = next(iter(names.values()))
 
     def forward(hidden_states: Tensor, *arguments: Any, **options: Any) -> Any:
-        rows = recording(first, hidden_states)
+        rows = recorded_rows(first, hidden_states)
         if rows is None:
             return usual(hidden_states, *arguments, **options)
         with _Products(module, names, hidden_states, rows, tap) as products:
@@ -77,13 +59,8 @@ def watched(
             )
         return output
 
-    module.forward = forward
-    try:
+    with replace_forward(module, forward):
         yield
-    finally:
-        del module.forward
-        if own is not None:
-            module.forward = own
 
 
 class _Products(TorchFunctionMode):
@@ -98,8 +75,8 @@ class _Products(TorchFunctionMode):
         module: nn.Module,
         names: Mapping[tuple[str, int | None], str],
         hidden_states: Tensor,
-        rows: Rows,
-        tap: Tapping,
+        rows: TokenRows,
+        tap: TapProduct,
     ) -> None:
         super().__init__()
         self._weights = {parameter: getattr(module, parameter) for parameter, _ in names}
@@ -140,19 +117,10 @@ class _Products(TorchFunctionMode):
             return self._names.get((parameter, index)), stacked
         return None
 
-    def _of_tokens(self, name: str) -> Rows:
-        """The rows that count among those that the expert was given."""
+    def _of_tokens(self, name: str) -> TokenRows:
+        """Which of the rows that the expert was given are tokens."""
         if self._tokens is None:
             raise ValueError(
                 f"it can't be told which tokens expert {name} receives: leave its module out of target_parameters"
             )
-        tokens, count = self._tokens, self._input.shape[:-1].numel()
-
-        def among(rows: Tensor | None) -> Tensor | None:
-            if rows is None:
-                return None
-            wanted = torch.zeros(count, dtype=torch.bool, device=tokens.device)
-            wanted[rows.to(tokens.device)] = True
-            return wanted[tokens].nonzero().squeeze(1)
-
-        return Rows(among(self._rows.attended), among(self._rows.counted))
+        return self._rows.among(self._tokens, self._input.shape[:-1].numel())

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lora_da.statistics.hooks.experts import Layer
-from lora_da.statistics.losses.example_losses import (
-    example_losses,
-    label_alignment,
-    label_rows,
-    per_example,
-    row_losses,
-)
+from lora_da.statistics.batches.segments import Segments
+from lora_da.statistics.hooks.forward_method import replace_forward
+from lora_da.statistics.layers import Layer
+from lora_da.statistics.losses.alignment import find_alignment
+from lora_da.statistics.losses.targets import Reduction, compute_token_losses, find_targets
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 CHUNK_ENTRIES = 2**25
 """Logits made at once: 128 MiB in float32."""
@@ -32,7 +31,7 @@ class HiddenStates:
     """A model's last hidden states, and its head, whatever that does beside multiplying with the vocabulary.
 
     Attributes:
-        states: (B, L, d).
+        states: The last hidden states, (B, L, d).
         vocabulary: How many logits the head makes of each.
     """
 
@@ -44,11 +43,7 @@ class HiddenStates:
 
     @classmethod
     def of(cls, model: Any, inputs: Mapping[str, Any]) -> HiddenStates | None:
-        """Run a model, all but its head.
-
-        Args:
-            model: A model that :func:`has_separate_head`.
-            inputs: What it is called with.
+        """Run a model that :func:`has_separate_head`, all but its head.
 
         Returns:
             None if the model does not call its decoder once, as others do: its head can't be run by itself then.
@@ -62,93 +57,58 @@ class HiddenStates:
         served = len(outputs) == 1 and isinstance(getattr(outputs[0], "last_hidden_state", None), Tensor)
         return cls(model, outputs[0]) if served else None
 
-    def logits(self, states: Tensor) -> Tensor:
-        """The head's logits, (n, V), of some states, (n, d)."""
+    def logits(self, states: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens vocabulary"]:
+        """Make the head's logits of some states."""
         output = copy.copy(self._output)
         output["last_hidden_state"] = states[None]
         places = torch.zeros(1, len(states), dtype=torch.long, device=states.device)
-        with _answering(self._model.get_decoder(), output):
+        with replace_forward(self._model.get_decoder(), lambda *_, **__: output):
             logits: Tensor = self._model(input_ids=places, use_cache=False).logits
         return logits[0]
 
 
 def has_separate_head(model: Any, layers: Mapping[str, Layer]) -> bool:
-    """Whether a model is a causal language model whose head can run by itself, and is none of the given layers."""
+    """Tell whether a model is a causal language model whose head can run by itself, and is none of the given layers."""
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    if head is None or any(module is head for module in layers.values()):
+    if head is None or not set(head.modules()).isdisjoint(layers.values()):  # PEFT wraps a head that it adapts
         return False
-    if label_alignment(model) != "shifted" or "logits_to_keep" not in inspect.signature(model.forward).parameters:
+    if find_alignment(model) != "shifted" or "logits_to_keep" not in inspect.signature(model.forward).parameters:
         return False
     decoder = model.get_decoder()
     return decoder is not None and decoder is not model
 
 
-def chunked_losses(
-    hidden: HiddenStates, labels: Tensor, reduction: Literal["sum", "mean"], scale: float = 1.0
-) -> tuple[Tensor, Tensor | None]:
-    """The loss of each example, and the gradient of all that are summed.
-
-    Args:
-        hidden: What the model ended with.
-        labels: (B, L), -100 for no label.
-        reduction: Whether an example's tokens' losses are summed or averaged.
-        scale: What the losses are multiplied with before they are differentiated.
+def compute_chunked_losses(
+    hidden: HiddenStates,
+    labels: Int[Tensor, "batch length"],
+    reduction: Reduction,
+    scale: float = 1.0,
+    segments: Segments | None = None,
+) -> tuple[Float[Tensor, " examples"], Float[Tensor, "batch length width"] | None]:
+    """Compute the loss of each example, and the gradient of all that are summed and multiplied with ``scale``.
 
     Returns:
-        The losses in nats, (B,), and the gradient with respect to ``hidden.states``, or None where that needs none.
+        The losses in nats, and the gradient with respect to ``hidden.states``, or None where that needs none.
 
     Raises:
         ValueError: An example has no label.
     """
-    targets, rows = label_rows(labels.to(hidden.states.device), "shifted")
-    weights = torch.ones_like(rows, dtype=torch.float32)
-    if reduction == "mean":
-        weights = weights / rows.sum(1, keepdim=True)
-    weights = scale * weights[rows]
-    states = hidden.states.detach()[rows]
+    targets = find_targets(labels.to(hidden.states.device), "shifted", segments)
+    weights = scale * targets.weights(reduction)
+    states = hidden.states.detach()[targets.positions]
     wanted = torch.is_grad_enabled() and hidden.states.requires_grad
     count = max(1, CHUNK_ENTRIES // hidden.vocabulary)
     losses, gradients = [], []
-    for part, target, weight in zip(states.split(count), targets.split(count), weights.split(count), strict=True):
+    parts = zip(states.split(count), targets.labels.split(count), weights.split(count), strict=True)
+    for part, part_labels, weight in parts:
         with torch.set_grad_enabled(wanted):
             part = part.requires_grad_(wanted)
-            found = row_losses(hidden.logits(part), target)
+            found = compute_token_losses(hidden.logits(part), part_labels)
         losses.append(found.detach())
         if wanted:
             gradients.append(torch.autograd.grad(found, part, weight.to(found.dtype))[0])
     gradient = None
     if wanted:
         gradient = torch.zeros_like(hidden.states)
-        gradient[rows] = torch.cat(gradients)
-    return per_example(torch.cat(losses), rows, reduction), gradient
-
-
-def forward_losses(model: Any, inputs: Mapping[str, Any], labels: Tensor, reduction: Literal["sum", "mean"]) -> Tensor:
-    """The loss of each example, (B,), by one forward pass: by parts where the model's head can run by itself.
-
-    Args:
-        model: A model that :func:`label_alignment` knows.
-        inputs: What it is called with.
-        labels: As :func:`example_losses` takes them.
-        reduction: Whether an example's tokens' losses are summed or averaged.
-
-    Raises:
-        ValueError: As :func:`example_losses`.
-    """
-    hidden = HiddenStates.of(model, inputs) if has_separate_head(model, {}) else None
-    if hidden is not None:
-        return chunked_losses(hidden, labels, reduction)[0]
-    return example_losses(model(**inputs).logits, labels, label_alignment(model), reduction)
-
-
-@contextmanager
-def _answering(module: nn.Module, output: Any) -> Iterator[None]:
-    """Let a module return something at once."""
-    own = vars(module).get("forward")  # accelerate's, where it dispatches a model over devices
-    module.forward = lambda *_, **__: output
-    try:
-        yield
-    finally:
-        del module.forward
-        if own is not None:
-            module.forward = own
+        gradient[targets.positions] = torch.cat(gradients)
+    return targets.by_example(torch.cat(losses), reduction), gradient

@@ -1,0 +1,16 @@
+"""``lora-da sft``."""
+
+from __future__ import annotations
+
+import typer
+
+# TRL's parser reads the whole command line, `--help` included.
+CONTEXT_SETTINGS = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+
+
+def sft(context: typer.Context) -> None:
+    """Fine-tune by TRL from an adapter initialised by LoRA-DA: `trl sft`, with all its options and --config FILE."""
+    from lora_da.workflows.sft.arguments import parse_arguments
+    from lora_da.workflows.sft.fine_tuning import fine_tune
+
+    fine_tune(parse_arguments(context.args))

@@ -1,0 +1,135 @@
+"""What statistics are collected from: a model, some of its layers, and the batches that this process reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from lora_da.adapter.layers import AdaptedLayer, find_adapted_layers, find_linear_layers, shape_of_linear
+from lora_da.adapter.sharding import has_shards
+from lora_da.adapter.wrapping import find_base_model
+from lora_da.distributed.processes import Processes, current_processes
+from lora_da.distributed.shares import count_repeats, select_own_batches
+from lora_da.statistics.accumulator import COMPENSATED_ABOVE
+from lora_da.statistics.layers import Layer
+from lora_da.statistics.losses.example_losses import ExampleLoss
+from lora_da.statistics.losses.objective import Objective
+
+
+@dataclass(frozen=True)
+class CalibrationSource:
+    """A model, its layers to serve, and the calibration examples.
+
+    Attributes:
+        model: The model as the user gave it, out of DistributedDataParallel.
+        layers: The layers to serve, by their names in the base model.
+        shapes: Their (d_out, d_in).
+        batches: The batches that this process reads.
+        processes: The job, if it is one of several processes.
+        example_loss: See :func:`lora_da.collect_statistics`.
+        progress: Whether to show progress bars.
+    """
+
+    model: nn.Module
+    layers: Mapping[str, Layer]
+    shapes: Mapping[str, tuple[int, int]]
+    batches: Sequence[Mapping[str, Any]]
+    processes: Processes | None
+    example_loss: ExampleLoss | None
+    progress: bool
+
+    @property
+    def base(self) -> nn.Module:
+        """The model inside PEFT's and the compiler's wrappers."""
+        return find_base_model(self.model)
+
+    @property
+    def sharded(self) -> bool:
+        """Whether the processes share the weights, so that each of their runs is one of all."""
+        return has_shards(self.base)
+
+    @property
+    def entry(self) -> nn.Module:
+        """The module that is called: sharded weights are gathered by the outermost module alone."""
+        return self.model if self.sharded else self.base
+
+    @property
+    def objective(self) -> Objective:
+        """The model that is called, and the loss of each example."""
+        return Objective(self.base, self.example_loss, self.entry)
+
+    @property
+    def compensated(self) -> bool:
+        """Whether there are so many batches that the sums need to carry their rounding errors along."""
+        return len(self.batches) > COMPENSATED_ABOVE
+
+    def repeats_of(self, batches: int) -> int:
+        """Return how often the last of some batches is run once more, to keep step with the other processes.
+
+        Raises:
+            ValueError: The processes share the weights, and one of them has no batch.
+        """
+        return count_repeats(batches, self.processes) if self.processes is not None and self.sharded else 0
+
+    @contextmanager
+    def failing_together(self) -> Iterator[None]:
+        """Let an error of one process end all of them."""
+        error = None
+        try:
+            yield
+        except Exception as raised:  # raised again, in every process
+            # Where the weights are shared, the others wait for this one's part of them, and could not be told.
+            if self.processes is None or self.sharded:
+                raise
+            error = raised
+        if self.processes is not None:
+            self.processes.raise_together(error, "collecting statistics")
+
+
+def open_source(
+    model: nn.Module,
+    adapted: Mapping[str, AdaptedLayer] | None,
+    dataloader: Iterable[Any],
+    max_examples: int,
+    example_loss: ExampleLoss | None,
+    *,
+    progress: bool,
+) -> CalibrationSource:
+    """Read the batches that are this process's share; all processes together read ``max_examples``.
+
+    The layers are those of an adapter or, where that is None, the linear layers of a plain model. The first process's
+    progress bars are shown alone.
+
+    Raises:
+        ValueError: The model has no linear layer, or the processes' loaders don't fit together.
+        TypeError: A batch is no mapping.
+    """
+    layers: dict[str, Layer]
+    if adapted is None:
+        base = find_base_model(model)
+        linear = find_linear_layers(base)
+        if not linear:
+            raise ValueError(f"{type(base).__name__} has no linear layer")
+        layers, shapes = dict(linear), {name: shape_of_linear(layer) for name, layer in linear.items()}
+    else:
+        layers = {name: layer.base for name, layer in adapted.items()}
+        shapes = {name: layer.shape for name, layer in adapted.items()}
+    processes = current_processes()
+    batches = select_own_batches(dataloader, max_examples, processes)
+    progress = progress and (processes is None or processes.rank == 0)
+    return CalibrationSource(model, layers, shapes, batches, processes, example_loss, progress)
+
+
+def find_adapter_if_any(model: nn.Module, adapter_name: str) -> dict[str, AdaptedLayer] | None:
+    """Return the layers of a PEFT model's adapter, or None for a plain model.
+
+    Raises:
+        ValueError: See :func:`lora_da.adapter.layers.find_adapted_layers`.
+    """
+    if find_base_model(model) is getattr(model, "_orig_mod", model) and not hasattr(model, "peft_config"):
+        return None
+    return find_adapted_layers(model, adapter_name)[0]

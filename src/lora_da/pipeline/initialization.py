@@ -1,0 +1,239 @@
+"""One adapter from its data to its report: collect the statistics, solve, write A and B, measure, report."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from lora_da.adapter.activation import adapters_disabled, only_adapter_active
+from lora_da.adapter.factors import write_factors
+from lora_da.adapter.identity import identify_model
+from lora_da.adapter.layers import AdaptedLayer, find_adapted_layers
+from lora_da.adapter.sharding import gather_parameter
+from lora_da.adapter.wrapping import find_base_model
+from lora_da.config import LoraDAConfig
+from lora_da.distributed.processes import current_processes
+from lora_da.pipeline._collection_plan import plan_collection
+from lora_da.pipeline._shared_solution import solve_layers_together
+from lora_da.pipeline.calibration_source import CalibrationSource
+from lora_da.pipeline.checkpoint import Checkpoint
+from lora_da.pipeline.collection import collect_passes, measure_loss
+from lora_da.pipeline.memory_plan import MemoryPlan
+from lora_da.pipeline.solution import check_statistics, report_layer
+from lora_da.report.initialization import InitializationReport
+from lora_da.report.notices import POPULATION_UNKNOWN, list_notices
+from lora_da.solver.layer import LayerInit
+from lora_da.solver.scale import scale_factors
+from lora_da.statistics.sums import Statistics
+from lora_da.system.memory import MemoryBudget, peak_memory, reset_peak_memory
+
+Passes = Iterable[tuple[Iterable[str], Statistics]]
+"""Layers, and their statistics; some layers at a time."""
+
+Losses = tuple[float | None, float | None]
+"""The mean loss of the calibration examples without the adapter and with it, in nats, as far as it was measured."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A fresh adapter of a PEFT model.
+
+    Attributes:
+        model: The model, out of DistributedDataParallel.
+        name: The adapter's name.
+        layers: Its layers that can be served, by their names in the base model.
+        refused: The reasons why others can't be.
+    """
+
+    model: nn.Module
+    name: str
+    layers: dict[str, AdaptedLayer]
+    refused: dict[str, str]
+
+    @property
+    def base(self) -> nn.Module:
+        """The model inside PEFT's and the compiler's wrappers."""
+        return find_base_model(self.model)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the first layer, on which all are solved."""
+        return next(iter(self.layers.values())).A.device
+
+
+def open_adapter(model: nn.Module, name: str) -> Adapter:
+    """Find the adapter of a model, and let the peak of its device's memory count from now on.
+
+    Raises:
+        ValueError: See :func:`lora_da.adapter.layers.find_adapted_layers`.
+    """
+    adapter = Adapter(model, name, *find_adapted_layers(model, name))
+    if adapter.device.type == "cuda":
+        reset_peak_memory(adapter.device)
+    return adapter
+
+
+@dataclass
+class Stopwatch:
+    """The seconds that each stage has taken."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timing(self, stage: str) -> Iterator[None]:
+        """Add the time of a ``with`` block to a stage's."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
+
+
+@dataclass(frozen=True)
+class AdapterSolution:
+    """The solutions of an adapter's layers.
+
+    Attributes:
+        layers: The solutions, by the layer's name.
+        unsolved: The reasons why other layers have none.
+        tokens: The number of counted tokens that reached each layer.
+        collected: The statistics that they come from, without the sums.
+    """
+
+    layers: dict[str, LayerInit]
+    unsolved: dict[str, str]
+    tokens: dict[str, int]
+    collected: Statistics
+
+    @property
+    def mean_loss(self) -> float:
+        """The mean loss of the examples, without the adapter, in nats."""
+        return self.collected.loss_sum / self.collected.examples
+
+
+def start_collection(
+    source: CalibrationSource, config: LoraDAConfig, budget: MemoryBudget, checkpoint: Checkpoint | None
+) -> tuple[MemoryPlan, Passes]:
+    """Plan a collection; its passes are collected one by one, as they are asked for."""
+    plan = plan_collection(source, config.collection, budget, checkpoint)
+    return plan, collect_passes(source, config.collection, plan, checkpoint)
+
+
+def solve_adapter(
+    adapter: Adapter, passes: Passes, config: LoraDAConfig, stopwatch: Stopwatch, *, progress: bool
+) -> AdapterSolution:
+    """Solve pass after pass, of which one's statistics are held at a time.
+
+    Raises:
+        ValueError: The statistics don't belong to the model or the settings, or no layer could be solved.
+        SolverError: The statistics of a layer are unusable.
+    """
+    layers: dict[str, LayerInit] = {}
+    unsolved: dict[str, str] = {}
+    tokens: dict[str, int] = {}
+    remaining = iter(passes)
+    while True:
+        with stopwatch.timing("statistics"):
+            names, statistics = next(remaining, ((), None))
+        if statistics is None:
+            break
+        with stopwatch.timing("solve"):
+            check_statistics(statistics, config, adapter.layers, identify_model(adapter.base))
+            ranks = {name: adapter.layers[name].rank for name in names}
+            solved, without = solve_layers_together(
+                statistics, ranks, config, adapter.device, current_processes(), progress=progress
+            )
+        layers |= solved
+        unsolved |= without
+        tokens |= statistics.tokens
+        collected = dataclasses.replace(statistics, gradient_sums={}, output_sums={}, input_sums={})
+        del statistics  # the next pass needs its memory
+    if not layers:
+        reason = next(iter((adapter.refused | unsolved).values()))
+        raise ValueError(f"no layer could be initialised; the first reason: {reason}")
+    return AdapterSolution(layers, unsolved, tokens, collected)
+
+
+def write_solution(adapter: Adapter, solution: AdapterSolution, config: LoraDAConfig) -> list[str]:
+    """Scale the solutions and write them to the adapter's A and B.
+
+    Returns:
+        What the user should know: whether the adapter was not fresh.
+
+    Raises:
+        ValueError: A factor is not finite in the adapter's precision; nothing has then been written.
+    """
+    notices = []
+    if any(bool(gather_parameter(adapter.layers[name].B).any()) for name in solution.layers):
+        notices.append("lora_B was not zero: the adapter had been trained or initialised before, and is overwritten")
+    factors = {
+        name: scale_factors(
+            init,
+            scaling=adapter.layers[name].scaling,
+            init_scale=config.init_scale,
+            stable_gamma=config.stable_gamma,
+        )
+        for name, init in solution.layers.items()
+    }
+    write_factors(adapter.layers, factors)
+    return notices
+
+
+def measure_losses(
+    adapter: Adapter, source: CalibrationSource, collected: Statistics, *, before: float | None
+) -> Losses:
+    """Return the mean loss of the calibration examples without the adapter and with it, in nats.
+
+    They are measured as those of the statistics, whose collection may have seen the one ``before`` already.
+    """
+    if before is None:
+        with adapters_disabled(adapter.base):
+            before = measure_loss(source, collected.config)
+    with only_adapter_active(adapter.base, adapter.name):
+        return before, measure_loss(source, collected.config)
+
+
+def report_initialization(
+    adapter: Adapter,
+    solution: AdapterSolution,
+    config: LoraDAConfig,
+    losses: Losses,
+    seconds: dict[str, float],
+    notices: Sequence[str],
+) -> InitializationReport:
+    """Return what was done, layer by layer, with the notices that follow from it behind those that are given."""
+    layers = {
+        name: report_layer(solution.layers[name], tokens=solution.tokens[name], scaling=layer.scaling)
+        for name, layer in adapter.layers.items()
+        if name in solution.layers
+    }
+    kept_default = adapter.refused | solution.unsolved
+    return InitializationReport(
+        layers=layers,
+        kept_default=kept_default,
+        examples=solution.collected.examples,
+        population_size=config.population_size,
+        loss_before=losses[0],
+        loss_after=losses[1],
+        seconds=dict(seconds),
+        peak_memory_bytes=peak_memory(adapter.device),
+        batch_dependent=solution.collected.batch_dependent,
+        notices=(*notices, *list_notices(layers, kept_default, *losses)),
+        config=config,
+    )
+
+
+def list_quiet_notices(plan: MemoryPlan | None, config: LoraDAConfig) -> list[str]:
+    """Return the notices that need no warning, since what they tell changes nothing, or hardly."""
+    notices = []
+    if plan is not None and (len(plan.passes) > 1 or plan.place == "host"):
+        notices.append(f"the statistics took {plan}, to fit into memory")
+    if config.population_size is None and config.variance_weight:
+        notices.append(POPULATION_UNKNOWN)
+    return notices

@@ -1,0 +1,29 @@
+"""Where a result comes from: versions of packages, and the machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+_PACKAGES = ("lora-da", "torch", "peft", "transformers", "safetensors")
+
+
+def find_versions(packages: Iterable[str] = _PACKAGES) -> dict[str, str]:
+    """Return the versions of Python and of those of the packages that are installed."""
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def describe_machine() -> str:
+    """Return the machine in words, without its name."""
+    cores = f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} threads, {platform.machine()}"
+    return f"{torch.cuda.get_device_name()}, {cores}" if torch.cuda.is_available() else cores

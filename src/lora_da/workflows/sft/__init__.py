@@ -1,0 +1,1 @@
+"""``lora-da sft``: TRL's supervised fine-tuning, from an adapter that LoRA-DA initialises."""

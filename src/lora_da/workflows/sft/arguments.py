@@ -1,0 +1,106 @@
+"""The options of ``lora-da sft``: those of `trl sft`, and a few of LoRA-DA."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments, SFTConfig, TrlParser
+
+from lora_da.workflows.settings import PRESETS
+
+
+@dataclass
+class InitializationArguments:
+    """The options that `trl sft` does not have."""
+
+    lora_da_init: bool = field(
+        default=True,
+        metadata={"help": "Initialise the adapter by LoRA-DA from the training data; if false, by PEFT at random."},
+    )
+    lora_da_preset: str = field(
+        default="default",
+        metadata={
+            "help": "LoRA-DA's settings: the best that has been measured (default), those of the paper, or those of "
+            "the authors' released configuration.",
+            "choices": list(PRESETS),
+        },
+    )
+    lora_da_examples: int = field(
+        default=256, metadata={"help": "How many training examples the adapter is initialised from."}
+    )
+    lora_da_adapter: str | None = field(
+        default=None,
+        metadata={
+            "help": "Start from this adapter, a folder of `lora-da init`, instead of initialising one; rank, alpha and "
+            "layers are then its own."
+        },
+    )
+
+
+@dataclass(frozen=True)
+class SftArguments:
+    """What a call of ``lora-da sft`` asks for.
+
+    Attributes:
+        initialization: Our options.
+        script: TRL's options about the data set.
+        training: TRL's options about training and preparing the data.
+        model: TRL's options about the model and the adapter.
+        mixture: TRL's options about a mixture of data sets.
+    """
+
+    initialization: InitializationArguments
+    script: ScriptArguments
+    training: SFTConfig
+    model: ModelConfig
+    mixture: DatasetMixtureConfig
+
+    @property
+    def output(self) -> Path:
+        """The folder to write."""
+        return Path(str(self.training.output_dir))
+
+
+def parse_arguments(arguments: Sequence[str]) -> SftArguments:
+    """Read a command line, and the YAML file that its ``--config`` names, as `trl sft` does.
+
+    LoRA is always on, of all linear layers if no others are named.
+
+    Raises:
+        SystemExit: Help was asked for, or a value is not valid; argparse has printed it.
+        ValueError: An option is not known, or the model or the data are missing.
+    """
+    kinds: Any = (InitializationArguments, ScriptArguments, SFTConfig, ModelConfig, DatasetMixtureConfig)
+    parser = TrlParser(
+        kinds,
+        prog="lora-da sft",
+        usage="lora-da sft --model_name_or_path MODEL --dataset_name DATA --output_dir FOLDER [option ...]",
+        description="Fine-tune a LoRA adapter by TRL's SFTTrainer, initialised by LoRA-DA from the training data. All "
+        "options of `trl sft`, after those of LoRA-DA; --config FILE reads them from YAML.",
+    )
+    *parsed, unused, unknown = parser.parse_args_and_config(
+        list(arguments), return_remaining_strings=True, separate_remaining_strings=True
+    )
+    if unknown:
+        raise ValueError(f"there is no option {unknown[0]}; `lora-da sft --help` lists them")
+    if unused:  # `trl sft` hands them on to accelerate's launcher
+        warnings.warn(
+            f"the file's settings {' '.join(unused)} are not used: those of a launcher go to `accelerate launch`",
+            stacklevel=2,
+        )
+    found = SftArguments(*parsed)
+    if found.model.model_name_or_path is None:
+        raise ValueError("the model is missing: give --model_name_or_path, a folder, a Hugging Face id or a GGUF file")
+    if not found.script.dataset_name and not found.mixture.datasets:
+        raise ValueError("the data are missing: give --dataset_name, a file or a Hugging Face id")
+    if found.model.lora_target_modules is None and found.model.lora_target_parameters is None:
+        found.model.lora_target_modules = "all-linear"  # type: ignore[assignment]
+    found.model.use_peft = True
+    resume = str(found.training.resume_from_checkpoint).lower()
+    if resume in ("true", "false"):  # of a command line, which knows no other than strings
+        found.training.resume_from_checkpoint = True if resume == "true" else None  # type: ignore[assignment]
+    return found

@@ -1,0 +1,92 @@
+"""A fine-tuning run by TRL, from an adapter that LoRA-DA initialises: the work behind ``lora-da sft``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import set_seed
+from transformers.trainer_utils import get_last_checkpoint
+from trl import SFTTrainer, get_quantization_config
+
+from lora_da.loading.gguf import convert_gguf
+from lora_da.loading.model_source import ModelSource
+from lora_da.loading.models import check_model_folder
+from lora_da.workflows.sft.arguments import SftArguments
+from lora_da.workflows.sft.splits import load_splits
+from lora_da.workflows.sft.start import adapter_config, prepare_start
+
+
+def fine_tune(arguments: SftArguments) -> None:
+    """Initialise an adapter and train it, as TRL's own script does but for the initialisation.
+
+    The output folder receives the trained adapter, TRL's checkpoints, and the adapter that training started from.
+
+    Raises:
+        FileExistsError: The output folder holds another run, and it is not to be resumed.
+        ValueError: The data or the settings can't be used.
+    """
+    training = arguments.training
+    check_output(arguments)
+    set_seed(training.seed)  # of the split and of LoRA's random matrices, the same in all processes
+    trainer = make_trainer(arguments)
+    tell = trainer.accelerator.print
+    if training.resume_from_checkpoint is None:
+        report = prepare_start(trainer, arguments)
+        if report is not None:
+            tell(report)
+    trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
+    trainer.save_model(training.output_dir)
+    tell(f"written: {training.output_dir}")
+    if training.push_to_hub:
+        trainer.push_to_hub(dataset_name=arguments.script.dataset_name)
+        tell(f"pushed: https://huggingface.co/{trainer.hub_model_id}")
+    trainer.accelerator.end_training()  # the trackers and the process group
+
+
+def check_output(arguments: SftArguments) -> None:
+    """Refuse to write into the folder of another run, and to resume one that isn't there.
+
+    Raises:
+        FileExistsError: The folder holds a run's adapter or checkpoints.
+        FileNotFoundError: There is no checkpoint to resume from.
+    """
+    output, resume = arguments.output, arguments.training.resume_from_checkpoint
+    checkpoint = get_last_checkpoint(output) if output.is_dir() else None
+    if resume is None and (checkpoint is not None or (output / "adapter_config.json").exists()):
+        further = "" if checkpoint is None else ", or go on with it by --resume_from_checkpoint true"
+        raise FileExistsError(f"{output} holds a run already: choose another --output_dir, remove it{further}")
+    if isinstance(resume, bool) and checkpoint is None:
+        raise FileNotFoundError(f"{output} holds no checkpoint to resume from: leave --resume_from_checkpoint out")
+    if isinstance(resume, str) and not Path(resume).is_dir():
+        raise FileNotFoundError(f"there is no checkpoint {resume} to resume from")
+
+
+def make_trainer(arguments: SftArguments) -> SFTTrainer:
+    """Make TRL's trainer with its data, its model and a fresh adapter."""
+    training, model = arguments.training, arguments.model
+    given: Any = training.model_init_kwargs or {}
+    training.model_init_kwargs = {
+        "revision": model.model_revision,
+        "attn_implementation": model.attn_implementation,
+        "dtype": model.dtype,
+    } | given
+    with training.main_process_first(local=False, desc="preparing the model"):
+        name = _model_name(arguments)
+    train, held_out = load_splits(arguments)
+    return SFTTrainer(
+        model=name,
+        args=training,
+        train_dataset=train,
+        eval_dataset=held_out,
+        quantization_config=get_quantization_config(model),
+        peft_config=adapter_config(arguments),
+    )
+
+
+def _model_name(arguments: SftArguments) -> str:
+    """What transformers loads: a folder or an id; a GGUF file is converted into a folder beside the output first."""
+    source = ModelSource(str(arguments.model.model_name_or_path))
+    check_model_folder(source.path)
+    folder = source.converted_folder(arguments.output)
+    return source.path if folder is None else str(convert_gguf(Path(source.path), folder))

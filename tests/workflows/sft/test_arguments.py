@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from command import sft_options
+from lora_da.workflows.sft.arguments import SftArguments, parse_arguments
+
+
+def arguments(*options: str) -> SftArguments:
+    return parse_arguments(sft_options("model", "data", Path("output"), *options))
+
+
+def test_lora_is_on_and_of_all_linear_layers_unless_told() -> None:
+    plain = arguments()
+    assert plain.model.use_peft
+    assert vars(plain.model)["lora_target_modules"] == "all-linear"
+    chosen = arguments("--lora_target_modules", "q_proj", "v_proj")
+    assert chosen.model.lora_target_modules == ["q_proj", "v_proj"]
+
+
+def test_resuming_is_told_as_a_command_line_can() -> None:
+    assert arguments().training.resume_from_checkpoint is None
+    assert arguments("--resume_from_checkpoint", "False").training.resume_from_checkpoint is None
+    assert vars(arguments("--resume_from_checkpoint", "True").training)["resume_from_checkpoint"] is True
+    assert arguments("--resume_from_checkpoint", "folder").training.resume_from_checkpoint == "folder"

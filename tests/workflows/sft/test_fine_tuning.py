@@ -1,0 +1,121 @@
+"""Fine-tuning by TRL from an adapter of LoRA-DA: what TRL's own script does, with another start."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, TrainerCallback, set_seed
+from trl import SFTTrainer
+
+from command import sft_options
+from folders import tiny_model_folder
+from lora_da import load_report
+from lora_da.workflows.sft import fine_tuning as module
+from lora_da.workflows.sft import start
+from lora_da.workflows.sft.arguments import SftArguments, parse_arguments
+from lora_da.workflows.sft.fine_tuning import fine_tune, make_trainer
+
+
+def arguments(*given: Any) -> SftArguments:
+    return parse_arguments(sft_options(*given))
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "adapter_model.safetensors")
+
+
+def test_training_starts_at_the_recorded_adapter(model: str, data: str, tmp_path: Path) -> None:
+    """At a learning rate of zero it ends there too; and from there the model's loss is the reported one."""
+    fine_tune(arguments(model, data, tmp_path / "run", "--learning_rate", 0, "--lora_r", 2))
+    initial = tmp_path / "run" / "initial_adapter"
+    torch.testing.assert_close(weights(tmp_path / "run"), weights(initial), rtol=0, atol=0)
+    report = load_report(initial)
+    assert (report.examples, report.population_size, len(report.layers)) == (12, 40, 14)
+    assert all(bool(value.any()) for name, value in weights(initial).items() if "lora_B" in name)
+    about = json.loads((initial / "lora_da.json").read_text())["provenance"]
+    assert (about["data"], about["calibration"]) == (data, {"examples": 12, "seed": 42})
+    assert json.loads((initial / "adapter_config.json").read_text())["base_model_name_or_path"] == model
+
+    fine_tune(arguments(model, data, tmp_path / "moved", "--learning_rate", 1e-2, "--lora_r", 2))
+    torch.testing.assert_close(weights(tmp_path / "moved" / "initial_adapter"), weights(initial), rtol=0, atol=0)
+    assert not any(torch.equal(value, weights(initial)[name]) for name, value in weights(tmp_path / "moved").items())
+    PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model), tmp_path / "moved")
+
+
+def test_without_the_initialisation_it_is_trls_script(model: str, data: str, tmp_path: Path) -> None:
+    scripts = pytest.importorskip("trl.scripts.sft")
+    options = ["--lora_da_init", "false", "--learning_rate", 1e-2]
+    fine_tune(arguments(model, data, tmp_path / "ours", *options))
+    assert not (tmp_path / "ours" / "initial_adapter").exists()
+    same = arguments(model, str(Path(data).parent), tmp_path / "theirs", *options)
+    set_seed(same.training.seed)  # TRL draws LoRA's random matrices from whatever state it finds
+    scripts.main(same.script, same.training, same.model, same.mixture)
+    torch.testing.assert_close(weights(tmp_path / "ours"), weights(tmp_path / "theirs"), rtol=0, atol=0)
+
+
+class _InterruptedError(RuntimeError):
+    pass
+
+
+class _Interrupt(TrainerCallback):
+    """Stops a run after its first checkpoint."""
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == 3:
+            raise _InterruptedError
+
+
+def test_an_interrupted_run_resumes_without_a_new_start(
+    model: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["--save_steps", 2, "--learning_rate", 1e-2]
+    fine_tune(arguments(model, data, tmp_path / "whole", *options))
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "SFTTrainer", lambda **given: SFTTrainer(**given, callbacks=[_Interrupt()]), raising=True)
+        with pytest.raises(_InterruptedError):
+            fine_tune(arguments(model, data, tmp_path / "broken", *options))
+    with pytest.raises(FileExistsError, match=r"holds a run already: .* --resume_from_checkpoint true"):
+        fine_tune(arguments(model, data, tmp_path / "broken", *options))
+    monkeypatch.setattr(start, "initialize_from_trainer", None)  # would fail if called
+    fine_tune(arguments(model, data, tmp_path / "broken", *options, "--resume_from_checkpoint", "true"))
+    for part in (".", "initial_adapter"):
+        expected, found = weights(tmp_path / "whole" / part), weights(tmp_path / "broken" / part)
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_outputs_that_are_in_the_way_or_missing(model: str, data: str, tmp_path: Path) -> None:
+    finished = tmp_path / "finished"
+    finished.mkdir()
+    (finished / "adapter_config.json").touch()
+    with pytest.raises(FileExistsError, match=r"finished holds a run already: choose another --output_dir, remove it$"):
+        fine_tune(arguments(model, data, finished))
+    for wanted, message in (("true", "holds no checkpoint to resume from"), ("nowhere", "there is no checkpoint")):
+        with pytest.raises(FileNotFoundError, match=message):
+            fine_tune(arguments(model, data, tmp_path / "new", "--resume_from_checkpoint", wanted))
+    assert not (tmp_path / "new").exists()
+    assert [path.name for path in finished.iterdir()] == ["adapter_config.json"]
+
+
+def test_models_that_transformers_does_not_know(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    converted: list[tuple[Path, Path]] = []
+
+    def convert(file: Path, folder: Path) -> Path:
+        converted.append((file, folder))
+        return tiny_model_folder(folder)
+
+    monkeypatch.setattr(module, "convert_gguf", convert)
+    for name in ("some.gguf", "other.GGUF"):
+        trainer: Any = make_trainer(arguments(name, data, tmp_path / "run"))
+        folder = tmp_path / f"{Path(name).stem}-safetensors"
+        assert converted[-1] == (Path(name), folder)
+        assert trainer.model.config._name_or_path == str(folder)
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").touch()
+    with pytest.raises(ValueError, match="holds an adapter, which would be loaded with the model"):
+        make_trainer(arguments(str(tmp_path / "adapter"), data, tmp_path / "run"))
