@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import nn
 
+from lora_da.adapter.layers import AdaptedLayer
 from lora_da.adapter.wrapping import unwrap_model
 from lora_da.config import CollectionConfig, LoraDAConfig
-from lora_da.pipeline.calibration_source import find_adapter_if_any, open_source
+from lora_da.pipeline.calibration_source import CalibrationSource, find_adapter_if_any, load_batches, open_source
 from lora_da.pipeline.checkpoint import Checkpoint
 from lora_da.pipeline.collection import collect_in_one_pass
 from lora_da.pipeline.initialization import (
@@ -26,21 +28,25 @@ from lora_da.pipeline.initialization import (
     start_collection,
     write_solution,
 )
+from lora_da.pipeline.reference import with_reference
 from lora_da.pipeline.trainer import (
     calibration_batches,
     check_trainer,
     checkpointing_as_in_training,
     count_examples,
     loss_notice,
+    renew_reference,
 )
+from lora_da.pipeline.trainer_loss import find_trainer_loss
 from lora_da.report.initialization import InitializationReport
 from lora_da.solver.layer import check_population
 from lora_da.statistics.batches.examples import find_dataset_length
-from lora_da.statistics.losses.example_losses import ExampleLoss
+from lora_da.statistics.losses.example_losses import ExampleLoss, find_rows_per_example
 from lora_da.statistics.sums import Statistics
 from lora_da.system.memory import MemoryBudget
 
 Batches = Iterable[Mapping[str, Any]]
+Collator = Callable[[list[Any]], Mapping[str, Any]]
 
 
 def collect_statistics(
@@ -51,6 +57,7 @@ def collect_statistics(
     max_examples: int = 256,
     adapter_name: str = "default",
     example_loss: ExampleLoss | None = None,
+    collate_fn: Collator | None = None,
     memory_budget: MemoryBudget = "auto",
     checkpoint: Checkpoint | None = None,
     progress: bool = True,
@@ -62,12 +69,15 @@ def collect_statistics(
     Args:
         model: A PEFT model, whose adapted layers are served with all adapters disabled; or a plain model, all of whose
             linear layers but the output head are.
-        dataloader: Any iterable of mappings with ``labels`` and the model's inputs, such as a torch ``DataLoader``.
+        dataloader: Any iterable of mappings with ``labels`` and the model's inputs, such as a torch ``DataLoader``; or
+            a data set of single examples together with its ``collate_fn``.
         collection_config: What to collect.
-        max_examples: How many examples to read; the paper takes 256.
+        max_examples: How many examples to read; the paper takes 256. A pair is one example.
         adapter_name: The adapter whose layers are served.
-        example_loss: A function of (model output, batch) that returns each example's loss in nats, (B,), for models
-            whose loss is not known: language models and classifiers of transformers need none.
+        example_loss: One of :mod:`lora_da.losses`, or a function of (model output, batch) that returns each example's
+            loss in nats, (B,). Without it, the loss is the one that the model itself computes, if it is known: that of
+            language models, of classifiers and of question answering.
+        collate_fn: The data set's collator, which makes a batch of a list of examples.
         memory_budget: What the sums may take on the model's device: a number of bytes, a size such as "24GiB", or
             "auto", 0.7 of what is free. Beside GPUs they go to the host's memory if they don't fit.
         checkpoint: Where to save unfinished statistics every so many batches; the next call goes on from there.
@@ -82,7 +92,8 @@ def collect_statistics(
     """
     model = unwrap_model(model)
     adapted = find_adapter_if_any(model, adapter_name)
-    source = open_source(model, adapted, dataloader, max_examples, example_loss, progress=progress)
+    dataloader = load_batches(dataloader, collate_fn)
+    source = _open_source(model, adapted, dataloader, max_examples, example_loss, progress=progress)
     statistics = collect_in_one_pass(source, collection_config or CollectionConfig(), memory_budget, checkpoint)
     return dataclasses.replace(statistics, population_size=find_dataset_length(dataloader))
 
@@ -97,6 +108,7 @@ def initialize_lora_da_weights(
     max_examples: int = 256,
     measure_loss: bool = True,
     example_loss: ExampleLoss | None = None,
+    collate_fn: Collator | None = None,
     memory_budget: MemoryBudget = "auto",
     checkpoint: Checkpoint | None = None,
     progress: bool = True,
@@ -115,6 +127,7 @@ def initialize_lora_da_weights(
         max_examples: How many examples to read.
         measure_loss: Also measure the loss with the new adapter, by one forward pass over the same examples.
         example_loss: See :func:`collect_statistics`.
+        collate_fn: See :func:`collect_statistics`.
         memory_budget: See :func:`collect_statistics`; sums that don't fit into the host's memory either are collected
             and solved some layers at a time, with one pass over the examples each. The result is the same.
         checkpoint: See :func:`collect_statistics`.
@@ -125,17 +138,20 @@ def initialize_lora_da_weights(
 
     Raises:
         ValueError: The adapter, the data, the statistics or the settings can't be used; the adapter is then unchanged.
+        TypeError: The settings are none of LoRA-DA's, or a batch is no mapping.
     """
+    _check_config(config)
     if dataloader is None and statistics is None:
         raise ValueError("give a data loader or statistics: there is nothing to initialise from")
     peft_model = unwrap_model(peft_model)
     adapter = open_adapter(peft_model, adapter_name)
+    dataloader = None if dataloader is None else load_batches(dataloader, collate_fn)
     config = _with_population(config or LoraDAConfig(), dataloader, statistics)
     stopwatch, source, plan = Stopwatch(), None, None
     passes: Passes = [] if statistics is None else [(adapter.layers, statistics)]
     with stopwatch.timing("statistics"):
         if dataloader is not None and (statistics is None or measure_loss):
-            source = open_source(peft_model, adapter.layers, dataloader, max_examples, example_loss, progress=progress)
+            source = _open_source(peft_model, adapter.layers, dataloader, max_examples, example_loss, progress=progress)
             if statistics is None:
                 plan, passes = start_collection(source, config, memory_budget, checkpoint)
     solution = solve_adapter(adapter, passes, config, stopwatch, progress=progress)
@@ -151,6 +167,27 @@ def initialize_lora_da_weights(
     for notice in report.notices:
         warnings.warn(notice, stacklevel=2)
     return dataclasses.replace(report, notices=(*report.notices, *list_quiet_notices(plan, config)))
+
+
+def _open_source(
+    model: nn.Module,
+    adapted: Mapping[str, AdaptedLayer] | None,
+    dataloader: Batches,
+    max_examples: int,
+    example_loss: ExampleLoss | None,
+    *,
+    progress: bool,
+) -> CalibrationSource:
+    """The source, whose batches hold all that the loss needs."""
+    return with_reference(open_source(model, adapted, dataloader, max_examples, example_loss, progress=progress))
+
+
+def _check_config(config: Any) -> None:
+    if config is not None and not isinstance(config, LoraDAConfig):
+        raise TypeError(
+            f"config must be a lora_da.LoraDAConfig, not a {type(config).__name__}: the rank and the other settings of "
+            "the adapter itself (LoraConfig) belong to peft.get_peft_model, from which they are read"
+        )
 
 
 def _with_population(config: LoraDAConfig, dataloader: Batches | None, statistics: Statistics | None) -> LoraDAConfig:
@@ -181,13 +218,16 @@ def initialize_from_trainer(
     same random numbers, as it would have without the call.
 
     Args:
-        trainer: transformers' ``Trainer``, TRL's ``SFTTrainer``, or one made from them, before its first step.
+        trainer: transformers' ``Trainer``, TRL's ``SFTTrainer``, ``DPOTrainer`` or ``RewardTrainer``, or one made from
+            them, before its first step.
         config: The settings; the default is the best that has been measured.
         max_examples: How many examples to read; of an iterable data set the first ones.
         seed: Of the sample; by default the trainer's ``args.seed``.
         adapter_name: Which adapter.
         measure_loss: See :func:`initialize_lora_da_weights`.
-        example_loss: See :func:`collect_statistics`; needed where the trainer's loss is not the model's own.
+        example_loss: See :func:`collect_statistics`. Without it, the loss is the trainer's: the model's own, that of
+            TRL's ``DPOTrainer`` (sigmoid) and ``RewardTrainer``, or a ``compute_loss_func`` that the examples' losses
+            make up as their sum or mean; another is refused.
         memory_budget: See :func:`initialize_lora_da_weights`.
         checkpoint: See :func:`collect_statistics`.
         progress: Whether to show progress bars.
@@ -196,11 +236,14 @@ def initialize_from_trainer(
         What was done, layer by layer; the same in every process of a job.
 
     Raises:
-        ValueError: The trainer has no adapter, no training data, has trained already, or has a loss of its own and no
-            ``example_loss`` is given; or as :func:`initialize_lora_da_weights`. The adapter is then unchanged.
+        ValueError: The trainer has no adapter, no training data, has trained already, or has a loss of its own of which
+            the examples' can't be told apart and no ``example_loss`` is given; or as :func:`initialize_lora_da_weights`. The adapter is then unchanged.
     """
-    check_trainer(trainer, own_loss=example_loss is not None)
-    batches = calibration_batches(trainer, max_examples, trainer.args.seed if seed is None else seed)
+    _check_config(config)
+    check_trainer(trainer)
+    loss = find_trainer_loss(trainer) if example_loss is None else example_loss
+    seed = trainer.args.seed if seed is None else seed
+    batches = calibration_batches(trainer, max_examples, seed, find_rows_per_example(loss))
     config = config or LoraDAConfig()
     with checkpointing_as_in_training(trainer):
         report = initialize_lora_da_weights(
@@ -208,15 +251,15 @@ def initialize_from_trainer(
             batches,
             dataclasses.replace(config, population_size=config.population_size or count_examples(trainer)),
             adapter_name=adapter_name,
-            max_examples=max_examples,
+            max_examples=sys.maxsize,  # the batches hold as many as are wanted
             measure_loss=measure_loss,
-            example_loss=example_loss,
+            example_loss=loss,
             memory_budget=memory_budget,
             checkpoint=checkpoint,
             progress=progress,
         )
-    notice = None if example_loss is not None else loss_notice(trainer)
-    if notice is not None:
+    notices = [renew_reference(trainer, adapter_name), loss_notice(trainer) if loss is None else None]
+    for notice in filter(None, notices):
         warnings.warn(notice, stacklevel=2)
         report = dataclasses.replace(report, notices=(*report.notices, notice))
     return report

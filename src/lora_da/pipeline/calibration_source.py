@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+from torch.utils.data import DataLoader
 
 from lora_da.adapter.layers import AdaptedLayer, find_adapted_layers, find_linear_layers, shape_of_linear
 from lora_da.adapter.sharding import has_shards
@@ -15,9 +17,12 @@ from lora_da.adapter.wrapping import find_base_model
 from lora_da.distributed.processes import Processes, current_processes
 from lora_da.distributed.shares import count_repeats, select_own_batches
 from lora_da.statistics.accumulator import COMPENSATED_ABOVE
+from lora_da.statistics.batches.examples import batch_size
 from lora_da.statistics.layers import Layer
-from lora_da.statistics.losses.example_losses import ExampleLoss
+from lora_da.statistics.losses.example_losses import ExampleLoss, find_rows_per_example
 from lora_da.statistics.losses.objective import Objective
+
+_BATCH_SIZE = 8  # of a data set that is given with its collator; the result does not depend on it
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class CalibrationSource:
         batches: The batches that this process reads.
         processes: The job, if it is one of several processes.
         example_loss: See :func:`lora_da.collect_statistics`.
+        rows_per_example: How many rows of a batch are one example; None where only the loss can tell.
         progress: Whether to show progress bars.
     """
 
@@ -40,6 +46,7 @@ class CalibrationSource:
     batches: Sequence[Mapping[str, Any]]
     processes: Processes | None
     example_loss: ExampleLoss | None
+    rows_per_example: int | None
     progress: bool
 
     @property
@@ -60,12 +67,16 @@ class CalibrationSource:
     @property
     def objective(self) -> Objective:
         """The model that is called, and the loss of each example."""
-        return Objective(self.base, self.example_loss, self.entry)
+        return Objective(self.base, self.example_loss, self.entry, self.rows_per_example)
 
     @property
     def compensated(self) -> bool:
         """Whether there are so many batches that the sums need to carry their rounding errors along."""
         return len(self.batches) > COMPENSATED_ABOVE
+
+    def counting_rows(self) -> CalibrationSource:
+        """Return this source with one row an example where that was open; a loss that has fewer is refused then."""
+        return dataclasses.replace(self, rows_per_example=self.rows_per_example or 1)
 
     def repeats_of(self, batches: int) -> int:
         """Return how often the last of some batches is run once more, to keep step with the other processes.
@@ -118,10 +129,20 @@ def open_source(
     else:
         layers = {name: layer.base for name, layer in adapted.items()}
         shapes = {name: layer.shape for name, layer in adapted.items()}
-    processes = current_processes()
-    batches = select_own_batches(dataloader, max_examples, processes)
+    processes, together = current_processes(), find_rows_per_example(example_loss)
+    batches = select_own_batches(dataloader, max_examples, processes, together)
     progress = progress and (processes is None or processes.rank == 0)
-    return CalibrationSource(model, layers, shapes, batches, processes, example_loss, progress)
+    source = CalibrationSource(model, layers, shapes, batches, processes, example_loss, together, progress)
+    read = sum(map(batch_size, batches)) * (processes.size if processes else 1) if together is None else 0
+    return source.counting_rows() if read >= max_examples else source
+
+
+def load_batches(data: Iterable[Any], collate_fn: Callable[[list[Any]], Any] | None) -> Iterable[Any]:
+    """Return what gives batches: the data themselves, or a loader of a data set of examples with its collator."""
+    if collate_fn is None:
+        return data
+    dataset: Any = data
+    return DataLoader(dataset, batch_size=_BATCH_SIZE, collate_fn=collate_fn)
 
 
 def find_adapter_if_any(model: nn.Module, adapter_name: str) -> dict[str, AdaptedLayer] | None:

@@ -16,6 +16,7 @@ from lora_da.pipeline.calibration_source import CalibrationSource
 from lora_da.pipeline.memory_plan import MemoryPlan
 from lora_da.statistics.batches.examples import batch_size
 from lora_da.statistics.layers import Layer, ParameterLayer
+from lora_da.statistics.losses.example_losses import describe_loss
 from lora_da.statistics.storage import load_statistics, save_statistics
 from lora_da.statistics.sums import Statistics
 from lora_da.system.files import write_text
@@ -61,9 +62,9 @@ def find_collection_file(
 
     What else tells one collection from another is ``belonging``, things with a ``repr`` that says all.
     """
-    processes, loss = source.processes, source.example_loss
+    processes = source.processes
     place = (processes.rank, processes.size) if processes else (0, 1)
-    loss_name = getattr(loss, "__qualname__", type(loss).__name__)
+    loss_name = describe_loss(source.example_loss)
     about = (list(source.layers), fingerprint_weights(source.layers.values()), place, config, loss_name, *belonging)
     return checkpoint.folder / f"{hash_lines([repr(about), fingerprint_batches(source.batches)])[:16]}.safetensors"
 
@@ -114,11 +115,15 @@ def load_partial(file: Path) -> Statistics | None:
     return load_statistics(file) if file.is_file() else None
 
 
-def left_to_read(batches: Sequence[Mapping[str, Any]], done: Statistics | None) -> Sequence[Mapping[str, Any]]:
+def left_to_read(
+    batches: Sequence[Mapping[str, Any]],
+    done: Statistics | None,
+    count_examples: Callable[[Mapping[str, Any]], int] = batch_size,
+) -> Sequence[Mapping[str, Any]]:
     """Return the batches that come after the examples that are done."""
     examples, read = done.examples if done else 0, 0
     for index, batch in enumerate(batches):
         if read >= examples:
             return batches[index:]
-        read += batch_size(batch)
+        read += count_examples(batch)
     return []

@@ -64,10 +64,12 @@ def collect_passes(
 def _collect_pass(
     source: CalibrationSource, config: CollectionConfig, plan: MemoryPlan, checkpoint: Checkpoint | None, title: str
 ) -> Statistics:
+    if checkpoint is not None:
+        source = source.counting_rows()  # a restart has to know how many examples a batch holds
     file = find_collection_file(source, checkpoint, config) if checkpoint else None
     with source.failing_together():
         done = load_partial(file) if file else None
-    left = left_to_read(source.batches, done)
+    left = left_to_read(source.batches, done, source.objective.count_examples)
     if source.processes is not None and source.sharded:  # the processes need each other to the end
         least = min(source.processes.gather_objects(len(left), "sharing out the examples"))
         done, left = (done, left) if least else (None, source.batches)  # all start anew

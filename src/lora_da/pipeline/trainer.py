@@ -15,33 +15,28 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
+from lora_da.adapter.layers import find_adapted_layers
 from lora_da.adapter.sharding import is_partitioned
-from lora_da.statistics.batches.examples import take_examples
+from lora_da.statistics.batches.examples import find_length, take_examples
 from lora_da.system.random_state import preserve_random_state
 
-# Their `compute_loss` takes the model's own loss, or one that equals it.
-_LOSS_OF_THE_MODEL = ("transformers.trainer", "trl.trainer.sft_trainer")
+_REFERENCE = "ref"  # the adapter into which TRL copies the one that a trainer was given, to compare with
 
 
-def check_trainer(trainer: Any, *, own_loss: bool) -> None:
-    """Refuse a trainer from which, or for which, an adapter can't be initialised, with a loss of one's own or without.
+def check_trainer(trainer: Any) -> None:
+    """Refuse a trainer from which, or for which, an adapter can't be initialised.
 
     Raises:
         ValueError: The message says why, and what to do.
     """
     name = type(trainer).__name__
     dataset = getattr(trainer, "train_dataset", None)
-    if dataset is None or (hasattr(dataset, "__len__") and len(dataset) == 0):
+    if dataset is None or find_length(dataset) == 0:
         raise ValueError(f"the {name} has no train_dataset, or an empty one, to take calibration examples from")
     if getattr(trainer, "model_init", None) is not None:
         raise ValueError(
             f"the {name} makes its model anew by model_init when training starts, which would lose the initialised "
             "adapter: give it the model itself"
-        )
-    if hasattr(trainer, "ref_model"):
-        raise ValueError(
-            f"the {name} compares with the model as it was when the trainer was made: initialise the adapter first "
-            "(`lora-da init`, or initialize_lora_da_weights), and make the trainer from that PEFT model"
         )
     if not hasattr(trainer.model, "peft_config"):
         raise ValueError(
@@ -64,21 +59,11 @@ def check_trainer(trainer: Any, *, own_loss: bool) -> None:
             "DeepSpeed's ZeRO-3 has parted the weights and gathers them only once training has started: make the "
             "adapter first (`lora-da init`, or initialize_lora_da_weights), and give the trainer that PEFT model"
         )
-    if not own_loss:
-        _check_loss(trainer)
-
-
-def _check_loss(trainer: Any) -> None:
-    """Refuse a trainer that does not train on the model's own loss."""
-    of_its_own = None
-    if getattr(trainer, "compute_loss_func", None) is not None:
-        of_its_own = "compute_loss_func"
-    elif type(trainer).compute_loss.__module__ not in _LOSS_OF_THE_MODEL:
-        of_its_own = f"{type(trainer).__name__}.compute_loss"
-    if of_its_own is not None:
+    if hasattr(trainer, "reward_funcs"):
         raise ValueError(
-            f"the trainer's loss is its own ({of_its_own}), of which the examples' losses can't be told apart: give "
-            "example_loss, a function of (model output, batch) that returns each example's loss"
+            f"the {name} trains on answers that it generates itself, so that its train_dataset has no examples to "
+            "learn from: initialise the adapter first, by initialize_lora_da_weights from answers as they should be, "
+            "and make the trainer from that PEFT model, whose reference is then the initialised adapter"
         )
 
 
@@ -97,12 +82,15 @@ def loss_notice(trainer: Any) -> str | None:
     )
 
 
-def calibration_batches(trainer: Any, max_examples: int, seed: int) -> list[dict[str, Any]]:
+def calibration_batches(
+    trainer: Any, max_examples: int, seed: int, rows_per_example: int | None = 1
+) -> list[dict[str, Any]]:
     """Batches of training examples drawn at random, as the trainer's own loader makes them.
 
     The loader's data set (without the columns that the model does not take) and its collator are the trainer's own. The
     order is a random one, so that the first batches are a random sample too where a row holds several examples. An
-    iterable data set gives its first examples.
+    iterable data set gives its first examples. Of each the collator makes ``rows_per_example`` rows, None if only the
+    loss can tell.
 
     Returns:
         The same in every process of a job.
@@ -122,7 +110,9 @@ def calibration_batches(trainer: Any, max_examples: int, seed: int) -> list[dict
             count = min(max_examples, len(loader.dataset))
             rows = Subset(loader.dataset, random.Random(seed).sample(range(len(loader.dataset)), count))
         size = trainer.args.per_device_train_batch_size
-        return list(take_examples(DataLoader(rows, batch_size=size, collate_fn=loader.collate_fn), max_examples))
+        batches = DataLoader(rows, batch_size=size, collate_fn=loader.collate_fn)
+        # As many rows as examples are asked for were drawn; there may be more in them where rows are packed.
+        return list(take_examples(batches, max_examples)) if rows_per_example == 1 else list(batches)
 
 
 def _first_rows(dataset: Any, count: int) -> Sequence[Any]:
@@ -140,11 +130,11 @@ def count_examples(trainer: Any) -> int | None:
     A packed row, whose ``seq_lengths`` lists its examples, counts as that many.
     """
     dataset = trainer.train_dataset
-    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
+    if isinstance(dataset, IterableDataset):
         return None
     if "seq_lengths" in (getattr(dataset, "column_names", None) or ()):
         return sum(map(len, dataset["seq_lengths"][:]))  # one read: going through the column reads row by row
-    return len(dataset)
+    return find_length(dataset)
 
 
 @contextmanager
@@ -175,6 +165,33 @@ def checkpointing_as_in_training(trainer: Any) -> Iterator[None]:
 def _checkpointing_method(model: Any, change: str) -> Any:
     names = [f"{kind}_checkpointing_{change}" for kind in ("activation", "gradient")]
     return getattr(model, names[0], None) or getattr(model, names[1])
+
+
+def renew_reference(trainer: Any, adapter_name: str) -> str | None:
+    """Let a trainer that compares its model with a reference start from no difference, as far as that can be.
+
+    TRL copies the adapter of a PEFT model that it is given, when the trainer is made; so is the initialised one now.
+
+    Returns:
+        What the user should know: why the model differs from its reference at the first step.
+    """
+    if not hasattr(trainer, "ref_model"):
+        return None
+    name, computed = type(trainer).__name__, getattr(trainer.args, "precompute_ref_log_probs", False)
+    if trainer.ref_model is None and _REFERENCE in trainer.model.peft_config:
+        copies = find_adapted_layers(trainer.model, _REFERENCE)[0]
+        for layer, own in find_adapted_layers(trainer.model, adapter_name)[0].items():
+            copies[layer].A.data.copy_(own.A.data)
+            copies[layer].B.data.copy_(own.B.data)
+        if not computed:
+            return None
+    what = "log-probabilities that were computed when it was made" if computed else "the base model"
+    what = "a reference model of its own" if trainer.ref_model is not None else what
+    return (
+        f"the {name} compares with {what}, from which the initialised adapter differs at the first step: the margins "
+        "(and the KL divergence) don't start at 0. To compare with the initialised adapter, initialise a PEFT model "
+        "first (`lora-da init`, or initialize_lora_da_weights), and make the trainer from it without a ref_model"
+    )
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from lora_da.statistics.batches.inputs import prepare_inputs
 from lora_da.statistics.batches.separation import SeparationCheck
 from lora_da.statistics.estimation_mode import estimation_mode
 from lora_da.statistics.losses.objective import Objective
@@ -36,10 +35,11 @@ def measure_calibration_loss(
     model, device = objective.model, objective.device
     separation = SeparationCheck(model, objective.called, device)
     with preserve_random_state(), estimation_mode(model), torch.no_grad():
-        for batch in tqdm(batches, desc="loss after the init", unit="batch", disable=not progress):
+        for number, batch in enumerate(tqdm(batches, desc="loss after the init", unit="batch", disable=not progress)):
+            objective = objective if number else objective.settled(batch, reduction)
             separation.check(batch)
-            losses = objective.evaluate(batch, prepare_inputs(model, batch, device), reduction)
+            losses = objective.evaluate(batch, objective.prepare(batch))
             total, examples = total + float(losses.sum()), examples + len(losses)
         for _ in range(repeats):
-            objective.called(**prepare_inputs(model, batch, device))
+            objective.called(**objective.prepare(batch))
     return total, examples

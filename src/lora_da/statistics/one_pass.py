@@ -12,8 +12,6 @@ from tqdm.auto import tqdm
 
 from lora_da.config import CollectionConfig
 from lora_da.statistics.accumulator import Accumulator, Place
-from lora_da.statistics.batches.examples import batch_size
-from lora_da.statistics.batches.inputs import prepare_inputs
 from lora_da.statistics.batches.segments import find_segments
 from lora_da.statistics.batches.separation import SeparationCheck
 from lora_da.statistics.batches.token_rows import locate_token_rows
@@ -114,10 +112,11 @@ class OnePass:
             embeddings_with_gradient(model),
             self._progress_bar(batches) as bar,
         ):
+            self._objective = self._objective.settled(batches[0], self._config.loss_reduction)
             with recorder.attached():
                 for batch in batches:
                     self._read(batch, recorder, separation)
-                    bar.update(batch_size(batch))
+                    bar.update(self._objective.count_examples(batch))
                     if after_batch is not None:
                         after_batch(self._statistics)
             for _ in range(self._procedure.repeats):
@@ -139,7 +138,7 @@ class OnePass:
 
     def _progress_bar(self, batches: Sequence[Mapping[str, Any]]) -> Any:
         return tqdm(
-            total=self._examples + sum(map(batch_size, batches)),
+            total=self._examples + sum(map(self._objective.count_examples, batches)),
             initial=self._examples,
             desc=self._procedure.description,
             unit="example",
@@ -157,15 +156,14 @@ class OnePass:
 
     def _differentiate(self, batch: Mapping[str, Any], recorder: Recorder) -> Tensor:
         objective = self._objective
-        inputs, labels = prepare_inputs(objective.model, batch, objective.device), batch.get("labels")
+        inputs, labels = objective.prepare(batch), batch.get("labels")
         labels = labels.to(objective.device) if isinstance(labels, Tensor) else None
         with (
             locate_token_rows(objective.model, inputs, labels, find_segments(batch)) as rows_of,
             recorder.batch(rows_of),
             torch.enable_grad(),
         ):
-            reduction = self._config.loss_reduction
-            return objective.differentiate(batch, inputs, reduction, self._layers, self._loss_scale)
+            return objective.differentiate(batch, inputs, self._layers, self._loss_scale)
 
     def _statistics(self) -> Statistics:
         """The statistics so far."""

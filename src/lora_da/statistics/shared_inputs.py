@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lora_da.statistics.batches.inputs import prepare_inputs
 from lora_da.statistics.estimation_mode import estimation_mode
 from lora_da.statistics.layers import Layer, ParameterLayer
 from lora_da.statistics.losses.objective import Objective
@@ -39,5 +38,5 @@ def find_shared_inputs(objective: Objective, layers: Mapping[str, Layer], batch:
                 with_kwargs=True,
             )
             hooks.callback(handle.remove)
-        objective.called(**prepare_inputs(objective.model, batch, objective.device))
+        objective.called(**objective.prepare(batch))
     return groups

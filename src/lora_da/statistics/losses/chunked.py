@@ -9,16 +9,17 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lora_da.statistics.batches.segments import Segments
 from lora_da.statistics.hooks.forward_method import replace_forward
-from lora_da.statistics.layers import Layer
-from lora_da.statistics.losses.alignment import find_alignment
-from lora_da.statistics.losses.targets import Reduction, compute_token_losses, find_targets
+from lora_da.statistics.layers import Layer, ParameterLayer
+from lora_da.statistics.losses.language_models import CausalLM
+from lora_da.statistics.losses.targets import compute_token_losses
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -42,20 +43,27 @@ class HiddenStates:
         self.vocabulary = int(model.config.get_text_config().vocab_size)
 
     @classmethod
-    def of(cls, model: Any, inputs: Mapping[str, Any]) -> HiddenStates | None:
+    def of(cls, model: Any, inputs: Mapping[str, Any], layers: Mapping[str, Layer]) -> HiddenStates | None:
         """Run a model that :func:`has_separate_head`, all but its head.
 
         Returns:
-            None if the model does not call its decoder once, as others do: its head can't be run by itself then.
+            None if the model does not call its decoder once, as others do, or has some of the layers behind it: its
+            head can't be run by itself then.
         """
+        decoder = model.get_decoder()
         outputs: list[Any] = []
-        handle = model.get_decoder().register_forward_hook(lambda _module, _args, output: outputs.append(output))
-        try:
+        behind: list[nn.Module] = []
+        inside = set(decoder.modules())
+        with ExitStack() as hooks:
+            handle = decoder.register_forward_hook(lambda _module, _args, output: outputs.append(output))
+            hooks.callback(handle.remove)
+            for layer in map(_module_of, layers.values()):
+                if layer not in inside:
+                    handle = layer.register_forward_hook(lambda module, *_: behind.append(module) if outputs else None)
+                    hooks.callback(handle.remove)
             model(**inputs, logits_to_keep=1)
-        finally:
-            handle.remove()
         served = len(outputs) == 1 and isinstance(getattr(outputs[0], "last_hidden_state", None), Tensor)
-        return cls(model, outputs[0]) if served else None
+        return cls(model, outputs[0]) if served and not behind else None
 
     def logits(self, states: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens vocabulary"]:
         """Make the head's logits of some states."""
@@ -68,20 +76,29 @@ class HiddenStates:
 
 
 def has_separate_head(model: Any, layers: Mapping[str, Layer]) -> bool:
-    """Tell whether a model is a causal language model whose head can run by itself, and is none of the given layers."""
+    """Tell whether a language model's head can run by itself, and holds none of the given layers."""
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    if head is None or not set(head.modules()).isdisjoint(layers.values()):  # PEFT wraps a head that it adapts
-        return False
-    if find_alignment(model) != "shifted" or "logits_to_keep" not in inspect.signature(model.forward).parameters:
+    if head is None or "logits_to_keep" not in inspect.signature(model.forward).parameters:
         return False
     decoder = model.get_decoder()
-    return decoder is not None and decoder is not model
+    if decoder is None or decoder is model:
+        return False
+    served = set(map(_module_of, layers.values()))
+    for part in model.children():  # a head may be a module of several layers, and PEFT wraps those that it adapts
+        modules = set(part.modules())
+        if head in modules and decoder not in modules and not modules.isdisjoint(served):
+            return False
+    return True
+
+
+def _module_of(layer: Layer) -> nn.Module:
+    return layer.module if isinstance(layer, ParameterLayer) else layer
 
 
 def compute_chunked_losses(
     hidden: HiddenStates,
     labels: Int[Tensor, "batch length"],
-    reduction: Reduction,
+    loss: CausalLM,
     scale: float = 1.0,
     segments: Segments | None = None,
 ) -> tuple[Float[Tensor, " examples"], Float[Tensor, "batch length width"] | None]:
@@ -93,8 +110,9 @@ def compute_chunked_losses(
     Raises:
         ValueError: An example has no label.
     """
-    targets = find_targets(labels.to(hidden.states.device), "shifted", segments)
-    weights = scale * targets.weights(reduction)
+    labels = loss.place(labels.to(hidden.states.device), hidden.states)
+    targets = loss.targets(labels, hidden.states, segments)
+    weights = scale * targets.weights(loss.reduction)
     states = hidden.states.detach()[targets.positions]
     wanted = torch.is_grad_enabled() and hidden.states.requires_grad
     count = max(1, CHUNK_ENTRIES // hidden.vocabulary)
@@ -111,4 +129,4 @@ def compute_chunked_losses(
     if wanted:
         gradient = torch.zeros_like(hidden.states)
         gradient[targets.positions] = torch.cat(gradients)
-    return targets.by_example(torch.cat(losses), reduction), gradient
+    return targets.by_example(torch.cat(losses), loss.reduction), gradient

@@ -1,4 +1,4 @@
-"""The loss of each example by itself, computed from the model's logits.
+"""What a loss is to the library: each example's by itself, from the model's output and the batch.
 
 The library never uses ``model(...).loss``: its mean runs over the batch, so that it depends on the batch size, and it
 holds auxiliary losses such as router balancing.
@@ -7,50 +7,52 @@ holds auxiliary losses such as router balancing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
-from lora_da.statistics.batches.segments import Segments
-from lora_da.statistics.losses.alignment import Alignment
-from lora_da.statistics.losses.classification import compute_classification_losses
-from lora_da.statistics.losses.targets import Reduction, compute_token_losses, find_targets
+ExampleLoss = Callable[[Any, Mapping[str, Any]], Tensor]
+"""A function of the model's output and the batch that returns the examples' losses, (examples,), in nats.
 
-if TYPE_CHECKING:
-    from jaxtyping import Float, Shaped
+Attributes of the function may say more; the losses of :mod:`lora_da.losses` have those that they need:
 
-ExampleLoss = Callable[[Any, Mapping[str, Tensor]], Tensor]
-"""A function of the model's output and the batch that returns the examples' losses, (B,), in nats. One whose examples
-are coupled (in-batch negatives) says so by an attribute ``batch_dependent = True``."""
+- ``rows_per_example``: how many rows of the batch one example has, 2 for pairs. With m examples, the rows of example i
+  are i, m + i, 2 m + i and so on. Without it, batches are never cut, since nobody knows what belongs together.
+- ``batch_dependent = True``: an example's loss depends on the others of its batch (in-batch negatives).
+- ``own_entries``: names of entries of the batch that are the loss's, and not given to the model.
+- ``refer``: a function of (output of the base model, batch) that returns entries which the loss needs beside the
+  batch's own, such as a reference's log-probabilities. They are computed once, before anything else.
+"""
 
 
-def compute_example_losses(
-    logits: Float[Tensor, ...],
-    labels: Shaped[Tensor, ...],
-    alignment: Alignment,
-    reduction: Reduction,
-    segments: Segments | None = None,
-) -> Float[Tensor, " examples"]:
-    """Compute the loss of each example, in nats.
-
-    Args:
-        logits: (B, L, V), or (B, C) for one label an example.
-        labels: (B, L) with -100 for no label; or as :func:`compute_classification_losses` takes them.
-        alignment: From :func:`lora_da.statistics.losses.alignment.find_alignment`.
-        reduction: Whether an example's tokens' losses are summed or averaged.
-        segments: Those of a packed batch, each of which is one example.
-
-    Returns:
-        The losses in float32 (float64 if the logits are).
+def find_logits(output: Any) -> Tensor:
+    """Return the logits of a model's output.
 
     Raises:
-        ValueError: The shapes don't belong together, or an example has no label token (named by its index).
+        ValueError: It has none; the message names what it has.
     """
-    if alignment == "example":
-        if segments is not None:
-            raise ValueError("the batch is packed, but this model has one label a row, not one a token: unpack it")
-        return compute_classification_losses(logits, labels)
-    if logits.ndim != 3 or labels.shape != logits.shape[:2]:
-        raise ValueError(f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)} don't belong together")
-    targets = find_targets(labels.to(logits.device), alignment, segments)
-    return targets.by_example(compute_token_losses(logits[targets.positions], targets.labels), reduction)
+    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if isinstance(logits, Tensor):
+        return logits
+    held = list(output) if isinstance(output, Mapping) else type(output).__name__
+    raise ValueError(
+        f"the model's output has no logits, but {held}: give example_loss, a function of (model output, batch) that "
+        "returns each example's loss; lora_da.losses has several"
+    )
+
+
+def find_rows_per_example(loss: ExampleLoss | None) -> int | None:
+    """Return how many rows of a batch are one example; None where a loss of one's own does not say so."""
+    rows: int | None = 1 if loss is None else getattr(loss, "rows_per_example", None)
+    return rows
+
+
+def find_own_entries(loss: ExampleLoss | None) -> frozenset[str]:
+    """Return the names of the batch's entries that the model is not given."""
+    return frozenset(getattr(loss, "own_entries", ()))
+
+
+def describe_loss(loss: ExampleLoss | None) -> str:
+    """Return what tells a loss from others: its settings, or the name of a function."""
+    name = getattr(loss, "__qualname__", None)
+    return repr(loss) if name is None else str(name)

@@ -10,10 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lora_da.statistics.batches.segments import Segments
-from lora_da.statistics.losses.alignment import Alignment, find_predicting_positions
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Float32, Int
+
+Alignment = Literal["shifted", "aligned"]
+"""Whether the logits at t predict the label at t + 1 (causal language models) or that at t itself (masked language
+models, token classification, decoders beside an encoder)."""
 
 Reduction = Literal["sum", "mean"]
 """Whether the losses of an example's label tokens are summed or averaged."""
@@ -45,13 +48,40 @@ class Targets:
     def by_example(self, losses: Float[Tensor, " targets"], reduction: Reduction) -> Float[Tensor, " examples"]:
         """Sum or average the labels' losses over each example."""
         summed = losses.new_zeros(len(self.counts)).index_add(0, self.examples, losses)
-        return summed / self.counts if reduction == "mean" else summed
+        return summed / self.counts.clamp(min=1) if reduction == "mean" else summed
+
+
+def find_predicting_positions(
+    labels: Int[Tensor, "batch length"], alignment: Alignment, segments: Segments | None = None
+) -> Bool[Tensor, "batch length"]:
+    """Find the positions whose logits predict a label; -100 stands where there is none.
+
+    In a packed batch nothing predicts the label of a segment's first token.
+    """
+    predicted = labels != -100
+    if segments is not None:
+        predicted = predicted & (segments.numbers >= 0).to(labels.device)
+    if alignment == "aligned":
+        return predicted
+    if segments is not None:
+        predicted = predicted & ~segments.starts.to(labels.device)
+    return F.pad(predicted[:, 1:], (0, 1), value=False)
 
 
 def find_targets(
-    labels: Int[Tensor, "batch length"], alignment: Alignment, segments: Segments | None = None
+    labels: Int[Tensor, "batch length"],
+    alignment: Alignment,
+    segments: Segments | None = None,
+    *,
+    every_example: bool = True,
 ) -> Targets:
     """Find the labels of a batch, perhaps a packed one, that logits predict; -100 stands where there is none.
+
+    Args:
+        labels: The labels.
+        alignment: Which position predicts which label.
+        segments: Those of a packed batch, each of which is one example.
+        every_example: Whether every example needs a label, and not just one of the batch.
 
     Raises:
         ValueError: An example has no label that is predicted, or the batch is packed otherwise than its labels; the
@@ -68,7 +98,7 @@ def find_targets(
     else:
         examples, count = segments.numbers.to(labels.device)[positions], segments.count
     counts = examples.bincount(minlength=count)
-    if not bool(counts.all()):
+    if not bool(counts.all() if every_example else counts.any()):
         empty = (counts == 0).nonzero().flatten().tolist()
         raise ValueError(
             f"no label token in example(s) {empty} of the batch: every label is -100"

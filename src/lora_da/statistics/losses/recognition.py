@@ -1,0 +1,237 @@
+"""Which loss a model is trained with: the one of those in this folder that equals what the model itself returns.
+
+The model is run on the beginning of one example, with several sets of labels. Its own loss is a mean over the batch, and
+may hold parts that don't depend on the labels (router balancing); so only the differences that the labels make are
+compared. A model that computes no loss is taken at its word: ``loss_type``, and what transformers makes of
+``config.problem_type``, ``config.num_labels`` and the labels' type, in that order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lora_da.statistics.batches.inputs import find_labels, prepare_inputs
+from lora_da.statistics.batches.segments import find_segments, pick_segments
+from lora_da.statistics.losses.classification import Classification, MultiLabel, MultipleChoice, Regression
+from lora_da.statistics.losses.example_losses import find_logits
+from lora_da.statistics.losses.language_models import CausalLM, MaskedLM, SequenceToSequence, TokenClassification
+from lora_da.statistics.losses.question_answering import QuestionAnswering
+from lora_da.statistics.losses.targets import Reduction
+
+TaskLoss = CausalLM | MaskedLM | SequenceToSequence | TokenClassification | Classification | MultiLabel | Regression
+"""A loss that models of transformers compute themselves, as a mean over the batch."""
+
+_TOKENS = 16  # of the example that the model is run on
+_PER_EXAMPLE = ("Sequence", "Image", "Video", "Audio")
+_PROBLEMS: dict[str, type[Classification] | type[MultiLabel] | type[Regression]] = {
+    "regression": Regression,
+    "single_label_classification": Classification,
+    "multi_label_classification": MultiLabel,
+}
+_ADVICE = (
+    "Give example_loss, a function of (model output, batch) that returns each example's loss; lora_da.losses has several"
+)
+
+
+def find_loss(
+    model: nn.Module, called: nn.Module, batch: Mapping[str, Any], device: torch.device, reduction: Reduction
+) -> TaskLoss | QuestionAnswering:
+    """Find the loss that a model is trained with.
+
+    Args:
+        model: The model inside all wrappers, in evaluation mode.
+        called: What is called with the inputs.
+        batch: A batch of its training data.
+        device: Where the inputs go.
+        reduction: Whether the losses of an example's label tokens are summed or averaged.
+
+    Raises:
+        ValueError: There is no such loss, or the model's own is another; the message says what to do.
+    """
+    if all(isinstance(batch.get(name), Tensor) for name in QuestionAnswering.own_entries):
+        return QuestionAnswering()
+    find_labels(batch)
+    probe = _Probe.of(model, called, batch, device)
+    candidates = list(probe.candidates(reduction))
+    named = _named_loss(model, probe, reduction)
+    candidates = [named, *(loss for loss in candidates if type(loss) is not type(named))] if named else candidates
+    equal = probe.equal(candidates)
+    if equal is None and named is not None:
+        return named
+    name = type(model).__name__
+    if equal is None:
+        raise ValueError(f"the loss of {name} is not known: it computes none from these labels itself. {_ADVICE}")
+    if not equal:
+        tried = ", ".join(type(loss).__name__ for loss in candidates)
+        shapes = f"logits {tuple(probe.logits.shape)} and labels {tuple(find_labels(probe.batch).shape)}"
+        raise ValueError(
+            f"the loss of {name} is not known: what it returns for {shapes} is none of {tried or 'those known'}. {_ADVICE}"
+        )
+    return equal[0]
+
+
+def _named_loss(model: nn.Module, probe: _Probe, reduction: Reduction) -> TaskLoss | None:
+    """The loss that a model's class or configuration names."""
+    task, config = str(getattr(model, "loss_type", None)), getattr(model, "config", None)
+    text_last = probe.logits.ndim == 3 and probe.logits.shape[1] > find_labels(probe.batch).shape[-1]
+    if task == "ForMaskedLM":
+        return MaskedLM(reduction)
+    if task == "ForTokenClassification":
+        return TokenClassification(reduction)
+    if task in ("ForCausalLM", "ForConditionalGeneration"):
+        beside_encoder = getattr(config, "is_encoder_decoder", False)
+        return SequenceToSequence(reduction) if beside_encoder else CausalLM(reduction, text_last)
+    if task in [f"For{kind}Classification" for kind in _PER_EXAMPLE]:
+        return _problem_of(config, probe.logits.shape[-1], find_labels(probe.batch))
+    return None
+
+
+def _problem_of(config: Any, classes: int, labels: Tensor) -> Classification | MultiLabel | Regression:
+    """The loss of a classifier, as transformers chooses it."""
+    problem = getattr(config, "problem_type", None)
+    if problem is None:
+        integers = not labels.is_floating_point()
+        problem = "single_label_classification" if integers else "multi_label_classification"
+        problem = "regression" if getattr(config, "num_labels", classes) == 1 else problem
+    if problem not in _PROBLEMS:
+        raise ValueError(f"the configuration's problem_type {problem!r} is none of {', '.join(_PROBLEMS)}")
+    return _PROBLEMS[problem]()
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """One or a few examples on which a model runs.
+
+    Attributes:
+        call: Gives the model's output for a batch, of which it gets the labels too if they are to be used.
+        batch: The examples.
+        logits: Of the model.
+    """
+
+    call: Callable[..., Any]
+    batch: Mapping[str, Any]
+    logits: Tensor
+
+    @classmethod
+    def of(cls, model: nn.Module, called: nn.Module, batch: Mapping[str, Any], device: torch.device) -> _Probe:
+        """Take the first of some parts of a batch on which the model runs, and which it finds a loss for."""
+
+        def call(part: Mapping[str, Any], labels: Tensor | None = None) -> Any:
+            inputs = prepare_inputs(model, part, device)
+            given = {} if labels is None else {"labels": labels.to(device)}
+            with torch.no_grad(), _problem_type_kept(model):
+                return called(**inputs, **given)
+
+        parts = list(_parts(batch))
+        for part in parts[:-1]:
+            try:
+                probe = cls(call, part, find_logits(call(part)))
+            except Exception:  # the model does not take a part of a batch: it gets the whole
+                continue
+            if probe.own_loss(find_labels(part)) is not None:
+                return probe
+        return cls(call, parts[-1], find_logits(call(parts[-1])))
+
+    def own_loss(self, labels: Tensor) -> tuple[float, Any] | None:
+        """The model's own loss with some labels, and its output; None if it computes none that is finite."""
+        try:
+            output = self.call(self.batch, labels)
+        except Exception:  # it takes no labels, or none like these
+            return None
+        loss = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
+        finite = isinstance(loss, Tensor) and loss.numel() == 1 and math.isfinite(float(loss))
+        if not finite:
+            return None
+        return float(loss), _Output(self.logits) if output.logits is None else output
+
+    def candidates(self, reduction: Reduction) -> Iterator[TaskLoss]:
+        """The losses that the shapes of logits and labels allow."""
+        labels = find_labels(self.batch)
+        if self.logits.ndim == 3 and labels.ndim == 2 and not labels.is_floating_point():
+            yield CausalLM(reduction, text_last=self.logits.shape[1] > labels.shape[1])
+            yield TokenClassification(reduction)
+        elif self.logits.ndim == 2:
+            several_inputs = "input_ids" in self.batch and self.batch["input_ids"].ndim == 3
+            yield MultipleChoice() if several_inputs else Classification()
+            yield from (MultiLabel(), Regression())
+
+    def equal(self, candidates: list[TaskLoss]) -> list[TaskLoss] | None:
+        """Those that equal the model's own loss; None if that can't be told, since it computes none."""
+        measured = [(self.own_loss(labels), labels) for labels in self._label_sets()]
+        found = [(own, labels) for own, labels in measured if own is not None]
+        if len(found) < len(measured):
+            return None
+        half = self.logits.dtype.itemsize < 4
+        tolerance = (2e-2 if half else 1e-4) * max(abs(own) for (own, _), _ in found) + 1e-6
+        equal = []
+        for loss in candidates:
+            try:
+                excess = [own - float(loss.mean(output, {"labels": labels})) for (own, output), labels in found]
+            except (ValueError, IndexError, RuntimeError):  # not of this task's shapes
+                continue
+            if max(abs(entry - (excess[0] if len(excess) > 1 else 0)) for entry in excess) <= tolerance:
+                equal.append(loss)
+        return equal
+
+    def _label_sets(self) -> list[Tensor]:
+        """For tokens, labels that are likely at their position, at the next one, and any; else those of the batch."""
+        labels = find_labels(self.batch)
+        if self.logits.ndim != 3 or labels.ndim != 2 or labels.is_floating_point():
+            return [labels]
+        if self.logits.shape[1] < labels.shape[1]:
+            return [labels]
+        likely = self.logits[:, -labels.shape[1] :].argmax(-1).cpu()
+        drawn = torch.randint(
+            self.logits.shape[-1], labels.shape, generator=torch.Generator().manual_seed(0), dtype=likely.dtype
+        )
+        mask = self.batch.get("attention_mask")
+        padding = mask.cpu() == 0 if isinstance(mask, Tensor) and mask.shape == labels.shape else None
+        sets = [likely, likely.roll(1, dims=1), drawn]
+        return sets if padding is None else [one.masked_fill(padding, -100) for one in sets]
+
+
+@dataclass(frozen=True)
+class _Output:
+    logits: Tensor
+
+
+def _parts(batch: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The beginning of the first example if it is text alone, the first example if there is one, and the whole batch."""
+    ids, segments = batch.get("input_ids"), find_segments(batch)
+    tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
+    if segments is not None:
+        yield pick_segments(batch, segments, [0], _TOKENS)
+    elif isinstance(ids, Tensor) and ids.ndim == 2:
+        mask = batch.get("attention_mask")
+        attended = mask[0].bool() if isinstance(mask, Tensor) and mask.shape == ids.shape else torch.ones_like(ids[0])
+        places = attended.nonzero().flatten()[:_TOKENS]
+        of_tokens = {name: value for name, value in tensors.items() if value.shape[:2] == ids.shape}
+        of_examples = {
+            name: value[:1, :_TOKENS] if value.ndim == 2 else value[:1]
+            for name, value in tensors.items()
+            if name not in of_tokens and value.ndim < 3 and len(value.shape) and len(value) == len(ids)
+        }
+        if len(of_tokens) + len(of_examples) == len(tensors):
+            yield {name: value[:1].index_select(1, places.to(value.device)) for name, value in of_tokens.items()} | of_examples
+    if segments is None and len({len(value) if value.ndim else 0 for value in tensors.values()}) == 1:
+        yield {name: value[:1] for name, value in tensors.items()}
+    yield batch
+
+
+@contextmanager
+def _problem_type_kept(model: nn.Module) -> Iterator[None]:
+    """Let a model's configuration keep its problem type, which transformers fills in when a loss is computed."""
+    config = getattr(model, "config", None)
+    kept = getattr(config, "problem_type", None)
+    try:
+        yield
+    finally:
+        if config is not None and getattr(config, "problem_type", None) != kept:
+            config.problem_type = kept
