@@ -32,8 +32,8 @@ from lora_da import LoraDAConfig, initialize_lora_da_weights
 from lora_da.adapter.activation import adapters_disabled
 from lora_da.adapter.wrapping import find_base_model
 from lora_da.loading import ModelSource
+from lora_da.losses import CausalLM
 from lora_da.report.provenance import describe_machine, find_versions
-from lora_da.statistics.losses.example_losses import compute_example_losses
 from lora_da.system.files import write_text
 from lora_da.workflows.plan import Machine, Workload, plan_initialization
 from lora_da.workflows.settings import AdapterShape
@@ -160,8 +160,8 @@ def frozen_pass(model: Any, batches: list[Any]) -> None:
     try:
         with adapters_disabled(base):
             for batch in batches:
-                logits = model(batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
-                compute_example_losses(logits, batch["labels"], "shifted", "sum").sum().backward()
+                output = model(batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False)
+                CausalLM()(output, batch).sum().backward()
     finally:
         hook.remove()
         for parameter in required:

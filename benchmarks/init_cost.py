@@ -42,10 +42,10 @@ from lora_da.adapter.activation import adapters_disabled
 from lora_da.adapter.layers import find_adapted_layers
 from lora_da.adapter.wrapping import find_base_model
 from lora_da.loading import ModelSource, RowFormat, convert_gguf, find_model, load_model
+from lora_da.losses import CausalLM
 from lora_da.pipeline.memory_plan import sums_bytes
 from lora_da.report.provenance import describe_machine, find_versions
 from lora_da.statistics.losses.chunked import HiddenStates, compute_chunked_losses
-from lora_da.statistics.losses.example_losses import compute_example_losses
 from lora_da.statistics.losses.objective import Objective
 from lora_da.statistics.shared_inputs import find_shared_inputs
 from lora_da.system.files import write_text
@@ -204,17 +204,17 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 def plain_pass(model: Any, batches: list[Any]) -> None:
     """One forward and one backward pass a batch, with the loss that the initialisation uses."""
     for batch in batches:
-        logits = model(batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
-        compute_example_losses(logits, batch["labels"], "shifted", "sum").sum().backward()
+        output = model(batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False)
+        CausalLM()(output, batch).sum().backward()
 
 
 def pass_by_parts(model: Any, batches: list[Any]) -> None:
     """The same with the logits where a label is predicted alone, some at a time."""
     for batch in batches:
         inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "use_cache": False}
-        hidden = HiddenStates.of(model, inputs)
+        hidden = HiddenStates.of(model, inputs, {})
         assert hidden is not None
-        _, gradient = compute_chunked_losses(hidden, batch["labels"], "sum")
+        _, gradient = compute_chunked_losses(hidden, batch["labels"], CausalLM())
         hidden.states.backward(gradient)
 
 

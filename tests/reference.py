@@ -6,7 +6,7 @@ Nothing here is shared with the library but the class of its sums.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -108,3 +108,17 @@ def assert_sums_agree(found: Statistics, wanted: Statistics, tolerance: float) -
     for name in wanted.layers:
         for part in ("gradient_sum", "input_sum", "output_sum"):
             assert distance(getattr(found[name], part), getattr(wanted[name], part)) <= tolerance, (name, part)
+
+
+def assert_gradients_agree(found: Statistics, model: nn.Module, losses: Callable[[Any], Sequence[Tensor]]) -> None:
+    """Compare the losses and gradients with autograd's own, of a copy in float64 and one example's loss at a time."""
+    model = copy.deepcopy(model).double().eval().requires_grad_(True)
+    values = losses(model)
+    torch.stack(list(values)).sum().backward()
+    assert found.examples == len(values)
+    assert abs(found.loss_sum - float(sum(value.detach() for value in values))) < 1e-5 * abs(found.loss_sum)
+    assert found.layers
+    for name in found.layers:
+        gradient = model.get_submodule(name).get_parameter("weight").grad
+        assert gradient is not None, name
+        assert distance(found.gradient_sums[name], gradient) < 1e-5, name

@@ -13,7 +13,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora.layer import ParamWrapper
 
 from lora_da import LoraDAConfig, collect_statistics, initialize_lora_da_weights
-from lora_da.statistics.losses.example_losses import compute_example_losses
+from lora_da.losses import CausalLM
 from models import VOCABULARY, batches_of, causal_examples, collate
 from reference import distance
 
@@ -71,8 +71,8 @@ def test_gradients_of_experts_and_router_are_autograds(implementation: str) -> N
     total = [torch.zeros_like(weight) for weight in weights]
     for example in causal_examples(6):
         batch = collate([example])
-        logits = plain(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
-        loss = compute_example_losses(logits, batch["labels"], "shifted", "sum").sum()
+        output = plain(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False)
+        loss = CausalLM()(output, batch).sum()
         for sum_, gradient in zip(total, torch.autograd.grad(loss, weights), strict=True):
             sum_ += gradient
     tokens = sum(int(batch["attention_mask"].sum()) for batch in BATCHES)

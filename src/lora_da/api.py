@@ -10,10 +10,9 @@ from typing import Any
 
 from torch import nn
 
-from lora_da.adapter.layers import AdaptedLayer
 from lora_da.adapter.wrapping import unwrap_model
 from lora_da.config import CollectionConfig, LoraDAConfig
-from lora_da.pipeline.calibration_source import CalibrationSource, find_adapter_if_any, load_batches, open_source
+from lora_da.pipeline.calibration_source import find_adapter_if_any, load_batches, open_source
 from lora_da.pipeline.checkpoint import Checkpoint
 from lora_da.pipeline.collection import collect_in_one_pass
 from lora_da.pipeline.initialization import (
@@ -28,7 +27,7 @@ from lora_da.pipeline.initialization import (
     start_collection,
     write_solution,
 )
-from lora_da.pipeline.reference import with_reference
+from lora_da.pipeline.loss_preparation import prepare_loss
 from lora_da.pipeline.trainer import (
     calibration_batches,
     check_trainer,
@@ -93,8 +92,10 @@ def collect_statistics(
     model = unwrap_model(model)
     adapted = find_adapter_if_any(model, adapter_name)
     dataloader = load_batches(dataloader, collate_fn)
-    source = _open_source(model, adapted, dataloader, max_examples, example_loss, progress=progress)
-    statistics = collect_in_one_pass(source, collection_config or CollectionConfig(), memory_budget, checkpoint)
+    config = collection_config or CollectionConfig()
+    source = open_source(model, adapted, dataloader, max_examples, example_loss, progress=progress)
+    source = prepare_loss(source, config.loss_reduction)
+    statistics = collect_in_one_pass(source, config, memory_budget, checkpoint)
     return dataclasses.replace(statistics, population_size=find_dataset_length(dataloader))
 
 
@@ -151,7 +152,10 @@ def initialize_lora_da_weights(
     passes: Passes = [] if statistics is None else [(adapter.layers, statistics)]
     with stopwatch.timing("statistics"):
         if dataloader is not None and (statistics is None or measure_loss):
-            source = _open_source(peft_model, adapter.layers, dataloader, max_examples, example_loss, progress=progress)
+            source = open_source(peft_model, adapter.layers, dataloader, max_examples, example_loss, progress=progress)
+            source = prepare_loss(
+                source, (config.collection if statistics is None else statistics.config).loss_reduction
+            )
             if statistics is None:
                 plan, passes = start_collection(source, config, memory_budget, checkpoint)
     solution = solve_adapter(adapter, passes, config, stopwatch, progress=progress)
@@ -160,26 +164,13 @@ def initialize_lora_da_weights(
     losses: Losses = (solution.mean_loss if statistics is None else None, None)
     if measure_loss and source is not None:
         with stopwatch.timing("loss"):
-            losses = measure_losses(adapter, source, solution.collected, before=losses[0])
+            losses = measure_losses(adapter, source, before=losses[0])
     if statistics is not None:
         del stopwatch.seconds["statistics"]  # they had been collected before
     report = report_initialization(adapter, solution, config, losses, stopwatch.seconds, notices)
     for notice in report.notices:
         warnings.warn(notice, stacklevel=2)
     return dataclasses.replace(report, notices=(*report.notices, *list_quiet_notices(plan, config)))
-
-
-def _open_source(
-    model: nn.Module,
-    adapted: Mapping[str, AdaptedLayer] | None,
-    dataloader: Batches,
-    max_examples: int,
-    example_loss: ExampleLoss | None,
-    *,
-    progress: bool,
-) -> CalibrationSource:
-    """The source, whose batches hold all that the loss needs."""
-    return with_reference(open_source(model, adapted, dataloader, max_examples, example_loss, progress=progress))
 
 
 def _check_config(config: Any) -> None:
@@ -237,7 +228,8 @@ def initialize_from_trainer(
 
     Raises:
         ValueError: The trainer has no adapter, no training data, has trained already, or has a loss of its own of which
-            the examples' can't be told apart and no ``example_loss`` is given; or as :func:`initialize_lora_da_weights`. The adapter is then unchanged.
+            the examples' can't be told apart and no ``example_loss`` is given; or as
+            :func:`initialize_lora_da_weights`. The adapter is then unchanged.
     """
     _check_config(config)
     check_trainer(trainer)

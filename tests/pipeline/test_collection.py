@@ -14,9 +14,9 @@ from torch import Tensor
 import lora_da.pipeline._collection_plan as module
 from lora_da import InitializationReport, LoraDAConfig, collect_statistics, initialize_lora_da_weights
 from lora_da.adapter.layers import find_adapted_layers
+from lora_da.losses import CausalLM
 from lora_da.pipeline.checkpoint import Checkpoint
 from lora_da.pipeline.memory_limits import MemoryLimits
-from lora_da.statistics.losses.example_losses import compute_example_losses
 from models import batches_of, causal_examples, tiny_llama, trained_llama, with_lora
 from reference import distance
 
@@ -130,7 +130,7 @@ def test_a_checkpoint_is_not_taken_for_other_weights_or_losses(tmp_path: Path) -
         return found.gradient_sums["model.layers.1.mlp.up_proj"]
 
     def halved(output: Any, batch: Any) -> Tensor:
-        return 0.5 * compute_example_losses(output.logits, batch["labels"], "shifted", "sum")
+        return 0.5 * CausalLM()(output, batch)
 
     plain = gradients(tiny_llama())
     assert torch.equal(gradients(tiny_llama()), plain)

@@ -104,12 +104,11 @@ def _collect_batches(
         return one_pass.run(batches, start, checkpoint.saving(file) if checkpoint and file else None)
 
 
-def measure_loss(source: CalibrationSource, config: CollectionConfig) -> float:
+def measure_loss(source: CalibrationSource) -> float:
     """Return the mean loss of the examples of all processes in nats, with adapters as they are."""
     total, count = measure_calibration_loss(
         source.objective,
         source.batches,
-        config.loss_reduction,
         progress=source.progress,
         repeats=source.repeats_of(len(source.batches)),
     )

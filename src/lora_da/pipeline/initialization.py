@@ -185,18 +185,16 @@ def write_solution(adapter: Adapter, solution: AdapterSolution, config: LoraDACo
     return notices
 
 
-def measure_losses(
-    adapter: Adapter, source: CalibrationSource, collected: Statistics, *, before: float | None
-) -> Losses:
+def measure_losses(adapter: Adapter, source: CalibrationSource, *, before: float | None) -> Losses:
     """Return the mean loss of the calibration examples without the adapter and with it, in nats.
 
     They are measured as those of the statistics, whose collection may have seen the one ``before`` already.
     """
     if before is None:
         with adapters_disabled(adapter.base):
-            before = measure_loss(source, collected.config)
+            before = measure_loss(source)
     with only_adapter_active(adapter.base, adapter.name):
-        return before, measure_loss(source, collected.config)
+        return before, measure_loss(source)
 
 
 def report_initialization(

@@ -11,14 +11,12 @@ from tqdm.auto import tqdm
 from lora_da.statistics.batches.separation import SeparationCheck
 from lora_da.statistics.estimation_mode import estimation_mode
 from lora_da.statistics.losses.objective import Objective
-from lora_da.statistics.losses.targets import Reduction
 from lora_da.system.random_state import preserve_random_state
 
 
 def measure_calibration_loss(
     objective: Objective,
     batches: Iterable[Mapping[str, Any]],
-    reduction: Reduction,
     *,
     progress: bool = True,
     repeats: int = 0,
@@ -35,8 +33,7 @@ def measure_calibration_loss(
     model, device = objective.model, objective.device
     separation = SeparationCheck(model, objective.called, device)
     with preserve_random_state(), estimation_mode(model), torch.no_grad():
-        for number, batch in enumerate(tqdm(batches, desc="loss after the init", unit="batch", disable=not progress)):
-            objective = objective if number else objective.settled(batch, reduction)
+        for batch in tqdm(batches, desc="loss after the init", unit="batch", disable=not progress):
             separation.check(batch)
             losses = objective.evaluate(batch, objective.prepare(batch))
             total, examples = total + float(losses.sum()), examples + len(losses)

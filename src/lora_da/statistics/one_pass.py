@@ -112,7 +112,6 @@ class OnePass:
             embeddings_with_gradient(model),
             self._progress_bar(batches) as bar,
         ):
-            self._objective = self._objective.settled(batches[0], self._config.loss_reduction)
             with recorder.attached():
                 for batch in batches:
                     self._read(batch, recorder, separation)

@@ -14,7 +14,7 @@ import lora_da.statistics.losses.chunked as module
 from lora_da import collect_statistics
 from lora_da.adapter.layers import find_linear_layers
 from lora_da.statistics.losses.chunked import HiddenStates, compute_chunked_losses, has_separate_head
-from lora_da.statistics.losses.example_losses import compute_example_losses
+from lora_da.statistics.losses.language_models import CausalLM
 from lora_da.system.memory import peak_memory, reset_peak_memory
 from models import (
     VOCABULARY,
@@ -51,7 +51,7 @@ def tiny_cohere() -> Any:
 
 
 def hidden_states(model: Any, inputs: dict[str, Any]) -> HiddenStates:
-    hidden = HiddenStates.of(model, inputs)
+    hidden = HiddenStates.of(model, inputs, {})
     assert hidden is not None
     return hidden
 
@@ -63,9 +63,9 @@ def whole(model: Any, batch: dict[str, Tensor], reduction: Literal["sum", "mean"
     """The losses, and the gradient at the last hidden states."""
     states: list[Tensor] = []
     handle = model.get_decoder().register_forward_hook(lambda _m, _a, output: states.append(output[0]))
-    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
+    output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False)
     handle.remove()
-    losses = compute_example_losses(logits, batch["labels"], "shifted", reduction)
+    losses = CausalLM(reduction)(output, batch)
     return losses.detach(), torch.autograd.grad(losses.sum(), states[0])[0]
 
 
@@ -80,12 +80,14 @@ def test_losses_and_gradients_are_those_of_the_whole(
     assert has_separate_head(model, find_linear_layers(model))
     wanted_losses, wanted_gradient = whole(model, batch, reduction)
     inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "use_cache": False}
-    losses, gradient = compute_chunked_losses(hidden_states(model, inputs), batch["labels"], reduction, scale=4.0)
+    losses, gradient = compute_chunked_losses(
+        hidden_states(model, inputs), batch["labels"], CausalLM(reduction), scale=4.0
+    )
     torch.testing.assert_close(losses, wanted_losses, rtol=1e-5, atol=1e-6)
     assert gradient is not None
     assert distance(gradient, 4.0 * wanted_gradient) < 1e-5
     with torch.no_grad():
-        losses, gradient = compute_chunked_losses(hidden_states(model, inputs), batch["labels"], reduction)
+        losses, gradient = compute_chunked_losses(hidden_states(model, inputs), batch["labels"], CausalLM(reduction))
     torch.testing.assert_close(losses, wanted_losses, rtol=1e-5, atol=1e-6)
     assert gradient is None
 
@@ -124,7 +126,7 @@ def test_a_model_that_calls_its_decoder_twice_is_run_as_a_whole() -> None:
         return forward(*arguments, logits_to_keep=logits_to_keep, **options)
 
     model.forward = twice
-    assert HiddenStates.of(model, {"input_ids": torch.ones(1, 3, dtype=torch.long)}) is None
+    assert HiddenStates.of(model, {"input_ids": torch.ones(1, 3, dtype=torch.long)}, {}) is None
     found = collect_statistics(model, batches_of(causal_examples(4)), progress=False)
     assert found.loss_sum == pytest.approx(wanted.loss_sum)
     assert max(distance(found.gradient_sums[name], value) for name, value in wanted.gradient_sums.items()) < 1e-5

@@ -33,7 +33,7 @@ class Classification:
         if labels.is_floating_point() or labels.numel() != len(logits):
             raise ValueError(
                 f"labels {tuple(labels.shape)} of {labels.dtype} are no index of one class an example: where an "
-                'example has several, or numbers, say so by the configuration\'s problem_type, "multi_label_'
+                "example has several, or numbers, say so by the configuration's problem_type, \"multi_label_"
                 'classification" or "regression"'
             )
         labels = labels.reshape(len(labels)).long()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -39,7 +39,7 @@ class Distillation:
     teacher: Callable[..., Any] | None = None
     temperature: float = 2.0
     share: float = 1.0
-    labels: TokenLoss | Classification = CausalLM()
+    labels: TokenLoss | Classification = field(default_factory=CausalLM)
     rows_per_example: ClassVar[int] = 1
     own_entries: ClassVar[tuple[str, ...]] = (_ENTRY,)
 

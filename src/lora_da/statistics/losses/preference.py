@@ -45,7 +45,9 @@ class RewardPairs:
         """
         logits = at_least_float32(find_logits(output))
         if logits.numel() != len(logits):
-            raise ValueError(f"logits {tuple(logits.shape)} are no rewards, one a row: make the model with num_labels=1")
+            raise ValueError(
+                f"logits {tuple(logits.shape)} are no rewards, one a row: make the model with num_labels=1"
+            )
         chosen, rejected = _halves(logits.flatten())
         difference = chosen - rejected
         if batch.get("margin") is not None:

@@ -1,7 +1,7 @@
 """Which loss a model is trained with: the one of those in this folder that equals what the model itself returns.
 
-The model is run on the beginning of one example, with several sets of labels. Its own loss is a mean over the batch, and
-may hold parts that don't depend on the labels (router balancing); so only the differences that the labels make are
+The model is run on the beginning of one example, with several sets of labels. Its own loss is a mean over the batch,
+and may hold parts that don't depend on the labels (router balancing); so only the differences that the labels make are
 compared. A model that computes no loss is taken at its word: ``loss_type``, and what transformers makes of
 ``config.problem_type``, ``config.num_labels`` and the labels' type, in that order.
 """
@@ -36,7 +36,7 @@ _PROBLEMS: dict[str, type[Classification] | type[MultiLabel] | type[Regression]]
     "multi_label_classification": MultiLabel,
 }
 _ADVICE = (
-    "Give example_loss, a function of (model output, batch) that returns each example's loss; lora_da.losses has several"
+    "Give example_loss, a function of (model output, batch) that returns each example's loss; lora_da.losses has some"
 )
 
 
@@ -72,7 +72,7 @@ def find_loss(
         tried = ", ".join(type(loss).__name__ for loss in candidates)
         shapes = f"logits {tuple(probe.logits.shape)} and labels {tuple(find_labels(probe.batch).shape)}"
         raise ValueError(
-            f"the loss of {name} is not known: what it returns for {shapes} is none of {tried or 'those known'}. {_ADVICE}"
+            f"the loss of {name} is not known: its own for {shapes} is none of {tried or 'those that are'}. {_ADVICE}"
         )
     return equal[0]
 
@@ -203,7 +203,7 @@ class _Output:
 
 
 def _parts(batch: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The beginning of the first example if it is text alone, the first example if there is one, and the whole batch."""
+    """The beginning of the first example if it is all text, the first example if it can be told, and the batch."""
     ids, segments = batch.get("input_ids"), find_segments(batch)
     tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
     if segments is not None:
@@ -219,7 +219,9 @@ def _parts(batch: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             if name not in of_tokens and value.ndim < 3 and len(value.shape) and len(value) == len(ids)
         }
         if len(of_tokens) + len(of_examples) == len(tensors):
-            yield {name: value[:1].index_select(1, places.to(value.device)) for name, value in of_tokens.items()} | of_examples
+            yield {
+                name: value[:1].index_select(1, places.to(value.device)) for name, value in of_tokens.items()
+            } | of_examples
     if segments is None and len({len(value) if value.ndim else 0 for value in tensors.values()}) == 1:
         yield {name: value[:1] for name, value in tensors.items()}
     yield batch
