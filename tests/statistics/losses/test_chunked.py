@@ -29,7 +29,7 @@ from models import (
     tiny_t5,
     with_lora,
 )
-from reference import distance
+from reference import distance, reference_sums
 
 
 def _tiny(name: str, **settings: Any) -> Any:
@@ -97,6 +97,25 @@ def test_other_models_are_not_served(make: Callable[[], Any]) -> None:
     assert not has_separate_head(make(), {})
 
 
+def tiny_roberta() -> Any:
+    """A causal language model whose head is a module of several layers."""
+    return _tiny("Roberta", is_decoder=True)
+
+
+@pytest.mark.parametrize("make", [tiny_llama, tiny_roberta])
+def test_the_head_sees_every_position_where_it_is_served(make: Callable[[], Any]) -> None:
+    """Its layers' sums run over all tokens, padding left out, and not only over those that predict a label."""
+    model, examples = make(), causal_examples(4)
+    names = ["lm_head" if make is tiny_llama else "lm_head.dense"]
+    adapted = with_lora(make(), target_modules=names)
+    found = collect_statistics(adapted, [collate(examples)], progress=False)
+    wanted = reference_sums(model, examples, names, "causal")
+    assert found.layers == names
+    assert found.tokens == wanted.tokens
+    assert distance(found.gradient_sums[names[0]], wanted.weight_gradients[names[0]]) < 1e-5
+    assert distance(found[names[0]].input_sum, wanted.inputs[names[0]]) < 1e-5
+
+
 def test_a_head_that_is_adapted_itself_is_not_taken_apart() -> None:
     model = tiny_llama()
     assert has_separate_head(model, {})
@@ -106,13 +125,14 @@ def test_a_head_that_is_adapted_itself_is_not_taken_apart() -> None:
 
 
 def test_no_more_logits_are_made_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, batches = tiny_llama(), batches_of(causal_examples(6), 3)
+    model, batch = tiny_llama(), collate(causal_examples(6))
     made: list[int] = []
+    hidden = hidden_states(model, {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]})
     model.lm_head.register_forward_hook(lambda _m, _a, output: made.append(output.numel()))
     monkeypatch.setattr(module, "CHUNK_ENTRIES", 4 * VOCABULARY)
-    collect_statistics(model, batches, progress=False)
+    compute_chunked_losses(hidden, batch["labels"], CausalLM())
     assert max(made) == 4 * VOCABULARY
-    assert sum(batch["input_ids"].numel() for batch in batches) > 4 * len(batches)
+    assert len(made) > 1
 
 
 def test_a_model_that_calls_its_decoder_twice_is_run_as_a_whole() -> None:

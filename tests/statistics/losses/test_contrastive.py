@@ -52,5 +52,3 @@ def test_what_is_refused() -> None:
         collect_statistics(tiny_llama(), [batch()], example_loss=Contrastive(), progress=False)
     with pytest.raises(ValueError, match="positive temperature"):
         Contrastive(temperature=0)
-    with pytest.raises(ValueError, match="a pooling of"):
-        Contrastive(pooling="max")  # type: ignore[arg-type]

@@ -47,8 +47,10 @@ class Contrastive:
         Raises:
             ValueError: The temperature is not positive, or the pooling unknown.
         """
-        if not self.temperature > 0 or self.pooling not in get_args(Pooling):
-            raise ValueError(f"{self} must have a positive temperature, and a pooling of {get_args(Pooling)}")
+        if not self.temperature > 0:
+            raise ValueError(f"Contrastive must have a positive temperature, not {self.temperature}")
+        if self.pooling not in get_args(Pooling):
+            raise ValueError(f"Contrastive's pooling must be one of {get_args(Pooling)}, not {self.pooling!r}")
 
     def __call__(self, output: Any, batch: Mapping[str, Any]) -> Float[Tensor, " examples"]:
         """Compute each pair's loss from the (2 m, L, d) ``last_hidden_state``, in nats.

@@ -127,7 +127,7 @@ class _Probe:
             inputs = prepare_inputs(model, part, device)
             given = {} if labels is None else {"labels": labels.to(device)}
             with torch.no_grad(), _problem_type_kept(model):
-                return called(**inputs, **given)
+                return called(**inputs | given)
 
         parts = list(_parts(batch))
         for part in parts[:-1]:
