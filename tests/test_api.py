@@ -429,9 +429,9 @@ def test_the_loss_need_not_be_measured() -> None:
     report = _initialize(model, _loader(EXAMPLES), measure_loss=False)
     assert report.loss_after is None
     assert "loss" not in report.seconds
-    assert len(calls) == 3  # batches
+    assert len(calls) == 3 + 3  # to find the loss out, and the batches
     _initialize(model, _loader(EXAMPLES), max_examples=5)
-    assert len(calls) == 3 + 2 + 2
+    assert len(calls) == 6 + 3 + 2 + 2
 
 
 def test_too_long_a_step_is_noticed() -> None:

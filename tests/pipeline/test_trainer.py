@@ -180,7 +180,7 @@ def test_activations_are_checkpointed_if_training_will(folder: Path, tmp_path: P
         layer = trainer.model.get_base_model().model.layers[0].self_attn
         layer.register_forward_hook(lambda *_, seen=seen: seen.append(torch.is_grad_enabled()))
         initialize_from_trainer(trainer, max_examples=12, measure_loss=False, progress=False)
-        assert seen == [True] * 3 * calls
+        assert sum(seen) == 3 * calls  # the others find the loss out
 
 
 def test_the_sample_is_random_and_its_seed_the_trainers(folder: Path, tmp_path: Path) -> None:
@@ -263,12 +263,11 @@ def test_losses_of_the_trainers_own(folder: Path, tmp_path: Path) -> None:
         return initialize_from_trainer(trainer, max_examples=4, progress=False, **options)
 
     plain = run(classifier_trainer(folder, tmp_path))
-    own = classifier_trainer(folder, tmp_path, OwnLoss), classifier_trainer(folder, tmp_path, compute_loss_func=max)
-    for trainer, name in zip(own, ["OwnLoss.compute_loss", "compute_loss_func"], strict=True):
-        with pytest.raises(ValueError, match=rf"loss is its own \({name}\).* give example_loss"):
-            run(trainer)
-        given = run(trainer, example_loss=halved)
-        assert given.loss_before == pytest.approx(plain.loss_before / 2)  # type: ignore[operator]
+    trainer = classifier_trainer(folder, tmp_path, OwnLoss)
+    with pytest.raises(ValueError, match=r"loss is its own \(OwnLoss.compute_loss\).* give example_loss"):
+        run(trainer)
+    given = run(trainer, example_loss=halved)
+    assert given.loss_before == pytest.approx(plain.loss_before / 2)  # type: ignore[operator]
 
     smoothed = [classifier_trainer(folder, tmp_path) for _ in range(2)]
     for trainer in smoothed:
@@ -294,7 +293,7 @@ def test_trainers_that_are_refused(folder: Path, tmp_path: Path) -> None:
     refused("or an empty one", train_dataset=trainer.train_dataset.select([]))
     refused("makes its model anew by model_init", model_init=lambda: None)
     refused("model has no adapter: .* peft_config", model=tiny_bert())
-    refused("compares with the model as it was when the trainer was made", ref_model=None)
+    refused("trains on answers that it generates itself", reward_funcs=[])
     refused("has trained 3 steps already", state=SimpleNamespace(global_step=3))
     plugin = SimpleNamespace(fsdp_plugin=SimpleNamespace(cpu_ram_efficient_loading=True))
     refused("cpu_ram_efficient_loading", accelerator=SimpleNamespace(state=plugin))

@@ -396,7 +396,12 @@ def test_autocast_does_not_reach_the_sums() -> None:
     model = tiny_llama()
     layer = model.model.layers[0].self_attn.q_proj
     seen: list[torch.Tensor] = []
-    handle = layer.register_forward_hook(lambda _module, args, _output: seen.append(args[0].flatten(0, -2).double()))
+
+    def keep(_module: nn.Module, args: Any, _output: Any) -> None:
+        if torch.is_grad_enabled():  # and not while the model's loss is found out
+            seen.append(args[0].flatten(0, -2).double())
+
+    handle = layer.register_forward_hook(keep)
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:

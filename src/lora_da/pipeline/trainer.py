@@ -112,7 +112,7 @@ def calibration_batches(
         size = trainer.args.per_device_train_batch_size
         batches = DataLoader(rows, batch_size=size, collate_fn=loader.collate_fn)
         # As many rows as examples are asked for were drawn; there may be more in them where rows are packed.
-        return list(take_examples(batches, max_examples)) if rows_per_example == 1 else list(batches)
+        return list(take_examples(batches, max_examples if rows_per_example == 1 else sys.maxsize))
 
 
 def _first_rows(dataset: Any, count: int) -> Sequence[Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from lora_da.statistics.batches.examples import take_examples
+from lora_da.statistics.batches.examples import find_dataset_length, find_length, take_examples
 
 
 def _batches(*sizes: int) -> list[dict[str, Any]]:
@@ -33,14 +33,26 @@ def test_no_more_batches_are_read_than_needed() -> None:
     assert len(list(take_examples(loader(), 3))) == 1
 
 
-def test_a_cut_batch_keeps_what_is_not_per_example() -> None:
-    batch = {"input_ids": torch.zeros(4, 7), "labels": torch.arange(4), "table": torch.zeros(2, 2)}
-    batch["scalar"] = torch.ones(())
-    (cut,) = take_examples([batch], 3)
-    assert cut["input_ids"].shape == (3, 7)
-    assert cut["labels"].tolist() == [0, 1, 2]
-    assert cut["table"].shape == (2, 2)
+def test_a_batch_is_cut_by_examples() -> None:
+    batch: dict[str, Any] = {"input_ids": torch.arange(8)[:, None], "margin": torch.arange(4), "scalar": torch.ones(())}
+    batch |= {"names": list("abcdefgh"), "note": "kept"}
+    (cut,) = take_examples([batch], 3, rows_per_example=2)
+    assert cut["input_ids"].flatten().tolist() == [0, 1, 2, 4, 5, 6]
+    assert cut["margin"].tolist() == [0, 1, 2]
+    assert cut["names"] == list("abcefg")
+    assert cut["note"] == "kept"
     assert cut["scalar"].shape == ()
+    with pytest.raises(ValueError, match="a batch of 3 rows has no whole number of examples of 2 rows each"):
+        list(take_examples([{"input_ids": torch.zeros(3, 1)}], 1, rows_per_example=2))
+
+
+def test_a_batch_is_not_cut_where_its_parts_cannot_be_told() -> None:
+    patches = {"input_ids": torch.zeros(4, 7), "pixel_values": torch.zeros(9, 3)}
+    with pytest.raises(ValueError, match=r"max_examples=3 ends within batch 0.*'pixel_values' of shape \(9, 3\).*=4,"):
+        list(take_examples([patches], 3))
+    with pytest.raises(ValueError, match=r"ends within batch 1.*loss is one's own.*Give max_examples=3 or 5"):
+        list(take_examples(_batches(3, 2), 4, rows_per_example=None))
+    assert len(list(take_examples(_batches(3, 2), 5, rows_per_example=None))) == 2
 
 
 def test_what_is_no_batch() -> None:
@@ -51,3 +63,21 @@ def test_what_is_no_batch() -> None:
     for empty in ({}, {"input_ids": torch.zeros(0, 3)}, {"note": "text"}):
         with pytest.raises(ValueError, match="a batch has no example; its keys are"):
             list(take_examples([empty], 3))
+    single = {"input_ids": torch.tensor([1, 2]), "labels": torch.tensor([1, 2])}
+    for given, why in (
+        ({"input_ids": [[1, 2]]}, "'input_ids' in batch 0 of the data loader is a list"),
+        (single, "one example"),
+    ):
+        with pytest.raises(ValueError, match=f"{why}.* collate_fn"):
+            list(take_examples([given], 3))
+
+
+def test_lengths_that_are_not_known() -> None:
+    class Streaming:
+        def __len__(self) -> int:
+            raise RuntimeError("streaming")
+
+    assert find_length([1, 2]) == 2
+    assert find_length(Streaming()) is None
+    assert find_length(iter(())) is None
+    assert find_dataset_length([{}]) is None

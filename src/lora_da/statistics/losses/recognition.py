@@ -70,7 +70,7 @@ def find_loss(
         raise ValueError(f"the loss of {name} is not known: it computes none from these labels itself. {_ADVICE}")
     if not equal:
         tried = ", ".join(type(loss).__name__ for loss in candidates)
-        shapes = f"logits {tuple(probe.logits.shape)} and labels {tuple(find_labels(probe.batch).shape)}"
+        shapes = f"logits {tuple(probe.logits.shape)} and labels {tuple(probe.labels.shape)}"
         raise ValueError(
             f"the loss of {name} is not known: its own for {shapes} is none of {tried or 'those that are'}. {_ADVICE}"
         )
@@ -80,7 +80,7 @@ def find_loss(
 def _named_loss(model: nn.Module, probe: _Probe, reduction: Reduction) -> TaskLoss | None:
     """The loss that a model's class or configuration names."""
     task, config = str(getattr(model, "loss_type", None)), getattr(model, "config", None)
-    text_last = probe.logits.ndim == 3 and probe.logits.shape[1] > find_labels(probe.batch).shape[-1]
+    text_last = probe.logits.ndim == 3 and probe.logits.shape[1] > probe.labels.shape[-1]
     if task == "ForMaskedLM":
         return MaskedLM(reduction)
     if task == "ForTokenClassification":
@@ -89,7 +89,7 @@ def _named_loss(model: nn.Module, probe: _Probe, reduction: Reduction) -> TaskLo
         beside_encoder = getattr(config, "is_encoder_decoder", False)
         return SequenceToSequence(reduction) if beside_encoder else CausalLM(reduction, text_last)
     if task in [f"For{kind}Classification" for kind in _PER_EXAMPLE]:
-        return _problem_of(config, probe.logits.shape[-1], find_labels(probe.batch))
+        return _problem_of(config, probe.logits.shape[-1], probe.labels)
     return None
 
 
@@ -110,52 +110,45 @@ class _Probe:
     """One or a few examples on which a model runs.
 
     Attributes:
-        call: Gives the model's output for a batch, of which it gets the labels too if they are to be used.
+        call: Gives the model's output for the examples, and its own loss where labels are given.
         batch: The examples.
+        labels: Their labels, none of which is left out.
         logits: Of the model.
+        own: The model's own loss and its output, with these labels; None if it computes none.
     """
 
-    call: Callable[..., Any]
+    call: Callable[[Tensor], _Own]
     batch: Mapping[str, Any]
+    labels: Tensor
     logits: Tensor
+    own: _Own | None
 
     @classmethod
     def of(cls, model: nn.Module, called: nn.Module, batch: Mapping[str, Any], device: torch.device) -> _Probe:
-        """Take the first of some parts of a batch on which the model runs, and which it finds a loss for."""
+        """Take the first of some parts of a batch for which the model computes a loss, or else the whole."""
 
-        def call(part: Mapping[str, Any], labels: Tensor | None = None) -> Any:
-            inputs = prepare_inputs(model, part, device)
-            given = {} if labels is None else {"labels": labels.to(device)}
+        def run(part: Mapping[str, Any], **labels: Tensor) -> Any:
             with torch.no_grad(), _problem_type_kept(model):
-                return called(**inputs | given)
+                return called(**prepare_inputs(model, part, device) | labels)
 
-        parts = list(_parts(batch))
-        for part in parts[:-1]:
+        part = batch
+        for part in _parts(batch):
+            labels = _filled(find_labels(part), part)
+
+            def call(labels: Tensor, part: Mapping[str, Any] = part) -> _Own:
+                return _own_loss(run(part, labels=labels.to(device)))
+
             try:
-                probe = cls(call, part, find_logits(call(part)))
-            except Exception:  # the model does not take a part of a batch: it gets the whole
+                own = call(labels)
+                return cls(call, part, labels, find_logits(own.output), own)
+            except Exception:  # the model does not take a part of a batch, or no labels: it gets the next one
                 continue
-            if probe.own_loss(find_labels(part)) is not None:
-                return probe
-        return cls(call, parts[-1], find_logits(call(parts[-1])))
-
-    def own_loss(self, labels: Tensor) -> tuple[float, Any] | None:
-        """The model's own loss with some labels, and its output; None if it computes none that is finite."""
-        try:
-            output = self.call(self.batch, labels)
-        except Exception:  # it takes no labels, or none like these
-            return None
-        loss = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
-        finite = isinstance(loss, Tensor) and loss.numel() == 1 and math.isfinite(float(loss))
-        if not finite:
-            return None
-        return float(loss), _Output(self.logits) if output.logits is None else output
+        return cls(call, part, labels, find_logits(run(part)), None)
 
     def candidates(self, reduction: Reduction) -> Iterator[TaskLoss]:
         """The losses that the shapes of logits and labels allow."""
-        labels = find_labels(self.batch)
-        if self.logits.ndim == 3 and labels.ndim == 2 and not labels.is_floating_point():
-            yield CausalLM(reduction, text_last=self.logits.shape[1] > labels.shape[1])
+        if self._of_tokens:
+            yield CausalLM(reduction, text_last=self.logits.shape[1] > self.labels.shape[1])
             yield TokenClassification(reduction)
         elif self.logits.ndim == 2:
             several_inputs = "input_ids" in self.batch and self.batch["input_ids"].ndim == 3
@@ -164,42 +157,56 @@ class _Probe:
 
     def equal(self, candidates: list[TaskLoss]) -> list[TaskLoss] | None:
         """Those that equal the model's own loss; None if that can't be told, since it computes none."""
-        measured = [(self.own_loss(labels), labels) for labels in self._label_sets()]
-        found = [(own, labels) for own, labels in measured if own is not None]
-        if len(found) < len(measured):
+        if self.own is None:
             return None
+        found = [(self.own, self.labels), *((self.call(labels), labels) for labels in self._other_labels())]
         half = self.logits.dtype.itemsize < 4
-        tolerance = (2e-2 if half else 1e-4) * max(abs(own) for (own, _), _ in found) + 1e-6
+        tolerance = (2e-2 if half else 1e-4) * max(abs(own.loss) for own, _ in found) + 1e-6
         equal = []
         for loss in candidates:
             try:
-                excess = [own - float(loss.mean(output, {"labels": labels})) for (own, output), labels in found]
+                excess = [own.loss - float(loss.mean(own.output, {"labels": labels})) for own, labels in found]
             except (ValueError, IndexError, RuntimeError):  # not of this task's shapes
                 continue
             if max(abs(entry - (excess[0] if len(excess) > 1 else 0)) for entry in excess) <= tolerance:
                 equal.append(loss)
         return equal
 
-    def _label_sets(self) -> list[Tensor]:
-        """For tokens, labels that are likely at their position, at the next one, and any; else those of the batch."""
-        labels = find_labels(self.batch)
-        if self.logits.ndim != 3 or labels.ndim != 2 or labels.is_floating_point():
-            return [labels]
-        if self.logits.shape[1] < labels.shape[1]:
-            return [labels]
-        likely = self.logits[:, -labels.shape[1] :].argmax(-1).cpu()
-        drawn = torch.randint(
-            self.logits.shape[-1], labels.shape, generator=torch.Generator().manual_seed(0), dtype=likely.dtype
-        )
-        mask = self.batch.get("attention_mask")
-        padding = mask.cpu() == 0 if isinstance(mask, Tensor) and mask.shape == labels.shape else None
-        sets = [likely, likely.roll(1, dims=1), drawn]
-        return sets if padding is None else [one.masked_fill(padding, -100) for one in sets]
+    @property
+    def _of_tokens(self) -> bool:
+        logits, labels = self.logits, self.labels
+        one_a_token = logits.ndim == 3 and labels.ndim == 2 and logits.shape[1] >= labels.shape[1]
+        return one_a_token and not labels.is_floating_point()
+
+    def _other_labels(self) -> list[Tensor]:
+        """For tokens, labels that are likely at their position, and at the next one."""
+        if not self._of_tokens:
+            return []
+        likely = self.logits[:, -self.labels.shape[1] :].argmax(-1).cpu()
+        return [_filled(labels, self.batch) for labels in (likely, likely.roll(1, dims=1))]
 
 
 @dataclass(frozen=True)
-class _Output:
-    logits: Tensor
+class _Own:
+    """A model's own loss, and its output."""
+
+    loss: float
+    output: Any
+
+
+def _own_loss(output: Any) -> _Own:
+    loss = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
+    if not isinstance(loss, Tensor) or not math.isfinite(float(loss)):
+        raise ValueError("the model computes no loss, or none that is finite")
+    return _Own(float(loss), output)
+
+
+def _filled(labels: Tensor, batch: Mapping[str, Any]) -> Tensor:
+    """Labels of which none is left out but those of padding."""
+    mask = batch.get("attention_mask")
+    labels = labels if labels.is_floating_point() else labels.clamp(min=0)
+    padded = isinstance(mask, Tensor) and mask.shape == labels.shape
+    return labels.masked_fill(mask.to(labels.device) == 0, -100) if padded else labels  # type: ignore[union-attr]
 
 
 def _parts(batch: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
