@@ -20,11 +20,12 @@ import datasets
 import pytest
 import torch
 import yaml
+from peft import LoraConfig, get_peft_model
 from sybil import Document, Example
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 from torch.utils.data import DataLoader
-from transformers import AutoModelForCausalLM
-from trl import SFTConfig
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from trl import DPOConfig, SFTConfig
 from typer.testing import CliRunner
 
 from folders import sums_file, tiny_model_folder
@@ -75,11 +76,25 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     Path("experiment.toml").write_text(EXPERIMENT)
     monkeypatch.setattr(registry, "METHODS", registry.METHODS.copy())
     examples = [{"input_ids": ids, "labels": ids} for ids in torch.randint(1, 200, (16, 12))]
+    lora = LoraConfig(r=2, target_modules="all-linear")
+    quiet: dict[str, Any] = {"output_dir": "run", "max_steps": 1, "use_cpu": True, "bf16": False, "report_to": "none"}
+    pairs = [{"prompt": f"{n} + 7", "chosen": f" {n + 7}", "rejected": f" {n + 8}"} for n in range(8)]
     return {
+        "lora": lora,
+        "peft_model": get_peft_model(AutoModelForCausalLM.from_pretrained("MODEL"), lora),
+        "teacher": AutoModelForCausalLM.from_pretrained("MODEL"),
+        "encoder": get_peft_model(AutoModel.from_pretrained("MODEL"), lora),
+        "reward_model": get_peft_model(
+            AutoModelForSequenceClassification.from_pretrained("MODEL", num_labels=1, pad_token_id=0), lora
+        ),
+        "pairs": DataLoader(examples, batch_size=4),  # type: ignore[arg-type]
+        "preferences": datasets.Dataset.from_list(pairs),
+        "dpo_args": DPOConfig(**quiet),
+        "tokenizer": AutoTokenizer.from_pretrained("MODEL", pad_token="</s>"),
         "model": AutoModelForCausalLM.from_pretrained("MODEL"),
         "dataset": rows,
         "dataloader": DataLoader(examples, batch_size=4),  # type: ignore[arg-type]
-        "args": SFTConfig(output_dir="run", max_steps=1, use_cpu=True, bf16=False, report_to="none"),
+        "args": SFTConfig(**quiet),
     }
 
 

@@ -18,11 +18,15 @@ from packaging.version import Version
 
 import lora_da
 import lora_da.loading
+import lora_da.losses
 
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("package", [lora_da, lora_da.loading], ids=lambda package: package.__name__)
+FACES: list[ModuleType] = [lora_da, lora_da.losses, lora_da.loading]
+
+
+@pytest.mark.parametrize("package", FACES, ids=lambda package: package.__name__)
 def test_everything_announced_is_there(package: ModuleType) -> None:
     for name in package.__all__:
         assert hasattr(package, name)
@@ -33,7 +37,7 @@ def test_everything_announced_is_there(package: ModuleType) -> None:
 
 def test_everything_announced_is_in_the_reference() -> None:
     reference = re.findall(r"^::: (\S+)$", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
-    announced = [f"{package.__name__}.{name}" for package in (lora_da, lora_da.loading) for name in package.__all__]
+    announced = [f"{package.__name__}.{name}" for package in FACES for name in package.__all__]
     assert sorted(name for name in reference if not name.startswith("lora_da_bench")) == sorted(announced)
 
 

@@ -44,6 +44,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
+    if name == "losses":
+        return import_module("lora_da.losses")
     for module, names in _HOMES.items():
         if name in names:
             return getattr(import_module(f"lora_da.{module}"), name)

@@ -95,7 +95,7 @@ def _input_groups(source: CalibrationSource) -> dict[str, str]:
             try:
                 (example,) = cut_batch(source.batches[0], 1, source.rows_per_example)
             except ValueError:  # it can't be cut, so all of it is run
-                example = source.batches[0]
+                example = dict(source.batches[0])
             groups = find_shared_inputs(source.objective, source.layers, example)
     if source.processes is not None:
         groups = next(filter(None, source.processes.gather_objects(groups, _DOING)), None)

@@ -100,9 +100,10 @@ def _part(value: Any, rows: slice, size: int) -> Any:
     """Some examples' part of a model's output."""
     if isinstance(value, Tensor):
         return value[rows] if value.ndim and len(value) == size else value
+    kind: Any = type(value)
     if isinstance(value, Mapping):
-        return type(value)({name: _part(entry, rows, size) for name, entry in value.items()})
-    return type(value)(_part(entry, rows, size) for entry in value) if isinstance(value, list | tuple) else value
+        return kind({name: _part(entry, rows, size) for name, entry in value.items()})
+    return kind(_part(entry, rows, size) for entry in value) if isinstance(value, list | tuple) else value
 
 
 def _tensors(output: Any) -> list[Tensor]:
