@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 import torch
 from peft import LoraConfig
@@ -432,6 +433,27 @@ def test_the_loss_need_not_be_measured() -> None:
     assert len(calls) == 3 + 3  # to find the loss out, and the batches
     _initialize(model, _loader(EXAMPLES), max_examples=5)
     assert len(calls) == 6 + 3 + 2 + 2
+
+
+def test_a_data_set_with_its_collator() -> None:
+    """Lists of examples, and data sets of which each example is one."""
+    wanted = _initialize(with_lora(tiny_llama()), _loader(EXAMPLES))
+    rows = datasets.Dataset.from_list([{name: value.tolist() for name, value in e.items()} for e in EXAMPLES])
+
+    def collate_rows(rows: Any) -> Any:
+        return collate([{name: torch.tensor(value) for name, value in row.items()} for row in rows])
+
+    for data, collator in ((EXAMPLES, collate), (rows, collate_rows)):
+        found = _initialize(with_lora(tiny_llama()), data, collate_fn=collator)
+        assert found.examples == found.population_size == len(EXAMPLES)
+        assert found.loss_before == pytest.approx(wanted.loss_before, rel=1e-5)
+    with pytest.raises(ValueError, match=r"'input_ids' in batch 0 .* is a list.*give the data set with"):
+        _initialize(with_lora(tiny_llama()), rows)
+
+
+def test_the_settings_of_peft_are_none_of_the_library() -> None:
+    with pytest.raises(TypeError, match=r"config must be a lora_da\.LoraDAConfig, not a LoraConfig: the rank"):
+        initialize_lora_da_weights(with_lora(tiny_llama()), _loader(EXAMPLES), LoraConfig(r=2))  # type: ignore[arg-type]
 
 
 def test_too_long_a_step_is_noticed() -> None:

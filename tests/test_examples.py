@@ -76,17 +76,19 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     Path("experiment.toml").write_text(EXPERIMENT)
     monkeypatch.setattr(registry, "METHODS", registry.METHODS.copy())
     examples = [{"input_ids": ids, "labels": ids} for ids in torch.randint(1, 200, (16, 12))]
-    lora = LoraConfig(r=2, target_modules="all-linear")
+
+    def adapted(base: Any) -> Any:
+        return get_peft_model(base, LoraConfig(r=2, target_modules="all-linear"))
+
+    rewards = AutoModelForSequenceClassification.from_pretrained("MODEL", num_labels=1, pad_token_id=0)
     quiet: dict[str, Any] = {"output_dir": "run", "max_steps": 1, "use_cpu": True, "bf16": False, "report_to": "none"}
     pairs = [{"prompt": f"{n} + 7", "chosen": f" {n + 7}", "rejected": f" {n + 8}"} for n in range(8)]
     return {
-        "lora": lora,
-        "peft_model": get_peft_model(AutoModelForCausalLM.from_pretrained("MODEL"), lora),
+        "lora": LoraConfig(r=2, target_modules="all-linear"),
+        "peft_model": adapted(AutoModelForCausalLM.from_pretrained("MODEL")),
         "teacher": AutoModelForCausalLM.from_pretrained("MODEL"),
-        "encoder": get_peft_model(AutoModel.from_pretrained("MODEL"), lora),
-        "reward_model": get_peft_model(
-            AutoModelForSequenceClassification.from_pretrained("MODEL", num_labels=1, pad_token_id=0), lora
-        ),
+        "encoder": adapted(AutoModel.from_pretrained("MODEL")),
+        "reward_model": adapted(rewards),
         "pairs": DataLoader(examples, batch_size=4),  # type: ignore[arg-type]
         "preferences": datasets.Dataset.from_list(pairs),
         "dpo_args": DPOConfig(**quiet),

@@ -76,8 +76,9 @@ def small(config_class: Any, model_class: Any) -> nn.Module:
     others = {"d_model": 16, "n_embd": 16, "n_layer": 2, "n_head": 2, "d_inner": 24, "ffn_dim": 24, "d_ff": 24}
     more = {"decoder_layers": 2, "decoder_attention_heads": 2, "decoder_ffn_dim": 24, "is_decoder": True, "d_kv": 8}
     config = config_class(**sizes | heads | others | more | {"emb_dim": 16, "n_layers": 2, "n_heads": 2})
-    if max(getattr(config, name, 0) or 0 for name in ("hidden_size", "d_model", "n_embd", "emb_dim")) > 64:
-        raise ValueError("not small")
+    with torch.device("meta"):
+        if sum(parameter.numel() for parameter in model_class(config).parameters()) > 10**6:
+            raise ValueError("not small")
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = model_class(config).eval()

@@ -14,7 +14,7 @@ from lora_da.statistics.losses.example_losses import find_logits
 from lora_da.statistics.losses.targets import at_least_float32
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Num
+    from jaxtyping import Float, Shaped
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Regression:
         return 2 * self(output, batch).mean() / find_logits(output).shape[1]
 
 
-def _logits_and_labels(output: Any, batch: Mapping[str, Any]) -> tuple[Float[Tensor, "B C"], Num[Tensor, ...]]:
+def _logits_and_labels(output: Any, batch: Mapping[str, Any]) -> tuple[Float[Tensor, "B C"], Shaped[Tensor, ...]]:
     logits = at_least_float32(find_logits(output))
     labels = find_labels(batch).to(logits.device)
     if logits.ndim != 2 or labels.ndim == 0 or len(logits) != len(labels):

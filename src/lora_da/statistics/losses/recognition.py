@@ -9,14 +9,15 @@ compared. A model that computes no loss is taken at its word: ``loss_type``, and
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lora_da.statistics.batches.examples import cut_batch
 from lora_da.statistics.batches.inputs import find_labels, prepare_inputs
 from lora_da.statistics.batches.segments import find_segments, pick_segments
 from lora_da.statistics.losses.classification import Classification, MultiLabel, MultipleChoice, Regression
@@ -56,7 +57,7 @@ def find_loss(
         ValueError: There is no such loss, or the model's own is another; the message says what to do.
     """
     if all(isinstance(batch.get(name), Tensor) for name in QuestionAnswering.own_entries):
-        return QuestionAnswering()
+        return _find_answers(model, called, batch, device)
     find_labels(batch)
     probe = _Probe.of(model, called, batch, device)
     candidates = list(probe.candidates(reduction))
@@ -75,6 +76,29 @@ def find_loss(
             f"the loss of {name} is not known: its own for {shapes} is none of {tried or 'those that are'}. {_ADVICE}"
         )
     return equal[0]
+
+
+def _find_answers(
+    model: nn.Module, called: nn.Module, batch: Mapping[str, Any], device: torch.device
+) -> QuestionAnswering:
+    """The loss of question answering, unless the model's own is another."""
+    loss, part = QuestionAnswering(), {**batch}
+    with suppress(ValueError):  # it can't be cut
+        (part,) = cut_batch(batch, 1)
+    with torch.no_grad():
+        output = called(**prepare_inputs(model, part, device))
+    wanted = loss.mean(output, part)
+    own = getattr(output, "loss", None)
+    if isinstance(own, Tensor) and bool((own - wanted).abs() > _tolerance(output.start_logits, [float(own)])):
+        raise ValueError(
+            f"the loss of {type(model).__name__} is not known: its own is none of a start's and an end's. {_ADVICE}"
+        )
+    return loss
+
+
+def _tolerance(logits: Tensor, losses: Sequence[float]) -> float:
+    """By how much a loss may differ from the model's own, which some compute in the logits' precision."""
+    return (2e-2 if logits.dtype.itemsize < 4 else 1e-4) * max(map(abs, losses)) + 1e-6
 
 
 def _named_loss(model: nn.Module, probe: _Probe, reduction: Reduction) -> TaskLoss | None:
@@ -160,8 +184,7 @@ class _Probe:
         if self.own is None:
             return None
         found = [(self.own, self.labels), *((self.call(labels), labels) for labels in self._other_labels())]
-        half = self.logits.dtype.itemsize < 4
-        tolerance = (2e-2 if half else 1e-4) * max(abs(own.loss) for own, _ in found) + 1e-6
+        tolerance = _tolerance(self.logits, [own.loss for own, _ in found])
         equal = []
         for loss in candidates:
             try:
