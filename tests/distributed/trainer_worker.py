@@ -5,6 +5,7 @@ Called as ``torchrun trainer_worker.py OUTPUT MODEL EXAMPLES BATCH_SIZE``.
 
 from __future__ import annotations
 
+import faulthandler
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from lora_da import initialize_from_trainer
 
 
 def main() -> None:
+    faulthandler.dump_traceback_later(200, exit=True)  # says where a process hangs
     output, model, examples, batch_size = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     arguments = trl.SFTConfig(
         output_dir=str(output / "training"),

@@ -64,13 +64,13 @@ def init(
     from lora_da.workflows.init import create_adapter
     from lora_da.workflows.job import joined_job
     from lora_da.workflows.plan import plan_for_sample
-    from lora_da.workflows.saved_statistics import solve_adapter
+    from lora_da.workflows.saved_statistics import create_adapter_from_statistics
     from lora_da.workflows.settings import preset_config
 
     config = preset_config(preset, seed)
     if data is None:
         assert statistics is not None
-        print(solve_adapter(model, statistics, shape, config, outputs))
+        print(create_adapter_from_statistics(model, statistics, shape, config, outputs))
         print(f"written: {outputs.output}")
         return
     with joined_job(model.device, timeout) as own_device:

@@ -23,7 +23,7 @@ from lora_da.workflows.adapter_folder import save_adapter
 from lora_da.workflows.settings import AdapterShape, Outputs
 
 
-def solve_adapter(
+def create_adapter_from_statistics(
     model: ModelSource, statistics_file: Path, shape: AdapterShape, config: LoraDAConfig, outputs: Outputs
 ) -> InitializationReport:
     """Make an adapter folder from saved statistics, the model's configuration and its input embeddings alone.
