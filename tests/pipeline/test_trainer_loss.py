@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -19,7 +20,7 @@ from reference import assert_gradients_agree, loss_of
 def divided(output: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
     """A weighted loss as the trainer's documentation has it."""
     losses = F.cross_entropy(output.logits[:, :-1].transpose(1, 2), labels[:, 1:], reduction="none")
-    return 3 * losses.sum() / num_items_in_batch
+    return 3 * losses.sum() / torch.as_tensor(num_items_in_batch)
 
 
 def averaged(output: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
@@ -83,7 +84,7 @@ def made(module: str, **args: Any) -> Any:
 def test_trainers_that_are_known() -> None:
     assert find_trainer_loss(made("transformers.trainer")) is None
     rewards = made("trl.trainer.reward_trainer", center_rewards_coefficient=0.2)
-    assert find_trainer_loss(rewards) == RewardPairs(center=0.2)
+    assert find_trainer_loss(rewards) == RewardPairs(centring=0.2)
     plain: dict[str, Any] = {"beta": 0.3, "loss_type": ["sigmoid"], "f_divergence_type": "reverse_kl", "ld_alpha": None}
     assert find_trainer_loss(made("trl.trainer.dpo_trainer", **plain)) == DPO(0.3)
     with pytest.raises(ValueError, match=r"its own \(DPO with loss_type=\['hinge'\], .*give example_loss"):

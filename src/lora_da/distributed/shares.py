@@ -16,7 +16,12 @@ _DIVIDING = {"DistributedSampler", "DataLoaderShard", "DataLoaderDispatcher", "B
 
 
 def select_own_batches(
-    dataloader: Iterable[Any], max_examples: int, processes: Processes | None, rows_per_example: int | None = 1
+    dataloader: Iterable[Any],
+    max_examples: int,
+    processes: Processes | None,
+    rows_per_example: int | None = 1,
+    *,
+    coupled: bool = False,
 ) -> list[dict[str, Any]]:
     """Return the batches that this process reads: all if it is alone.
 
@@ -28,19 +33,20 @@ def select_own_batches(
         max_examples: How many examples all processes read together.
         processes: The job, if there is one; all its processes have to call.
         rows_per_example: See :func:`lora_da.statistics.batches.examples.take_examples`.
+        coupled: See there.
 
     Raises:
         ValueError: A loader that is not divided differs between the processes, or one process reads for all.
     """
     with preserve_random_state(dataloader):
         if processes is None:
-            return list(take_examples(dataloader, max_examples, rows_per_example))
+            return list(take_examples(dataloader, max_examples, rows_per_example, coupled=coupled))
         if is_divided(dataloader):
             # No more than there are: samplers repeat examples until all processes have equally many.
             count = min(max_examples, find_dataset_length(dataloader) or max_examples)
             mine = _part_of(dataloader, count, processes)
-            return list(take_examples(dataloader, mine, rows_per_example)) if mine else []
-        batches = list(take_examples(dataloader, max_examples, rows_per_example))
+            return list(take_examples(dataloader, mine, rows_per_example, coupled=coupled)) if mine else []
+        batches = list(take_examples(dataloader, max_examples, rows_per_example, coupled=coupled))
     if len(set(processes.gather_objects(_digest(batches), "sharing out the examples"))) > 1:
         raise ValueError(
             "the processes' data loaders give different batches: give all the same (one seed for all where they "

@@ -19,7 +19,7 @@ from lora_da.distributed.shares import count_repeats, select_own_batches
 from lora_da.statistics.accumulator import COMPENSATED_ABOVE
 from lora_da.statistics.batches.examples import batch_size
 from lora_da.statistics.layers import Layer
-from lora_da.statistics.losses.example_losses import ExampleLoss, find_rows_per_example
+from lora_da.statistics.losses.example_losses import ExampleLoss, couples_examples, find_rows_per_example
 from lora_da.statistics.losses.objective import Objective
 
 _BATCH_SIZE = 8  # of a data set that is given with its collator; the result does not depend on it
@@ -130,7 +130,8 @@ def open_source(
         layers = {name: layer.base for name, layer in adapted.items()}
         shapes = {name: layer.shape for name, layer in adapted.items()}
     processes, together = current_processes(), find_rows_per_example(example_loss)
-    batches = select_own_batches(dataloader, max_examples, processes, together)
+    coupled = couples_examples(example_loss)
+    batches = select_own_batches(dataloader, max_examples, processes, together, coupled=coupled)
     progress = progress and (processes is None or processes.rank == 0)
     source = CalibrationSource(model, layers, shapes, batches, processes, example_loss, together, progress)
     read = sum(map(batch_size, batches)) * (processes.size if processes else 1) if together is None else 0

@@ -31,7 +31,7 @@ def find_trainer_loss(trainer: Any) -> ExampleLoss | None:
     if home in _LOSS_OF_THE_MODEL:
         return None
     if home == "trl.trainer.reward_trainer":
-        return RewardPairs(center=trainer.args.center_rewards_coefficient or 0.0)
+        return RewardPairs(centring=trainer.args.center_rewards_coefficient or 0.0)
     if home == "trl.trainer.dpo_trainer":
         return _preference_loss(trainer)
     raise _refusal(f"{type(trainer).__name__}.compute_loss")

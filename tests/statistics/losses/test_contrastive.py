@@ -37,8 +37,8 @@ def test_gradients_are_autograds(pooling: Any, symmetric: bool) -> None:
 
     def losses(model: Any) -> list[Tensor]:
         states = [model(input_ids=text["input_ids"][None]).last_hidden_state[0] for text in QUERIES + PASSAGES]
-        pooled = {"mean": lambda s: s.mean(0), "first": lambda s: s[0], "last": lambda s: s[-1]}[pooling]
-        texts = [F.normalize(pooled(one), dim=0) for one in states]
+        pooled = [{"mean": one.mean(0), "first": one[0], "last": one[-1]}[pooling] for one in states]
+        texts = [F.normalize(one, dim=0) for one in pooled]
         products = torch.stack([torch.stack([query @ passage for passage in texts[4:]]) for query in texts[:4]]) / 0.2
         rows, columns = products.log_softmax(1).diag(), products.log_softmax(0).diag()
         return list(-(rows + columns) / 2 if symmetric else -rows)
@@ -48,6 +48,8 @@ def test_gradients_are_autograds(pooling: Any, symmetric: bool) -> None:
 
 
 def test_what_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"max_examples=3 ends within batch 0.*losses depends on all of them.*=4,"):
+        collect_statistics(embedder(), [batch()], example_loss=Contrastive(), max_examples=3, progress=False)
     with pytest.raises(ValueError, match="no last_hidden_state"):
         collect_statistics(tiny_llama(), [batch()], example_loss=Contrastive(), progress=False)
     with pytest.raises(ValueError, match="positive temperature"):

@@ -33,7 +33,7 @@ def test_the_given_loss_is_the_one_that_is_found() -> None:
         (tiny_llama(), batches_of(causal_examples(6)), CausalLM()),
     ):
         found = collect_statistics(model, batches, progress=False)
-        given = collect_statistics(model, batches, example_loss=loss, progress=False)  # type: ignore[arg-type]
+        given = collect_statistics(model, batches, example_loss=loss, progress=False)
         assert given.loss_sum == pytest.approx(found.loss_sum)
         assert max(distance(given.gradient_sums[name], found.gradient_sums[name]) for name in found.layers) < 1e-6
 

@@ -102,7 +102,7 @@ def test_rewards(margin: list[float] | None) -> None:
     del batch["labels"]
     if margin is not None:
         batch["margin"] = torch.tensor(margin)
-    found = collect_statistics(model, [batch], example_loss=RewardPairs(center=0.1), progress=False)
+    found = collect_statistics(model, [batch], example_loss=RewardPairs(centring=0.1), progress=False)
 
     def losses(model: Any) -> list[Tensor]:
         losses = []

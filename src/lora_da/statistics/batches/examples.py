@@ -15,7 +15,7 @@ _TENSORS = ("input_ids", "inputs_embeds", "attention_mask", "decoder_input_ids",
 
 
 def take_examples(
-    dataloader: Iterable[Any], max_examples: int, rows_per_example: int | None = 1
+    dataloader: Iterable[Any], max_examples: int, rows_per_example: int | None = 1, *, coupled: bool = False
 ) -> Iterator[dict[str, Any]]:
     """Read the first examples of a loader, batch by batch; the last batch is cut to reach the number exactly.
 
@@ -25,6 +25,7 @@ def take_examples(
         dataloader: The loader.
         max_examples: How many examples to read.
         rows_per_example: How many rows one has; None where that is not known, so that no batch can be cut.
+        coupled: Whether an example's loss depends on the others of its batch, so that none can be cut either.
 
     Raises:
         TypeError: A batch is no mapping.
@@ -37,7 +38,7 @@ def take_examples(
         _check_batch(index, batch)
         size = batch_size(batch, rows_per_example or 1)
         try:
-            yield from cut_batch(batch, left, rows_per_example)
+            yield from cut_batch(batch, left, rows_per_example, coupled=coupled)
         except ValueError as error:
             read = max_examples - left
             raise ValueError(
@@ -50,7 +51,9 @@ def take_examples(
             return
 
 
-def cut_batch(batch: Mapping[str, Any], most: int, rows_per_example: int | None = 1) -> list[dict[str, Any]]:
+def cut_batch(
+    batch: Mapping[str, Any], most: int, rows_per_example: int | None = 1, *, coupled: bool = False
+) -> list[dict[str, Any]]:
     """Keep the first examples of a batch, ``most`` if there are more.
 
     Returns:
@@ -62,6 +65,8 @@ def cut_batch(batch: Mapping[str, Any], most: int, rows_per_example: int | None 
     size = batch_size(batch, rows_per_example or 1)
     if size <= most:
         return [dict(batch)]
+    if coupled:
+        raise ValueError("each of its examples' losses depends on all of them")
     if rows_per_example is None:
         raise ValueError(
             "its loss is one's own, which may couple its rows (if each example has k rows of its own, set the "

@@ -21,7 +21,7 @@ Pooling = Literal["mean", "first", "last"]
 
 @dataclass(frozen=True)
 class Contrastive:
-    """In-batch negatives (InfoNCE): -log p of a query's own passage among all passages of the batch.
+    """In-batch negatives: -log p of a query's own passage among all passages of the batch.
 
     A batch of m pairs has 2 m rows, first all queries, then all passages. A text's embedding is made from the model's
     last hidden states and has the length 1; p is the softmax of the embeddings' products over ``temperature``.

@@ -47,6 +47,11 @@ def find_rows_per_example(loss: ExampleLoss | None) -> int | None:
     return rows
 
 
+def couples_examples(loss: ExampleLoss | None) -> bool:
+    """Tell whether an example's loss depends on the others of its batch, according to the loss."""
+    return bool(getattr(loss, "batch_dependent", False))
+
+
 def find_own_entries(loss: ExampleLoss | None) -> frozenset[str]:
     """Return the names of the batch's entries that the model is not given."""
     return frozenset(getattr(loss, "own_entries", ()))

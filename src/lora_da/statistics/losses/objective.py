@@ -15,7 +15,7 @@ from lora_da.statistics.batches.inputs import find_labels, prepare_inputs
 from lora_da.statistics.batches.segments import find_segments
 from lora_da.statistics.layers import Layer, find_device
 from lora_da.statistics.losses.chunked import HiddenStates, compute_chunked_losses, has_separate_head
-from lora_da.statistics.losses.example_losses import ExampleLoss, find_own_entries
+from lora_da.statistics.losses.example_losses import ExampleLoss, couples_examples, find_own_entries
 from lora_da.statistics.losses.language_models import CausalLM
 from lora_da.statistics.losses.recognition import find_loss
 from lora_da.statistics.losses.targets import Reduction
@@ -53,7 +53,7 @@ class Objective:
     @property
     def couples_examples(self) -> bool:
         """Whether the loss says so, or the model normalises over the batch even in evaluation mode."""
-        return bool(getattr(self.example_loss, "batch_dependent", False)) or any(
+        return couples_examples(self.example_loss) or any(
             isinstance(module, nn.modules.batchnorm._BatchNorm) and not module.track_running_stats
             for module in self.model.modules()
         )

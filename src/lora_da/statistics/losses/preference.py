@@ -30,10 +30,11 @@ class RewardPairs:
     The model has one logit a row (``num_labels=1``). A batch may have a ``margin``, (m,).
 
     Attributes:
-        center: What is multiplied with the square of both rewards' sum and added, TRL's ``center_rewards_coefficient``.
+        centring: What is multiplied with the square of both rewards' sum and added, TRL's
+            ``center_rewards_coefficient``.
     """
 
-    center: float = 0.0
+    centring: float = 0.0
     rows_per_example: ClassVar[int] = 2
     own_entries: ClassVar[tuple[str, ...]] = ("margin",)
 
@@ -52,7 +53,7 @@ class RewardPairs:
         difference = chosen - rejected
         if batch.get("margin") is not None:
             difference = difference - torch.as_tensor(batch["margin"]).to(difference)
-        return self.center * (chosen + rejected).square() - F.logsigmoid(difference)
+        return self.centring * (chosen + rejected).square() - F.logsigmoid(difference)
 
 
 @dataclass(frozen=True)
