@@ -129,7 +129,7 @@ def _weight(part: nn.Module) -> nn.Parameter:
 
 
 def _check_config(model: nn.Module, adapter_name: str) -> None:
-    configs = getattr(getattr(model, "_orig_mod", model), "peft_config", None)
+    configs = getattr(find_base_model(model), "peft_config", None)
     config = configs.get(adapter_name) if isinstance(configs, dict) else None
     init = getattr(config, "init_lora_weights", True)
     if isinstance(init, str) and init.startswith(_CHANGES_THE_BASE):

@@ -9,6 +9,8 @@ import torch
 from tqdm.auto import tqdm
 
 from lora_da.statistics.batches.inputs import prepare_inputs
+from lora_da.statistics.batches.padding.probe import Agree
+from lora_da.statistics.batches.positions import PositionCheck
 from lora_da.statistics.batches.separation import SeparationCheck
 from lora_da.statistics.estimation_mode import estimation_mode
 from lora_da.statistics.losses.objective import Objective
@@ -23,11 +25,12 @@ def measure_calibration_loss(
     *,
     progress: bool = True,
     repeats: int = 0,
+    agree: Agree = bool,
 ) -> tuple[float, int]:
     """Sum the losses of the examples of some batches, in nats, and count the examples.
 
     The model's adapters stay as they are. The last batch is run ``repeats`` times more without counting, to keep step
-    with other processes.
+    with other processes, and ``agree`` tells whether any of them needs a run of its own.
 
     Raises:
         ValueError: A batch can't be used.
@@ -35,11 +38,13 @@ def measure_calibration_loss(
     total, examples = 0.0, 0
     model, device = objective.model, objective.device
     separation = SeparationCheck(model, objective.called, device)
+    positions = PositionCheck(model, objective.called, device, agree)
     with preserve_random_state(), estimation_mode(model), torch.no_grad():
         for batch in tqdm(batches, desc="loss after the init", unit="batch", disable=not progress):
             separation.check(batch)
-            losses = objective.evaluate(batch, prepare_inputs(model, batch, device), reduction)
+            inputs = prepare_inputs(model, batch, device, positions=positions.needed(batch))
+            losses = objective.evaluate(batch, inputs, reduction)
             total, examples = total + float(losses.sum()), examples + len(losses)
         for _ in range(repeats):
-            objective.called(**prepare_inputs(model, batch, device))
+            objective.called(**prepare_inputs(model, batch, device, positions=positions.needed(batch)))
     return total, examples

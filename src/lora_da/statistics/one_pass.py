@@ -14,10 +14,11 @@ from lora_da.config import CollectionConfig
 from lora_da.statistics.accumulator import Accumulator, Place
 from lora_da.statistics.batches.examples import batch_size
 from lora_da.statistics.batches.inputs import prepare_inputs
-from lora_da.statistics.batches.segments import find_segments
+from lora_da.statistics.batches.padding.locator import TokenLocator
+from lora_da.statistics.batches.positions import PositionCheck
 from lora_da.statistics.batches.separation import SeparationCheck
-from lora_da.statistics.batches.token_rows import locate_token_rows
 from lora_da.statistics.estimation_mode import embeddings_with_gradient, estimation_mode
+from lora_da.statistics.hooks.embeddings import check_indices
 from lora_da.statistics.hooks.recorder import Recorder
 from lora_da.statistics.layers import Layer, find_device
 from lora_da.statistics.losses.objective import Objective
@@ -42,6 +43,8 @@ class Procedure:
         repeats: How often the last batch is run once more without counting, to keep step with other processes.
         progress: Whether to show a progress bar.
         description: What the progress bar says.
+        agree: Whether any process of the job does, given whether this one does; where the weights are shared, the
+            processes have to run the model together.
     """
 
     place: Place = "device"
@@ -49,6 +52,7 @@ class Procedure:
     repeats: int = 0
     progress: bool = True
     description: str = "statistics"
+    agree: Callable[[bool], bool] = bool
 
 
 class OnePass:
@@ -83,6 +87,10 @@ class OnePass:
         self._loss_scale = _FLOAT16_LOSS_SCALE if halves else 1.0
         accumulator = Accumulator(self._procedure.place, compensated=self._procedure.compensated)
         self._sums = self._new_sums(accumulator)
+        called = objective.model, objective.called, objective.device
+        self._separation = SeparationCheck(*called)
+        self._positions = PositionCheck(*called, self._procedure.agree)
+        self._locator = TokenLocator(*called, layers, self._procedure.agree)
         self._examples, self._loss_sum = 0, 0.0
 
     def run(
@@ -107,7 +115,6 @@ class OnePass:
         if start is not None:
             self._resume(start)
         model, recorder = self._objective.model, Recorder(self._layers, self._sums)
-        separation = SeparationCheck(model, self._objective.called, self._objective.device)
         with (
             preserve_random_state(),
             estimation_mode(model),
@@ -116,7 +123,7 @@ class OnePass:
         ):
             with recorder.attached():
                 for batch in batches:
-                    self._read(batch, recorder, separation)
+                    self._read(batch, recorder)
                     bar.update(batch_size(batch))
                     if after_batch is not None:
                         after_batch(self._statistics)
@@ -133,6 +140,7 @@ class OnePass:
 
     def _resume(self, start: Statistics) -> None:
         self._examples, self._loss_sum = start.examples, start.loss_sum
+        self._locator.wholly_counted |= set(start.wholly_counted)
         beside = self._procedure.place == "device"
         cpu = torch.device("cpu")
         self._sums.resume(start, {name: find_device(layer) if beside else cpu for name, layer in self._layers.items()})
@@ -146,9 +154,9 @@ class OnePass:
             disable=not self._procedure.progress,
         )
 
-    def _read(self, batch: Mapping[str, Any], recorder: Recorder, separation: SeparationCheck) -> None:
+    def _read(self, batch: Mapping[str, Any], recorder: Recorder) -> None:
         try:
-            separation.check(batch)
+            self._separation.check(batch)
             losses = self._differentiate(batch, recorder)
         except ValueError as error:
             raise ValueError(f"in the batch that starts at example {self._examples}: {error}") from error
@@ -157,15 +165,12 @@ class OnePass:
 
     def _differentiate(self, batch: Mapping[str, Any], recorder: Recorder) -> Tensor:
         objective = self._objective
-        inputs, labels = prepare_inputs(objective.model, batch, objective.device), batch.get("labels")
-        labels = labels.to(objective.device) if isinstance(labels, Tensor) else None
-        with (
-            locate_token_rows(objective.model, inputs, labels, find_segments(batch)) as rows_of,
-            recorder.batch(rows_of),
-            torch.enable_grad(),
-        ):
-            reduction = self._config.loss_reduction
-            return objective.differentiate(batch, inputs, reduction, self._layers, self._loss_scale)
+        with check_indices(objective.model), self._locator.locate(batch) as rows_of:
+            positions = self._positions.needed(batch)
+            inputs = prepare_inputs(objective.model, batch, objective.device, positions=positions)
+            with recorder.batch(rows_of), torch.enable_grad():
+                reduction = self._config.loss_reduction
+                return objective.differentiate(batch, inputs, reduction, self._layers, self._loss_scale)
 
     def _statistics(self) -> Statistics:
         """The statistics so far."""
@@ -183,4 +188,5 @@ class OnePass:
             config=self._config,
             model=self._identity,
             batch_dependent=self._objective.couples_examples,
+            wholly_counted=tuple(name for name in reached if name in self._locator.wholly_counted),
         )

@@ -6,8 +6,9 @@ under gradient checkpointing, where a forward pass runs twice, ``a`` is recomput
 
 from __future__ import annotations
 
+import operator
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -21,12 +22,11 @@ from lora_da.statistics.running_sums import RunningSums
 
 
 class _SharedInput:
-    """One input tensor of one forward pass, and the group of layers that receive it."""
+    """One input tensor of one forward pass."""
 
-    def __init__(self, tensor: Tensor, group: str) -> None:
+    def __init__(self, tensor: Tensor) -> None:
         self.tensor = weakref.ref(tensor)
-        self.group = group
-        self.summed_by: str | None = None  # the one layer of the group whose tokens the input's sum counts
+        self.summed_by: dict[str, str] = {}  # of each group of layers, the one whose tokens the input's sum counts
 
 
 class Recorder:
@@ -43,6 +43,7 @@ class Recorder:
         self.sums = sums
         self._rows_of: TokenRowsOf | None = None
         self._inputs: dict[int, _SharedInput] = {}
+        self._received: dict[str, list[_SharedInput]] = {}  # by layer, call by call
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -64,11 +65,13 @@ class Recorder:
         """Record one batch; ``rows_of`` tells which rows of a layer's input are tokens."""
         self._rows_of = rows_of
         self._inputs.clear()
+        self._received.clear()
         try:
             yield
         finally:
             self._rows_of = None
             self._inputs.clear()
+            self._received.clear()
 
     def _forward_hook(self, name: str) -> Callable[[nn.Module, Any, Any, Tensor], Tensor | None]:
         def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor | None:
@@ -94,17 +97,23 @@ class Recorder:
         return _tap_output(output, layer_input, receive)
 
     def _share(self, name: str, layer_input: Tensor) -> _SharedInput:
-        """The record of this very tensor, and so the group of the layer."""
+        """The record of this very tensor, which the layer has received."""
         shared = self._inputs.get(id(layer_input))
         if shared is None or shared.tensor() is not layer_input:
-            shared = self._inputs[id(layer_input)] = _SharedInput(layer_input, group=name)
-        group = self.sums.input_groups.setdefault(name, shared.group)
-        if group != shared.group:
-            raise ValueError(
-                f"layer {name} received the input of {group} before and now that of {shared.group}: models that change "
-                "which layers share an input are not supported; leave the layer out of target_modules"
-            )
+            shared = self._inputs[id(layer_input)] = _SharedInput(layer_input)
+        self._received.setdefault(name, []).append(shared)
         return shared
+
+    def _group_of(self, name: str) -> str:
+        """The group of layers that receive the same tensors as this one, told when the first of their sums is due."""
+        groups = self.sums.input_groups
+        if name not in groups:
+            own = self._received[name]
+            alike = [
+                other for other, received in self._received.items() if other not in groups and _are_same(received, own)
+            ]
+            groups |= dict.fromkeys(alike, alike[0])
+        return groups[name]
 
     def _add(self, name: str, shared: _SharedInput, rows: TokenRows, a: Tensor, g: Tensor) -> None:
         reached = rows.with_gradient(g)
@@ -114,9 +123,13 @@ class Recorder:
         else:
             self.sums.add_gradient(name, reached.of(a), reached.of(g))
         self.sums.add_output(name, token_g)
-        if shared.summed_by in (None, name):
-            shared.summed_by = name
-            self.sums.add_input(shared.group, token_a)
+        group = self._group_of(name)
+        if shared.summed_by.setdefault(group, name) == name:
+            self.sums.add_input(group, token_a)
+
+
+def _are_same(received: Sequence[_SharedInput], others: Sequence[_SharedInput]) -> bool:
+    return len(received) == len(others) and all(map(operator.is_, received, others))
 
 
 @contextmanager
