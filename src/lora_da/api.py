@@ -34,6 +34,7 @@ from lora_da.pipeline.trainer import (
     loss_notice,
 )
 from lora_da.report.initialization import InitializationReport
+from lora_da.report.notices import list_collection_notices
 from lora_da.solver.layer import check_population
 from lora_da.statistics.batches.examples import find_dataset_length
 from lora_da.statistics.losses.example_losses import ExampleLoss
@@ -84,6 +85,8 @@ def collect_statistics(
     adapted = find_adapter_if_any(model, adapter_name)
     source = open_source(model, adapted, dataloader, max_examples, example_loss, progress=progress)
     statistics = collect_in_one_pass(source, collection_config or CollectionConfig(), memory_budget, checkpoint)
+    for notice in list_collection_notices(statistics.wholly_counted):
+        warnings.warn(notice, stacklevel=2)
     return dataclasses.replace(statistics, population_size=find_dataset_length(dataloader))
 
 

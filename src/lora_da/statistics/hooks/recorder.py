@@ -6,9 +6,8 @@ under gradient checkpointing, where a forward pass runs twice, ``a`` is recomput
 
 from __future__ import annotations
 
-import operator
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -43,7 +42,7 @@ class Recorder:
         self.sums = sums
         self._rows_of: TokenRowsOf | None = None
         self._inputs: dict[int, _SharedInput] = {}
-        self._received: dict[str, list[_SharedInput]] = {}  # by layer, call by call
+        self._received: dict[str, set[_SharedInput]] = {}  # by layer; checkpointing may give it each twice
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -101,7 +100,7 @@ class Recorder:
         shared = self._inputs.get(id(layer_input))
         if shared is None or shared.tensor() is not layer_input:
             shared = self._inputs[id(layer_input)] = _SharedInput(layer_input)
-        self._received.setdefault(name, []).append(shared)
+        self._received.setdefault(name, set()).add(shared)
         return shared
 
     def _group_of(self, name: str) -> str:
@@ -109,9 +108,7 @@ class Recorder:
         groups = self.sums.input_groups
         if name not in groups:
             own = self._received[name]
-            alike = [
-                other for other, received in self._received.items() if other not in groups and _are_same(received, own)
-            ]
+            alike = [other for other, received in self._received.items() if other not in groups and received == own]
             groups |= dict.fromkeys(alike, alike[0])
         return groups[name]
 
@@ -126,10 +123,6 @@ class Recorder:
         group = self._group_of(name)
         if shared.summed_by.setdefault(group, name) == name:
             self.sums.add_input(group, token_a)
-
-
-def _are_same(received: Sequence[_SharedInput], others: Sequence[_SharedInput]) -> bool:
-    return len(received) == len(others) and all(map(operator.is_, received, others))
 
 
 @contextmanager

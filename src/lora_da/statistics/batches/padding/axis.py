@@ -6,7 +6,7 @@ Each has a mask, and all tensors of the batch that run along it can be made long
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -60,6 +60,11 @@ class PaddedAxis:
         for name, dimension in self.tensors.items():
             shorter[name] = batch[name].narrow(dimension, start, batch[name].shape[dimension] - count)
         return shorter
+
+    def cut(self, count: int) -> PaddedAxis:
+        """Return the axis of a batch that was :meth:`shortened`."""
+        start = count if self.side == "left" else 0
+        return replace(self, mask=self.mask.narrow(1, start, self.mask.shape[1] - count))
 
     def single(self, batch: Mapping[str, Any], example: int) -> dict[str, Any]:
         """Return one example of a batch, without its padding along this axis."""

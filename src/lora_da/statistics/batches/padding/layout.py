@@ -7,6 +7,7 @@ if nothing else changes in it when one example does.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -40,15 +41,20 @@ class Call:
     def of(cls, module_input: Float[Tensor, "*shape"]) -> Call:
         """Keep what is needed of a module's input."""
         matrix = module_input.detach().flatten(0, -2) if module_input.ndim > 1 else module_input.detach()[None]
-        waves = torch.arange(matrix.shape[1], device=matrix.device, dtype=torch.float32)
-        weights = torch.stack([torch.cos(1.7 * waves + 0.3), torch.sin(2.3 * waves + 0.9)], 1)
         numbers = matrix.float()
+        weights = _weights(matrix.shape[1], matrix.device)
         rows = torch.cat([numbers @ weights, torch.linalg.vector_norm(numbers, dim=1, keepdim=True)], 1)
         return cls(tuple(module_input.shape[:-1]), rows.cpu(), 4 * torch.finfo(module_input.dtype).eps ** 0.5)
 
     def changed_from(self, other: Call) -> Bool[Tensor, " rows"]:
         """Tell which rows another call of the same shape has otherwise."""
         return _changes(self.rows, other.rows) > self.resolution
+
+
+@cache
+def _weights(width: int, device: torch.device) -> Tensor:
+    waves = torch.arange(width, device=device, dtype=torch.float32)
+    return torch.stack([torch.cos(1.7 * waves + 0.3), torch.sin(2.3 * waves + 0.9)], 1)
 
 
 def _changes(rows: Tensor, others: Tensor) -> Tensor:
@@ -80,6 +86,11 @@ class Layout:
     after: int = 0
     kind: Literal["each", "rounded", "fewer"] = "each"
 
+    @property
+    def counted(self) -> bool:
+        """Whether only examples by themselves tell how many rows each of them has."""
+        return self.kind == "fewer"
+
     def length_of(self, shape: tuple[int, ...], examples: int) -> int:
         """Return how many rows each of the examples has in an input of some shape (without features)."""
         return shape[self.positions] if self.order == "apart" else shape[self.positions] // examples
@@ -108,7 +119,7 @@ class Layout:
         if shape[self.examples] % examples:
             return None
         found = self.length_of(shape, examples)
-        if self.kind == "fewer":
+        if self.counted:
             if counts is None:
                 return None
             places = torch.arange(found, device=mask.device)[None]

@@ -43,9 +43,7 @@ class TokenLocator:
             name: layer.module if isinstance(layer, ParameterLayer) else layer for name, layer in layers.items()
         }
         self._around = ancestors_of(model, self._modules.values())
-        watched = dict.fromkeys(self._modules.values())
-        watched |= dict.fromkeys(outer for around in self._around.values() for outer in around)
-        self._probe = Probe(model, entry, device, list(watched), agree)
+        self._probe = Probe(model, entry, device, agree)
         self._layouts: dict[Any, tuple[Layouts, ChosenRows]] = {}
         self._alone: dict[tuple[str, int], dict[nn.Module, list[tuple[int, ...]]]] = {}
 
@@ -56,15 +54,16 @@ class TokenLocator:
         The own padding of packed batches is left out as well.
         """
         axes = self._axes_of(batch)
-        padded = any(not bool(axis.mask.all()) for axis in axes)
         kind = tuple(sorted(batch)), tuple((axis.name, axis.side) for axis in axes)
-        if self._agree(padded and kind not in self._layouts):
+        several = any(len(axis.mask) > 1 or not bool(axis.mask.all()) for axis in axes)
+        if self._agree(several and kind not in self._layouts):
             self._layouts[kind] = self._study(batch, axes)
-        if not padded:
+        if not several:
             yield lambda _layer, _input: TokenRows()
             return
         layouts, chosen = self._layouts[kind]
-        located = _LocatedBatch(layouts, chosen, {axis.name: axis for axis in axes}, self._counts_of(batch))
+        self._read_alone(batch, axes, layouts)
+        located = _LocatedBatch(layouts, chosen, {axis.name: axis for axis in axes}, self._count)
         names: dict[nn.Module, set[str]] = {}
         for name, module in self._modules.items():
             names.setdefault(module, set()).add(name)
@@ -85,40 +84,55 @@ class TokenLocator:
         return find_axes(self._model, batch, None if segments is None else segments.numbers >= 0)
 
     def _study(self, batch: Mapping[str, Any], axes: list[PaddedAxis]) -> tuple[Layouts, ChosenRows]:
-        layouts = self._probe.find_layouts(batch, axes)
+        layers = dict.fromkeys(self._modules.values())
+        layouts = self._probe.find_layouts(layers, batch, axes)
+        unclear = [module for module in layers if CHOSEN in layouts.get(module, (CHOSEN,))]
+        if self._agree(bool(unclear)):
+            outer = dict.fromkeys(one for around in self._around.values() for one in around)
+            layouts |= self._probe.find_layouts(outer, batch, axes)
+        return layouts, ChosenRows(self._sources_in(layouts, unclear))
+
+    def _sources_in(self, layouts: Layouts, unclear: list[nn.Module]) -> dict[nn.Module, list[nn.Module]]:
+        """The modules around those whose rows are chosen, up to the one that they are chosen from."""
         sources = {}
-        for module, around in self._around.items():
-            calls = layouts.get(module, (CHOSEN,))
-            inner = [outer for outer in around if outer in layouts]
-            index = next((i for i, outer in enumerate(inner) if isinstance(layouts[outer][0], Layout)), None)
-            if CHOSEN in calls and index is not None:
-                sources[module] = inner[: index + 1]
+        for module in unclear:
+            called = [outer for outer in self._around[module] if outer in layouts]
+            index = next((i for i, outer in enumerate(called) if isinstance(layouts[outer][0], Layout)), None)
+            if index is not None:
+                sources[module] = called[: index + 1]
         # Beside a module that receives chosen rows others may do, which seemed to receive all.
         choosing = {around[-1] for around in sources.values()}
-        for module, around in self._around.items():
-            if module not in sources:
-                index = next((i for i, outer in enumerate(around) if outer in choosing), None)
-                if index is not None:
-                    sources[module] = around[: index + 1]
-        return layouts, ChosenRows(sources)
+        for module in self._around.keys() - sources.keys():
+            called = [outer for outer in self._around[module] if outer in layouts]
+            index = next((i for i, outer in enumerate(called) if outer in choosing), None)
+            if index is not None:
+                sources[module] = called[: index + 1]
+        return sources
 
-    def _counts_of(self, batch: Mapping[str, Any]) -> Callable[[PaddedAxis, nn.Module, Layout], Tensor | None]:
-        """How many rows each of a batch's examples has in a module by itself, without padding."""
+    def _read_alone(self, batch: Mapping[str, Any], axes: list[PaddedAxis], layouts: Layouts) -> None:
+        """Let the model read examples by themselves, of lengths not seen yet, where only that tells their rows."""
+        fewer = {one.axis for calls in layouts.values() for one in calls if isinstance(one, Layout) and one.counted}
+        todo = [
+            (axis, row, length)
+            for axis in axes
+            if axis.name in fewer
+            for row, length in enumerate(axis.mask.sum(1).tolist())
+        ]
+        while self._agree(any((axis.name, length) not in self._alone for axis, _, length in todo)):
+            axis, row, length = next((one for one in todo if (one[0].name, one[2]) not in self._alone), todo[0])
+            calls = self._probe.count_alone(self._modules.values(), batch, axis, row)
+            self._alone[axis.name, length] = {one: [call.shape for call in own] for one, own in calls.items()}
 
-        def counts(axis: PaddedAxis, module: nn.Module, layout: Layout) -> Tensor | None:
-            found = []
-            for example, length in enumerate(axis.mask.sum(1).tolist()):
-                if (axis.name, length) not in self._alone:
-                    calls = self._probe.count_alone(batch, axis, example)
-                    self._alone[axis.name, length] = {one: [call.shape for call in own] for one, own in calls.items()}
-                shapes = self._alone[axis.name, length].get(module, [])
-                lengths = {layout.length_of(shape, 1) for shape in shapes if len(shape) > layout.positions}
-                if len(lengths) != 1:
-                    return None
-                found.append(lengths.pop())
-            return torch.tensor(found)
-
-        return counts
+    def _count(self, axis: PaddedAxis, module: nn.Module, layout: Layout) -> Tensor | None:
+        """How many rows each example has in a module by itself, without padding."""
+        found = []
+        for length in axis.mask.sum(1).tolist():
+            shapes = self._alone[axis.name, length].get(module, [])
+            lengths = {layout.length_of(shape, 1) for shape in shapes if len(shape) > layout.positions}
+            if len(lengths) != 1:
+                return None
+            found.append(lengths.pop())
+        return torch.tensor(found)
 
 
 class _LocatedBatch:
@@ -162,7 +176,7 @@ class _LocatedBatch:
         axis = self._axes[layout.axis]
         if bool(axis.mask.all()):
             return TokenRows()
-        counts = self._counts(axis, module, layout) if layout.kind == "fewer" else None
+        counts = self._counts(axis, module, layout) if layout.counted else None
         key = layout, shape, None if counts is None else tuple(counts.tolist())
         if key not in self._found:
             rows = layout.rows(shape, axis.mask, counts, axis.side)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lora_da.statistics.batches.inputs import prepare_inputs
 from lora_da.statistics.batches.padding.axis import PaddedAxis, with_other_content, without_boundaries
 from lora_da.statistics.batches.padding.layout import CHOSEN, EXAMPLE, FIXED, OFF, Call, Comparison, Found, Layout
+from lora_da.statistics.hooks.embeddings import check_indices
 from lora_da.system.random_state import preserve_random_state
 
 _ADDED = 3  # positions of padding, in the run that shows which axes grow with it
@@ -25,66 +26,68 @@ Agree = Callable[[bool], bool]
 
 @dataclass(frozen=True)
 class Probe:
-    """A model whose calls are watched.
+    """A model that is run to see what its modules receive.
 
     Attributes:
         model: The base model.
         entry: The module that is called.
         device: Where its inputs go.
-        modules: The modules whose inputs are looked at.
         agree: Whether any process needs a run, given whether this one does: sharded weights take all of them.
     """
 
     model: nn.Module
     entry: nn.Module
     device: torch.device
-    modules: Sequence[nn.Module]
     agree: Agree = bool
 
-    def find_layouts(self, batch: Mapping[str, Any], axes: Sequence[PaddedAxis]) -> dict[nn.Module, tuple[Found, ...]]:
+    def find_layouts(
+        self, modules: Iterable[nn.Module], batch: Mapping[str, Any], axes: Sequence[PaddedAxis]
+    ) -> dict[nn.Module, tuple[Found, ...]]:
         """Find how positions lie in each module's input, call by call; modules that are not called are left out.
 
         Raises:
-            Exception: The model can't read the batch itself, or not with more padding or a shorter text.
+            Exception: The model can't read the batch itself, or neither more padding nor a shorter text.
         """
-        batch = without_boundaries(batch)
+        batch, modules = without_boundaries(batch), list(modules)
+        try:
+            return self._study(modules, batch, axes)
+        except (ValueError, IndexError, RuntimeError):  # no position so late: a shorter text is padded up again
+            if any(axis.mask.shape[1] <= _ADDED for axis in axes):
+                raise
+            for axis in axes:
+                batch = axis.shortened(batch, _ADDED)
+            return self._study(modules, batch, [axis.cut(_ADDED) for axis in axes])
+
+    def count_alone(self, modules: Iterable[nn.Module], batch: Mapping[str, Any], axis: PaddedAxis, row: int) -> Calls:
+        """Watch the model read one row of a batch without its padding."""
+        return self._run(list(modules), axis.single(without_boundaries(batch), row))
+
+    def _study(
+        self, modules: Sequence[nn.Module], batch: Mapping[str, Any], axes: Sequence[PaddedAxis]
+    ) -> dict[nn.Module, tuple[Found, ...]]:
+        example = int(axes[0].mask.sum(1).argmax())
+        first = self._run(modules, batch)
+        changed = self._run(modules, with_other_content(self.model, batch, example))
+
+        def compare(axis: PaddedAxis, added: int) -> dict[nn.Module, tuple[Found, ...]]:
+            longer = self._run(modules, axis.lengthened(batch, added))
+            comparison = Comparison(axis.name, axis.mask.cpu(), axis.side, added, example)
+            return {
+                module: _compare_calls(comparison, calls, changed.get(module, ()), longer.get(module, ()))
+                for module, calls in first.items()
+            }
+
         found: dict[nn.Module, tuple[Found, ...]] = {}
         for axis in axes:
-            found = _united(found, self._along(batch, axis))
+            found = _united(found, compare(axis, _ADDED))
+        if self.agree(any(FIXED in calls for calls in found.values())):
+            # Padded inside to a multiple of some length, or strided: what grows is seen with much more padding.
+            for axis in axes:
+                with suppress(ValueError, IndexError, RuntimeError):
+                    found = _united(found, compare(axis, axis.mask.shape[1]), only=FIXED)
         return found
 
-    def count_alone(self, batch: Mapping[str, Any], axis: PaddedAxis, example: int) -> Calls:
-        """Watch the model read one example of a batch without its padding."""
-        return self._run(axis.single(without_boundaries(batch), example))
-
-    def _along(self, batch: Mapping[str, Any], axis: PaddedAxis) -> dict[nn.Module, tuple[Found, ...]]:
-        found = self._compared(batch, axis, _ADDED)
-        unclear = any(FIXED in calls for calls in found.values())
-        if self.agree(unclear):  # padded inside to a multiple of some length, or strided: seen with much more padding
-            further = self._compared(batch, axis, axis.mask.shape[1])
-            found |= {module: further.get(module, calls) for module, calls in found.items() if FIXED in calls}
-        return found
-
-    def _compared(self, batch: Mapping[str, Any], axis: PaddedAxis, added: int) -> dict[nn.Module, tuple[Found, ...]]:
-        example, length = int(axis.mask.sum(1).argmax()), axis.mask.shape[1]
-        try:
-            longer = self._run(axis.lengthened(batch, added))
-        except (ValueError, IndexError, RuntimeError):  # no position so late: a shorter text is padded up again
-            added = min(added, length // 2)
-            if added == 0:
-                raise
-            mask = axis.mask[:, : length - added] if axis.side == "right" else axis.mask[:, added:]
-            batch, axis = axis.shortened(batch, added), PaddedAxis(axis.name, mask, axis.tensors, axis.fill)
-            longer = self._run(axis.lengthened(batch, added))
-        first = self._run(batch)
-        changed = self._run(with_other_content(self.model, batch, example))
-        comparison = Comparison(axis.name, axis.mask.cpu(), axis.side, added, example)
-        return {
-            module: _compare_calls(comparison, calls, changed.get(module, ()), longer.get(module, ()))
-            for module, calls in first.items()
-        }
-
-    def _run(self, batch: Mapping[str, Any]) -> Calls:
+    def _run(self, modules: Sequence[nn.Module], batch: Mapping[str, Any]) -> Calls:
         """The calls of each module while the model reads a batch."""
         calls: dict[nn.Module, list[Call]] = {}
 
@@ -94,18 +97,18 @@ class Probe:
                 calls.setdefault(module, []).append(Call.of(given))
 
         inputs = prepare_inputs(self.model, batch, self.device)
-        with ExitStack() as hooks, preserve_random_state(), torch.no_grad():
-            for module in self.modules:
+        with ExitStack() as hooks, preserve_random_state(), check_indices(self.model), torch.no_grad():
+            for module in modules:
                 hooks.callback(module.register_forward_pre_hook(look, with_kwargs=True).remove)
-            self.entry(**inputs, **self._without_logits())
+            self.entry(**inputs, **self._without_logits(modules))
         return calls
 
-    def _without_logits(self) -> dict[str, int]:
+    def _without_logits(self, modules: Sequence[nn.Module]) -> dict[str, int]:
         """What keeps the logits of all positions from being made, where no layer that is watched makes them."""
         head = self.model.get_output_embeddings() if hasattr(self.model, "get_output_embeddings") else None
         if head is None or "logits_to_keep" not in inspect.signature(self.model.forward).parameters:
             return {}
-        return {} if not set(head.modules()).isdisjoint(self.modules) else {"logits_to_keep": 1}
+        return {} if not set(head.modules()).isdisjoint(modules) else {"logits_to_keep": 1}
 
 
 def _is_matrix(value: Any) -> bool:
@@ -121,13 +124,19 @@ def _compare_calls(
 
 
 def _united(
-    found: dict[nn.Module, tuple[Found, ...]], further: Mapping[nn.Module, tuple[Found, ...]]
+    found: Mapping[nn.Module, tuple[Found, ...]],
+    further: Mapping[nn.Module, tuple[Found, ...]],
+    only: Found | None = None,
 ) -> dict[nn.Module, tuple[Found, ...]]:
-    """What is known of each call along either of two axes."""
+    """What is known of each call by either of two comparisons; the second one may speak of calls of one kind alone."""
     united = dict(found)
     for module, calls in further.items():
         before = found.get(module, calls)
-        united[module] = tuple(map(_clearer, before, calls)) if len(before) == len(calls) else (CHOSEN,) * len(calls)
+        if len(before) != len(calls):
+            united[module] = (CHOSEN,) * len(calls)
+        else:
+            pairs = zip(before, calls, strict=True)
+            united[module] = tuple(one if only not in (None, one) else _clearer(one, other) for one, other in pairs)
     return united
 
 
