@@ -24,18 +24,15 @@ def find_base_model(model: nn.Module) -> nn.Module:
 
     Its layers have the names that they have without PEFT.
     """
-    inner = model
-    while inner is not None:
-        model, inner = inner, _inside(inner) or _passed_on_to(inner)
-    return model
+    entry = find_entry(model)
+    inner = _passed_on_to(entry)
+    return entry if inner is None else find_base_model(inner)
 
 
 def find_entry(model: nn.Module) -> nn.Module:
     """Return the module to call with a batch: the base model, or the outermost one of a user's around it."""
-    inner = model
-    while inner is not None:
-        model, inner = inner, _inside(inner)
-    return model
+    inner = _inside(model)
+    return model if inner is None else find_entry(inner)
 
 
 def _inside(model: nn.Module) -> nn.Module | None:

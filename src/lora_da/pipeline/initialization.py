@@ -14,7 +14,8 @@ from torch import nn
 from lora_da.adapter.activation import adapters_disabled, only_adapter_active
 from lora_da.adapter.factors import write_factors
 from lora_da.adapter.identity import identify_model
-from lora_da.adapter.layers import AdaptedLayer, find_adapted_layers
+from lora_da.adapter.layers import AdaptedLayer, find_adapted_layers, split_by_rank
+from lora_da.adapter.materialisation import materialise_adapter
 from lora_da.adapter.sharding import gather_parameter
 from lora_da.adapter.wrapping import find_base_model
 from lora_da.config import LoraDAConfig
@@ -73,7 +74,10 @@ def open_adapter(model: nn.Module, name: str) -> Adapter:
     Raises:
         ValueError: See :func:`lora_da.adapter.layers.find_adapted_layers`.
     """
-    adapter = Adapter(model, name, *find_adapted_layers(model, name))
+    materialise_adapter(model, name)
+    found, refused = find_adapted_layers(model, name)
+    layers, narrow = split_by_rank(found)
+    adapter = Adapter(model, name, layers, refused | narrow)
     if adapter.device.type == "cuda":
         reset_peak_memory(adapter.device)
     return adapter

@@ -128,9 +128,13 @@ def test_layers_that_share_only_some_of_their_inputs_have_sums_of_their_own() ->
 
 def test_a_change_of_who_shares_an_input_is_refused() -> None:
     q, k, x = _linear(3, 3, 0), _linear(3, 3, 1), _input(4, 3)
-    forwards = (lambda: (q(x) * k(x)).sum(), lambda: (q(x) * k(torch.tanh(x))).sum())
-    with pytest.raises(ValueError, match="layers . and . share their input in some batches or calls, but not in all"):
-        _record({"q": q, "k": k}, *forwards)
+    recorder = Recorder({"q": q, "k": k}, RunningSums())
+    with recorder.attached():
+        for apart in (lambda x: x, torch.tanh):
+            with recorder.batch(lambda _layer, _tensor: TokenRows()):
+                (q(x) * k(apart(x))).sum().backward()
+    with pytest.raises(ValueError, match="layers . and q share their input in some batches or calls, but not in all"):
+        recorder.sums.finish()
 
 
 def test_an_unused_output_leaves_no_trace() -> None:

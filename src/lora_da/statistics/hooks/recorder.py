@@ -42,7 +42,8 @@ class Recorder:
         self.sums = sums
         self._rows_of: TokenRowsOf | None = None
         self._inputs: dict[int, _SharedInput] = {}
-        self._received: dict[str, set[_SharedInput]] = {}  # by layer; checkpointing may give it each twice
+        self._received: dict[str, set[_SharedInput]] = {}  # by layer, in the forward pass
+        self._recomputed: dict[str, set[_SharedInput]] = {}  # and by checkpointing, in the backward pass
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -65,12 +66,14 @@ class Recorder:
         self._rows_of = rows_of
         self._inputs.clear()
         self._received.clear()
+        self._recomputed.clear()
         try:
             yield
         finally:
             self._rows_of = None
             self._inputs.clear()
             self._received.clear()
+            self._recomputed.clear()
 
     def _forward_hook(self, name: str) -> Callable[[nn.Module, Any, Any, Tensor], Tensor | None]:
         def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor | None:
@@ -100,16 +103,24 @@ class Recorder:
         shared = self._inputs.get(id(layer_input))
         if shared is None or shared.tensor() is not layer_input:
             shared = self._inputs[id(layer_input)] = _SharedInput(layer_input)
-        self._received.setdefault(name, set()).add(shared)
+        forward = torch._C._current_graph_task_id() == -1  # as torch's own checkpointing asks
+        (self._received if forward else self._recomputed).setdefault(name, set()).add(shared)
         return shared
 
+    def group_inputs(self) -> dict[str, str]:
+        """Return the group of each layer that has been called in this batch, see :attr:`RunningSums.input_groups`."""
+        return {name: self._group_of(name) for name in self._recomputed | self._received}
+
     def _group_of(self, name: str) -> str:
-        """The group of layers that receive the same tensors as this one, told when the first of their sums is due."""
+        """The group of layers that receive the same tensor as this one, told when the first of their sums is due.
+
+        A layer that receives several has its own, since gradients may reach only some of its outputs.
+        """
         groups = self.sums.input_groups
         if name not in groups:
-            own = self._received[name]
-            alike = [other for other, received in self._received.items() if other not in groups and received == own]
-            groups |= dict.fromkeys(alike, alike[0])
+            received = self._recomputed | self._received  # only reentrant checkpointing has none in the forward pass
+            alike = [other for other in received if other not in groups and received[other] == received[name]]
+            groups |= {name: name} if len(received[name]) > 1 else dict.fromkeys(alike, alike[0])
         return groups[name]
 
     def _add(self, name: str, shared: _SharedInput, rows: TokenRows, a: Tensor, g: Tensor) -> None:

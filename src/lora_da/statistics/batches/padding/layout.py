@@ -6,7 +6,7 @@ if nothing else changes in it when one example does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
@@ -44,7 +44,8 @@ class Call:
         numbers = matrix.float()
         weights = _weights(matrix.shape[1], matrix.device)
         rows = torch.cat([numbers @ weights, torch.linalg.vector_norm(numbers, dim=1, keepdim=True)], 1)
-        return cls(tuple(module_input.shape[:-1]), rows.cpu(), 4 * torch.finfo(module_input.dtype).eps ** 0.5)
+        epsilon = max(torch.finfo(module_input.dtype).eps, torch.finfo(torch.float32).eps)
+        return cls(tuple(module_input.shape[:-1]), rows.cpu(), 4 * epsilon**0.5)
 
     def changed_from(self, other: Call) -> Bool[Tensor, " rows"]:
         """Tell which rows another call of the same shape has otherwise."""
@@ -74,8 +75,10 @@ class Layout:
         order: How the two lie.
         before: How many rows of each example stand before its first position, such as an image's.
         after: How many stand behind the last one.
-        kind: "each" if there is one row a position; "rounded" if the module's input is padded further, at its end, to
-            a length that it needs; "fewer" if several positions make one row.
+        streams: How many rows each position has.
+        interleaved: Whether these stand next to each other, or one stream of all positions behind the other.
+        counted: Whether only an example by itself tells how many rows it has, as where several positions make one row,
+            or where a module needs lengths of some multiple.
     """
 
     axis: str
@@ -84,12 +87,9 @@ class Layout:
     order: Order = "apart"
     before: int = 0
     after: int = 0
-    kind: Literal["each", "rounded", "fewer"] = "each"
-
-    @property
-    def counted(self) -> bool:
-        """Whether only examples by themselves tell how many rows each of them has."""
-        return self.kind == "fewer"
+    streams: int = 1
+    interleaved: bool = False
+    counted: bool = False
 
     def length_of(self, shape: tuple[int, ...], examples: int) -> int:
         """Return how many rows each of the examples has in an input of some shape (without features)."""
@@ -107,7 +107,7 @@ class Layout:
         Args:
             shape: The input's shape without features.
             mask: That of the axis.
-            counts: How many rows each example has by itself, for the kind "fewer".
+            counts: How many rows each example has by itself, if they are to be counted.
             side: Where the padding stands, for the same.
 
         Returns:
@@ -115,20 +115,17 @@ class Layout:
         """
         if max(self.positions, self.examples) >= len(shape):
             return None
-        examples, length = mask.shape
+        examples = len(mask)
         if shape[self.examples] % examples:
             return None
         found = self.length_of(shape, examples)
         if self.counted:
             if counts is None:
                 return None
-            places = torch.arange(found, device=mask.device)[None]
-            counts = counts.to(mask.device)[:, None]
-            mask = places < counts if side == "right" else places >= found - counts
-        elif self.kind == "rounded" and found >= length:
-            mask = F.pad(mask, (0, found - length), value=False)
-        else:
-            mask = F.pad(mask, (self.before, self.after), value=True)
+            places, counts = torch.arange(found, device=mask.device)[None], counts.to(mask.device)[:, None]
+            return self._placed(shape, places < counts if side == "right" else places >= found - counts)
+        mask = mask.repeat_interleave(self.streams, 1) if self.interleaved else mask.repeat(1, self.streams)
+        mask = F.pad(mask, (self.before, self.after), value=True)
         return self._placed(shape, mask) if mask.shape[1] == found else None
 
     def _placed(self, shape: tuple[int, ...], mask: Tensor) -> Tensor | None:
@@ -195,7 +192,7 @@ class Comparison:
                 break
         else:
             found = OFF
-        certain = isinstance(found, Layout) and found.kind == "each"
+        certain = isinstance(found, Layout) and not found.counted
         return CHOSEN if len(first.shape) == 1 and not certain else found
 
     def _placings(self, shape: tuple[int, ...], positions: int) -> list[Layout]:
@@ -216,34 +213,40 @@ class Comparison:
         return whole is not None and not bool((touched & ~whole).any())
 
     def _aligned(self, layout: Layout, first: Call, longer: Call, length: int, longest: int) -> Found:
-        """The layout with the place that positions have among an example's rows."""
-        given = self.mask.shape[1]
-        place = (layout.axis, layout.positions, layout.examples, layout.order)
-        spare = length - given
-        if longest - length == self.added and spare == 0:
+        """The layout with the places that positions have among an example's rows."""
+        streams, rest = divmod(longest - length, self.added)
+        spare = length - streams * self.mask.shape[1]
+        if rest or streams == 0 or spare < 0:
+            counted = replace(layout, counted=True)
+            return counted if self._keeps_rows(counted, first, longer) else OFF
+        if streams == 1 and spare == 0:
             return layout
-        tried: list[Layout] = []
-        if longest - length == self.added and spare > 0:
-            tried = [Layout(*place, before=spare), Layout(*place, after=spare)]
-        elif spare >= 0:
-            tried = [Layout(*place, kind="rounded")]
-        elif longest > length:
-            return Layout(*place, kind="fewer")
+        tried = [replace(layout, streams=streams, interleaved=one) for one in ((False, True) if streams > 1 else (False,))]
+        tried = [replace(one, before=spare) for one in tried] + [replace(one, after=spare) for one in tried if spare]
         return next((one for one in tried if self._agrees(one, first, longer)), OFF)
 
     def _agrees(self, layout: Layout, first: Call, longer: Call) -> bool:
         """Whether the changed example's tokens are the same without and with more padding, where the layout has them."""
-        padding = (0, self.added) if self.side == "right" else (self.added, 0)
         own = torch.zeros_like(self.mask)
         own[self.example] = self.mask[self.example]
+        padding = (0, self.added) if self.side == "right" else (self.added, 0)
+        masks = (own, F.pad(own, padding, value=False))
         found = []
-        for call, mask in ((first, own), (longer, F.pad(own, padding, value=False))):
-            plain = Layout(layout.axis, layout.positions, layout.examples, layout.order)
-            whole = F.pad(mask, (layout.before, layout.after), value=False)
-            rest = layout.length_of(call.shape, len(mask)) - whole.shape[1]
-            rows = plain.rows(call.shape, F.pad(whole, (0, rest), value=False)) if rest >= 0 else None
-            if rows is None:
+        for call, mask in ((first, masks[0]), (longer, masks[1])):
+            tokens, beside = layout.rows(call.shape, mask), layout.rows(call.shape, torch.zeros_like(mask))
+            if tokens is None or beside is None:
                 return False
-            found.append(call.rows[rows])
-        same = found[0].shape == found[1].shape
-        return same and not bool((_changes(*found) > first.resolution).any())
+            found.append(call.rows[tokens & ~beside])
+        return self._same(first, *found)
+
+    def _keeps_rows(self, layout: Layout, first: Call, longer: Call) -> bool:
+        """Whether more padding has only added rows to the changed example's, on the side of the padding."""
+        counts = torch.zeros(len(self.mask), dtype=torch.long)
+        counts[self.example] = layout.length_of(first.shape, len(self.mask))
+        rows = [layout.rows(call.shape, self.mask, counts, self.side) for call in (first, longer)]
+        one, other = rows
+        return one is not None and other is not None and self._same(first, first.rows[one], longer.rows[other])
+
+    @staticmethod
+    def _same(call: Call, rows: Tensor, others: Tensor) -> bool:
+        return rows.shape == others.shape and not bool((_changes(rows, others) > call.resolution).any())

@@ -123,15 +123,14 @@ class TokenLocator:
             calls = self._probe.count_alone(self._modules.values(), batch, axis, row)
             self._alone[axis.name, length] = {one: [call.shape for call in own] for one, own in calls.items()}
 
-    def _count(self, axis: PaddedAxis, module: nn.Module, layout: Layout) -> Tensor | None:
-        """How many rows each example has in a module by itself, without padding."""
+    def _count(self, axis: PaddedAxis, module: nn.Module, layout: Layout, call: int) -> Tensor | None:
+        """How many rows each example has in one of a module's calls by itself, without padding."""
         found = []
         for length in axis.mask.sum(1).tolist():
             shapes = self._alone[axis.name, length].get(module, [])
-            lengths = {layout.length_of(shape, 1) for shape in shapes if len(shape) > layout.positions}
-            if len(lengths) != 1:
+            if call >= len(shapes) or layout.positions >= len(shapes[call]):
                 return None
-            found.append(lengths.pop())
+            found.append(layout.length_of(shapes[call], 1))
         return torch.tensor(found)
 
 
@@ -143,9 +142,9 @@ class _LocatedBatch:
         layouts: Layouts,
         chosen: ChosenRows,
         axes: Mapping[str, PaddedAxis],
-        counts: Callable[[PaddedAxis, nn.Module, Layout], Tensor | None],
+        count: Callable[[PaddedAxis, nn.Module, Layout, int], Tensor | None],
     ) -> None:
-        self._layouts, self._chosen, self._axes, self._counts = layouts, chosen, axes, counts
+        self._layouts, self._chosen, self._axes, self._count = layouts, chosen, axes, count
         self._found: dict[tuple[Layout, tuple[int, ...], tuple[int, ...] | None], TokenRows | None] = {}
         self._calls: dict[nn.Module, int] = {}
 
@@ -155,28 +154,22 @@ class _LocatedBatch:
         if chosen is not None:
             return chosen, True
         calls = self._layouts.get(module, ())
-        number = self._calls.get(module, 0)
+        if not calls or not all(isinstance(found, Layout) or found == EXAMPLE for found in calls):
+            return TokenRows(), False
+        # Checkpointing may run a part of the model once more, but always all calls of a layer in turn.
+        number = self._calls.get(module, 0) % len(calls)
         self._calls[module] = number + 1
-        shape = tuple(module_input.shape[:-1])
-        fitting = {}
-        for layout in dict.fromkeys(calls):
-            if isinstance(layout, Layout):
-                rows = self._rows_in(module, layout, shape)
-                if rows is not None:
-                    fitting[layout] = rows
-        # A module that is called several times, with positions and with what is none, is told them apart by turns.
-        this = calls[number % len(calls)] if calls else CHOSEN
-        if this in fitting:
-            return fitting[this], True
-        if len(fitting) == 1 and len(set(calls)) == 1:
-            return next(iter(fitting.values())), True
-        return TokenRows(), this == EXAMPLE
+        layout = calls[number]
+        if not isinstance(layout, Layout):
+            return TokenRows(), True
+        rows = self._rows_in(module, layout, number, tuple(module_input.shape[:-1]))
+        return rows or TokenRows(), rows is not None
 
-    def _rows_in(self, module: nn.Module, layout: Layout, shape: tuple[int, ...]) -> TokenRows | None:
+    def _rows_in(self, module: nn.Module, layout: Layout, call: int, shape: tuple[int, ...]) -> TokenRows | None:
         axis = self._axes[layout.axis]
         if bool(axis.mask.all()):
             return TokenRows()
-        counts = self._counts(axis, module, layout) if layout.counted else None
+        counts = self._count(axis, module, layout, call) if layout.counted else None
         key = layout, shape, None if counts is None else tuple(counts.tolist())
         if key not in self._found:
             rows = layout.rows(shape, axis.mask, counts, axis.side)
