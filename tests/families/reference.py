@@ -161,9 +161,13 @@ def truths_of(family: Family, model: nn.Module, examples: Sequence[Example], sid
     called = [together for together in called if _finite(together)]
     if not called:
         raise ValueError("its own gradients are not finite")
-    alone = [] if family.couples_examples else [see(family, model, e, family.labels(e)) for e in examples]
-    singly = _added(alone)
-    agreeing = [together for together in called if alone and distance(together.gradients, singly.gradients) <= 1e-4]
+    alone = [see(family, model, e, family.labels(e)) for e in examples]
+    singly = _added(alone)  # of coupled examples the shapes alone are of use
+    agreeing = [
+        together
+        for together in called
+        if not family.couples_examples and distance(together.gradients, singly.gradients) <= 1e-4
+    ]
     if agreeing:
         counted = {name: [sums_of(calls)] for name, calls in singly.calls.items()}
         return [_truth(singly, agreeing[0], counted, padding_seen=False)]

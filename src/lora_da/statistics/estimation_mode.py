@@ -84,10 +84,10 @@ def embeddings_with_gradient(model: nn.Module) -> Iterator[None]:
     """
 
     def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
-        if isinstance(output, Tensor) and torch.is_grad_enabled() and output.is_floating_point():
-            # A copy, since models change such outputs in place, which a leaf of the graph forbids.
-            return output if output.requires_grad else output.requires_grad_(True).clone()
-        return output
+        if not isinstance(output, Tensor) or not torch.is_grad_enabled() or not output.is_floating_point():
+            return output
+        # A copy of what starts the graph, since models change such outputs in place, which a leaf of the graph forbids.
+        return output.requires_grad_(True).clone() if output.is_leaf else output
 
     if not any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
         yield

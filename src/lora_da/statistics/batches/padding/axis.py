@@ -127,9 +127,13 @@ def _dimension_of(value: Tensor, mask: Tensor, *, is_main: bool) -> int | None:
 
 
 def _padding_id(model: nn.Module, ids: Any, mask: Tensor) -> int:
-    if isinstance(ids, Tensor) and ids.shape == mask.shape and not bool(mask.all()):
+    """What stands at padding: what the batch pads with, the model's padding id, or any id that is in use."""
+    if not isinstance(ids, Tensor) or ids.shape != mask.shape:
+        return 0
+    if not bool(mask.all()):
         return int(ids[~mask.to(ids.device)][0])
-    return getattr(getattr(model, "config", None), "pad_token_id", None) or 0
+    padding = getattr(getattr(model, "config", None), "pad_token_id", None)
+    return padding if isinstance(padding, int) and 0 <= padding <= int(ids.max()) else int(ids.flatten()[-1])
 
 
 def _decoder_axis(model: nn.Module, batch: Mapping[str, Any]) -> Iterator[PaddedAxis]:

@@ -17,6 +17,10 @@ from lora_da.statistics.batches.token_rows import TokenRows
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
+FindRows = Callable[[nn.Module, Tensor], tuple[TokenRows, bool]]
+"""A function of a module and its input that finds the token rows, and tells whether they could be told."""
+
+
 class ChosenRows:
     """Tells which rows are tokens of modules that receive only some of those that a module around them does.
 
@@ -29,13 +33,13 @@ class ChosenRows:
         self._received: dict[nn.Module, tuple[Tensor, TokenRows]] = {}
         self._within: dict[nn.Module, tuple[int, TokenRows | None]] = {}
 
-    def attach(self, hooks: ExitStack, rows_of: Callable[[nn.Module, Tensor], TokenRows]) -> None:
-        """Watch until the stack is closed; ``rows_of`` tells the token rows of the sources themselves."""
+    def attach(self, hooks: ExitStack, find_rows: FindRows) -> None:
+        """Watch until the stack is closed; ``find_rows`` finds the token rows of the sources themselves."""
         self._received.clear()
         self._within.clear()
         outer = {around[-1] for around in self._sources.values()}
         for module in {one for around in self._sources.values() for one in around}:
-            hooks.callback(module.register_forward_pre_hook(self._watch(rows_of, outer), with_kwargs=True).remove)
+            hooks.callback(module.register_forward_pre_hook(self._watch(find_rows, outer), with_kwargs=True).remove)
 
     def find(self, module: nn.Module, module_input: Tensor) -> TokenRows | None:
         """Return the token rows of an input, or None if they can't be told."""
@@ -51,17 +55,21 @@ class ChosenRows:
                 rows = self._within[outer][1]
         return rows
 
-    def _watch(self, rows_of: Callable[[nn.Module, Tensor], TokenRows], outer: set[nn.Module]) -> Any:
+    def _watch(self, find_rows: FindRows, outer: set[nn.Module]) -> Any:
         def watch(module: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
             given = next((one for one in (*arguments, *options.values()) if _is_matrix(one)), None)
             if given is None:
                 return
             if module in outer:
-                self._received[module] = _fingerprints(given), rows_of(module, given)
+                rows, told = find_rows(module, given)
+                if told:
+                    self._received[module] = _fingerprints(given), rows
+                else:
+                    self._received.pop(module, None)
             else:
                 source = next((around[-1] for around in self._sources.values() if module in around), None)
-                rows = None if source is None else self._matching(source, given)
-                self._within[module] = given.shape[:-1].numel(), rows
+                copied = None if source is None else self._matching(source, given)
+                self._within[module] = given.shape[:-1].numel(), copied
 
         return watch
 

@@ -173,10 +173,13 @@ class Comparison:
 
     def find(self, first: Call, changed: Call, longer: Call) -> Found:
         """Tell how positions lie in a module's input, from the same call of it in each of the three batches."""
-        found: Found
         if first.shape != changed.shape or len(first.shape) != len(longer.shape):
             return CHOSEN
-        touched = first.changed_from(changed)
+        found = self._find(first, first.changed_from(changed), longer)
+        certain = found == EXAMPLE or (isinstance(found, Layout) and not found.counted)
+        return CHOSEN if len(first.shape) == 1 and not certain else found
+
+    def _find(self, first: Call, touched: Tensor, longer: Call) -> Found:
         if not bool(touched.any()):
             return OFF
         grown = [d for d, (one, other) in enumerate(zip(first.shape, longer.shape, strict=True)) if one != other]
@@ -188,12 +191,8 @@ class Comparison:
         for layout in self._placings(first.shape, grown[0]):
             length, longest = (layout.length_of(call.shape, len(self.mask)) for call in (first, longer))
             if self._holds_example(layout, first.shape, length, touched):
-                found = self._aligned(layout, first, longer, length, longest)
-                break
-        else:
-            found = OFF
-        certain = isinstance(found, Layout) and not found.counted
-        return CHOSEN if len(first.shape) == 1 and not certain else found
+                return self._aligned(layout, first, longer, length, longest)
+        return OFF
 
     def _placings(self, shape: tuple[int, ...], positions: int) -> list[Layout]:
         examples = len(self.mask)

@@ -57,7 +57,10 @@ class TokenLocator:
         kind = tuple(sorted(batch)), tuple((axis.name, axis.side) for axis in axes)
         several = any(len(axis.mask) > 1 or not bool(axis.mask.all()) for axis in axes)
         if self._agree(several and kind not in self._layouts):
-            self._layouts[kind] = self._study(batch, axes)
+            try:
+                self._layouts[kind] = self._study(batch, axes)
+            except (ValueError, IndexError, RuntimeError):  # the model itself, which says better what is wrong
+                self._layouts[kind] = {}, ChosenRows({})
         if not several:
             yield lambda _layer, _input: TokenRows()
             return
@@ -76,7 +79,7 @@ class TokenLocator:
             return rows
 
         with ExitStack() as hooks:
-            chosen.attach(hooks, lambda module, given: located.find_rows(module, given)[0])
+            chosen.attach(hooks, located.find_rows)
             yield rows_of
 
     def _axes_of(self, batch: Mapping[str, Any]) -> list[PaddedAxis]:
@@ -97,15 +100,16 @@ class TokenLocator:
         sources = {}
         for module in unclear:
             called = [outer for outer in self._around[module] if outer in layouts]
-            index = next((i for i, outer in enumerate(called) if isinstance(layouts[outer][0], Layout)), None)
+            index = next((i for i, outer in enumerate(called) if _is_certain(layouts[outer][0])), None)
             if index is not None:
                 sources[module] = called[: index + 1]
-        # Beside a module that receives chosen rows others may do, which seemed to receive all.
+        # Beside a module that receives chosen rows others do, which the probe may have given all rows, one by one.
         choosing = {around[-1] for around in sources.values()}
         for module in self._around.keys() - sources.keys():
             called = [outer for outer in self._around[module] if outer in layouts]
             index = next((i for i, outer in enumerate(called) if outer in choosing), None)
-            if index is not None:
+            in_one_list = any(isinstance(one, Layout) and one.order != "apart" for one in layouts.get(module, ()))
+            if index is not None and in_one_list:
                 sources[module] = called[: index + 1]
         return sources
 
@@ -132,6 +136,10 @@ class TokenLocator:
                 return None
             found.append(layout.length_of(shapes[call], 1))
         return torch.tensor(found)
+
+
+def _is_certain(found: Found) -> bool:
+    return isinstance(found, Layout) and not found.counted
 
 
 class _LocatedBatch:

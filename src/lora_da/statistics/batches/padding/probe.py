@@ -18,7 +18,7 @@ from lora_da.statistics.hooks.embeddings import check_indices
 from lora_da.system.random_state import preserve_random_state
 
 _ADDED = 3  # positions of padding, in the run that shows which axes grow with it
-_ORDER = (CHOSEN, EXAMPLE, FIXED, OFF)
+_ORDER = (CHOSEN, EXAMPLE, OFF, FIXED)
 
 Calls = Mapping[nn.Module, Sequence[Call]]
 Agree = Callable[[bool], bool]
