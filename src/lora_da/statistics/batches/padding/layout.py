@@ -75,8 +75,6 @@ class Layout:
         order: How the two lie.
         before: How many rows of each example stand before its first position, such as an image's.
         after: How many stand behind the last one.
-        streams: How many rows each position has.
-        interleaved: Whether these stand next to each other, or one stream of all positions behind the other.
         counted: Whether only an example by itself tells how many rows it has, as where several positions make one row,
             or where a module needs lengths of some multiple.
     """
@@ -87,8 +85,6 @@ class Layout:
     order: Order = "apart"
     before: int = 0
     after: int = 0
-    streams: int = 1
-    interleaved: bool = False
     counted: bool = False
 
     def length_of(self, shape: tuple[int, ...], examples: int) -> int:
@@ -124,7 +120,6 @@ class Layout:
                 return None
             places, counts = torch.arange(found, device=mask.device)[None], counts.to(mask.device)[:, None]
             return self._placed(shape, places < counts if side == "right" else places >= found - counts)
-        mask = mask.repeat_interleave(self.streams, 1) if self.interleaved else mask.repeat(1, self.streams)
         mask = F.pad(mask, (self.before, self.after), value=True)
         return self._placed(shape, mask) if mask.shape[1] == found else None
 
@@ -213,16 +208,14 @@ class Comparison:
 
     def _aligned(self, layout: Layout, first: Call, longer: Call, length: int, longest: int) -> Found:
         """The layout with the places that positions have among an example's rows."""
-        streams, rest = divmod(longest - length, self.added)
-        spare = length - streams * self.mask.shape[1]
-        if rest or streams == 0 or spare < 0:
-            counted = replace(layout, counted=True)
-            return counted if self._keeps_rows(counted, first, longer) else OFF
-        if streams == 1 and spare == 0:
+        spare = length - self.mask.shape[1]
+        if longest - length == self.added and spare == 0:
             return layout
-        tried = [replace(layout, streams=streams, interleaved=one) for one in ((False, True) if streams > 1 else (False,))]
-        tried = [replace(one, before=spare) for one in tried] + [replace(one, after=spare) for one in tried if spare]
-        return next((one for one in tried if self._agrees(one, first, longer)), OFF)
+        if longest - length == self.added and spare > 0:
+            tried = (replace(layout, before=spare), replace(layout, after=spare))
+            return next((one for one in tried if self._agrees(one, first, longer)), OFF)
+        counted = replace(layout, counted=True)
+        return counted if self._keeps_rows(counted, first, longer) else OFF
 
     def _agrees(self, layout: Layout, first: Call, longer: Call) -> bool:
         """Whether the changed example's tokens are the same without and with more padding, where the layout has them."""
