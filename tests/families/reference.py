@@ -248,7 +248,9 @@ def _parts_alone(shape: Sequence[int], alone: Sequence[Sequence[int]], side: str
     if len(varying) > 1:
         return None
     view, own = list(shape), [list(one) for one in alone]
-    batch = next((axis for axis, size in enumerate(shape) if axis not in varying and size == count * own[0][axis]), None)
+    batch = next(
+        (axis for axis, size in enumerate(shape) if axis not in varying and size == count * own[0][axis]), None
+    )
     if batch is None:  # all rows in one list, example after example
         if len(shape) != 1 or shape[0] != count * max(one[0] for one in own):
             return None

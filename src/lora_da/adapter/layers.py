@@ -105,7 +105,9 @@ def split_by_rank(layers: Mapping[str, AdaptedLayer]) -> tuple[dict[str, Adapted
         if name not in wide
     }
     if layers and not wide:
-        raise ValueError("no layer of the adapter can be initialised: " + next(f"layer {n} {r}" for n, r in narrow.items()))
+        raise ValueError(
+            "no layer of the adapter can be initialised: " + next(f"layer {n} {r}" for n, r in narrow.items())
+        )
     return wide, narrow
 
 

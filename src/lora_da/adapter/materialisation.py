@@ -10,6 +10,7 @@ from lora_da.adapter.wrapping import find_base_model
 from lora_da.statistics.layers import find_device
 from lora_da.system.random_state import preserve_random_state
 
+
 def materialise_adapter(model: nn.Module, adapter_name: str) -> None:
     """Give an adapter's parameters memory beside their base layers, where they are on the meta device.
 

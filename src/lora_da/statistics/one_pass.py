@@ -18,7 +18,7 @@ from lora_da.statistics.batches.padding.locator import TokenLocator
 from lora_da.statistics.batches.positions import PositionCheck
 from lora_da.statistics.batches.separation import SeparationCheck
 from lora_da.statistics.estimation_mode import embeddings_with_gradient, estimation_mode
-from lora_da.statistics.hooks.embeddings import check_indices
+from lora_da.statistics.batches.indices import check_indices
 from lora_da.statistics.hooks.recorder import Recorder
 from lora_da.statistics.layers import Layer, find_device
 from lora_da.statistics.losses.objective import Objective

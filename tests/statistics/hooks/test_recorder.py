@@ -133,7 +133,7 @@ def test_a_change_of_who_shares_an_input_is_refused() -> None:
         for apart in (lambda x: x, torch.tanh):
             with recorder.batch(lambda _layer, _tensor: TokenRows()):
                 (q(x) * k(apart(x))).sum().backward()
-    with pytest.raises(ValueError, match="layers . and q share their input in some batches or calls, but not in all"):
+    with pytest.raises(ValueError, match=r"layers . and q share their input in some batches or calls, but not in all"):
         recorder.sums.finish()
 
 

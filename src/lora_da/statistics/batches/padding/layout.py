@@ -7,6 +7,7 @@ if nothing else changes in it when one example does.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import Enum
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
@@ -136,16 +137,23 @@ class Layout:
         return mask.reshape(view).expand(shape).flatten()
 
 
-OFF = "off"
-"""The input lies along none of the batch's axes, or in a way that can't be told: all its rows count."""
-EXAMPLE = "example"
-"""The input has one row for each example, as behind a pooling."""
-FIXED = "fixed"
-"""The input belongs to examples, but its size has not changed with the padding."""
-CHOSEN = "chosen"
-"""How many rows there are depends on what the examples say, as an expert's do."""
+class Unplaced(Enum):
+    """What is known of an input whose positions have no layout.
 
-Found = Layout | Literal["off", "example", "fixed", "chosen"]
+    Attributes:
+        OFF: It lies along none of the batch's axes, or in a way that can't be told: all its rows count.
+        EXAMPLE: It has one row for each example, as behind a pooling.
+        FIXED: It belongs to examples, but its size has not changed with the padding.
+        CHOSEN: How many rows there are depends on what the examples say, as an expert's do.
+    """
+
+    OFF = "off"
+    EXAMPLE = "example"
+    FIXED = "fixed"
+    CHOSEN = "chosen"
+
+
+Found = Layout | Unplaced
 
 
 @dataclass(frozen=True)
@@ -169,25 +177,25 @@ class Comparison:
     def find(self, first: Call, changed: Call, longer: Call) -> Found:
         """Tell how positions lie in a module's input, from the same call of it in each of the three batches."""
         if first.shape != changed.shape or len(first.shape) != len(longer.shape):
-            return CHOSEN
+            return Unplaced.CHOSEN
         found = self._find(first, first.changed_from(changed), longer)
-        certain = found == EXAMPLE or (isinstance(found, Layout) and not found.counted)
-        return CHOSEN if len(first.shape) == 1 and not certain else found
+        certain = found is Unplaced.EXAMPLE or (isinstance(found, Layout) and not found.counted)
+        return Unplaced.CHOSEN if len(first.shape) == 1 and not certain else found
 
     def _find(self, first: Call, touched: Tensor, longer: Call) -> Found:
         if not bool(touched.any()):
-            return OFF
+            return Unplaced.OFF
         grown = [d for d, (one, other) in enumerate(zip(first.shape, longer.shape, strict=True)) if one != other]
         if not grown:
             pooled = len(touched) == len(self.mask) and touched.nonzero().flatten().tolist() == [self.example]
-            return EXAMPLE if pooled else FIXED
+            return Unplaced.EXAMPLE if pooled else Unplaced.FIXED
         if len(grown) > 1:
-            return OFF
+            return Unplaced.OFF
         for layout in self._placings(first.shape, grown[0]):
             length, longest = (layout.length_of(call.shape, len(self.mask)) for call in (first, longer))
             if self._holds_example(layout, first.shape, length, touched):
                 return self._aligned(layout, first, longer, length, longest)
-        return OFF
+        return Unplaced.OFF
 
     def _placings(self, shape: tuple[int, ...], positions: int) -> list[Layout]:
         examples = len(self.mask)
@@ -213,9 +221,9 @@ class Comparison:
             return layout
         if longest - length == self.added and spare > 0:
             tried = (replace(layout, before=spare), replace(layout, after=spare))
-            return next((one for one in tried if self._agrees(one, first, longer)), OFF)
+            return next((one for one in tried if self._agrees(one, first, longer)), Unplaced.OFF)
         counted = replace(layout, counted=True)
-        return counted if self._keeps_rows(counted, first, longer) else OFF
+        return counted if self._keeps_rows(counted, first, longer) else Unplaced.OFF
 
     def _agrees(self, layout: Layout, first: Call, longer: Call) -> bool:
         """Whether the changed example's tokens are the same without and with more padding, where the layout has them."""

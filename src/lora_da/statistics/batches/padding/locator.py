@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lora_da.statistics.batches.padding.axis import PaddedAxis, find_axes
 from lora_da.statistics.batches.padding.chosen_rows import ChosenRows
-from lora_da.statistics.batches.padding.layout import CHOSEN, EXAMPLE, Found, Layout
+from lora_da.statistics.batches.padding.layout import Found, Layout, Unplaced
 from lora_da.statistics.batches.padding.probe import Agree, Probe, ancestors_of
 from lora_da.statistics.batches.segments import find_segments
 from lora_da.statistics.batches.token_rows import TokenRows, TokenRowsOf
@@ -89,7 +89,7 @@ class TokenLocator:
     def _study(self, batch: Mapping[str, Any], axes: list[PaddedAxis]) -> tuple[Layouts, ChosenRows]:
         layers = dict.fromkeys(self._modules.values())
         layouts = self._probe.find_layouts(layers, batch, axes)
-        unclear = [module for module in layers if CHOSEN in layouts.get(module, (CHOSEN,))]
+        unclear = [module for module in layers if Unplaced.CHOSEN in layouts.get(module, (Unplaced.CHOSEN,))]
         if self._agree(bool(unclear)):
             outer = dict.fromkeys(one for around in self._around.values() for one in around)
             layouts |= self._probe.find_layouts(outer, batch, axes)
@@ -162,7 +162,7 @@ class _LocatedBatch:
         if chosen is not None:
             return chosen, True
         calls = self._layouts.get(module, ())
-        if not calls or not all(isinstance(found, Layout) or found == EXAMPLE for found in calls):
+        if not calls or not all(isinstance(found, Layout) or found is Unplaced.EXAMPLE for found in calls):
             return TokenRows(), False
         # Checkpointing may run a part of the model once more, but always all calls of a layer in turn.
         number = self._calls.get(module, 0) % len(calls)

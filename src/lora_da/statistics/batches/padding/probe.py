@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from lora_da.statistics.batches.inputs import prepare_inputs
 from lora_da.statistics.batches.padding.axis import PaddedAxis, with_other_content, without_boundaries
-from lora_da.statistics.batches.padding.layout import CHOSEN, EXAMPLE, FIXED, OFF, Call, Comparison, Found, Layout
-from lora_da.statistics.hooks.embeddings import check_indices
+from lora_da.statistics.batches.padding.layout import Call, Comparison, Found, Layout, Unplaced
+from lora_da.statistics.batches.indices import check_indices
 from lora_da.system.random_state import preserve_random_state
 
 _ADDED = 3  # positions of padding, in the run that shows which axes grow with it
-_ORDER = (CHOSEN, EXAMPLE, OFF, FIXED)
+_ORDER = (Unplaced.CHOSEN, Unplaced.EXAMPLE, Unplaced.OFF, Unplaced.FIXED)
 
 Calls = Mapping[nn.Module, Sequence[Call]]
 Agree = Callable[[bool], bool]
@@ -80,11 +80,11 @@ class Probe:
         found: dict[nn.Module, tuple[Found, ...]] = {}
         for axis in axes:
             found = _united(found, compare(axis, _ADDED))
-        if self.agree(any(FIXED in calls for calls in found.values())):
+        if self.agree(any(Unplaced.FIXED in calls for calls in found.values())):
             # Padded inside to a multiple of some length, or strided: what grows is seen with much more padding.
             for axis in axes:
                 with suppress(ValueError, IndexError, RuntimeError):
-                    found = _united(found, compare(axis, axis.mask.shape[1]), only=FIXED)
+                    found = _united(found, compare(axis, axis.mask.shape[1]), only=Unplaced.FIXED)
         return found
 
     def _run(self, modules: Sequence[nn.Module], batch: Mapping[str, Any]) -> Calls:
@@ -105,7 +105,8 @@ class Probe:
 
     def _without_logits(self, modules: Sequence[nn.Module]) -> dict[str, int]:
         """What keeps the logits of all positions from being made, where no layer that is watched makes them."""
-        head = self.model.get_output_embeddings() if hasattr(self.model, "get_output_embeddings") else None
+        model: Any = self.model
+        head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
         if head is None or "logits_to_keep" not in inspect.signature(self.model.forward).parameters:
             return {}
         return {} if not set(head.modules()).isdisjoint(modules) else {"logits_to_keep": 1}
@@ -119,7 +120,7 @@ def _compare_calls(
     comparison: Comparison, first: Sequence[Call], changed: Sequence[Call], longer: Sequence[Call]
 ) -> tuple[Found, ...]:
     if not len(first) == len(changed) == len(longer):
-        return (CHOSEN,) * len(first)
+        return (Unplaced.CHOSEN,) * len(first)
     return tuple(comparison.find(*calls) for calls in zip(first, changed, longer, strict=True))
 
 
@@ -133,7 +134,7 @@ def _united(
     for module, calls in further.items():
         before = found.get(module, calls)
         if len(before) != len(calls):
-            united[module] = (CHOSEN,) * len(calls)
+            united[module] = (Unplaced.CHOSEN,) * len(calls)
         else:
             pairs = zip(before, calls, strict=True)
             united[module] = tuple(one if only not in (None, one) else _clearer(one, other) for one, other in pairs)
@@ -141,7 +142,9 @@ def _united(
 
 
 def _clearer(one: Found, other: Found) -> Found:
-    return one if isinstance(one, Layout) else other if isinstance(other, Layout) else min(one, other, key=_ORDER.index)
+    if isinstance(one, Layout) or isinstance(other, Layout):
+        return one if isinstance(one, Layout) else other
+    return min(one, other, key=_ORDER.index)
 
 
 def ancestors_of(model: nn.Module, modules: Iterable[nn.Module]) -> dict[nn.Module, list[nn.Module]]:

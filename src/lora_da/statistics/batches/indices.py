@@ -40,7 +40,7 @@ class _Lookups(TorchFunctionMode):
         if indices.numel() == 0 or weight.ndim != 2:
             return
         low, high = (int(bound) for bound in indices.aminmax())
-        if 0 <= low and high < len(weight):
+        if low >= 0 and high < len(weight):
             return
         name = next((name for name, one in self._model.named_parameters() if one is weight), "an embedding")
         wrong = low if low < 0 else high
