@@ -13,12 +13,12 @@ from tqdm.auto import tqdm
 from lora_da.config import CollectionConfig
 from lora_da.statistics.accumulator import Accumulator, Place
 from lora_da.statistics.batches.examples import batch_size
+from lora_da.statistics.batches.indices import check_indices
 from lora_da.statistics.batches.inputs import prepare_inputs
 from lora_da.statistics.batches.padding.locator import TokenLocator
 from lora_da.statistics.batches.positions import PositionCheck
 from lora_da.statistics.batches.separation import SeparationCheck
 from lora_da.statistics.estimation_mode import embeddings_with_gradient, estimation_mode
-from lora_da.statistics.batches.indices import check_indices
 from lora_da.statistics.hooks.recorder import Recorder
 from lora_da.statistics.layers import Layer, find_device
 from lora_da.statistics.losses.objective import Objective

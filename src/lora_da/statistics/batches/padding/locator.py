@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lora_da.statistics.batches.examples import batch_size
 from lora_da.statistics.batches.padding.axis import PaddedAxis, find_axes
 from lora_da.statistics.batches.padding.chosen_rows import ChosenRows
 from lora_da.statistics.batches.padding.layout import Found, Layout, Unplaced
@@ -55,7 +56,8 @@ class TokenLocator:
         """
         axes = self._axes_of(batch)
         kind = tuple(sorted(batch)), tuple((axis.name, axis.side) for axis in axes)
-        several = any(len(axis.mask) > 1 or not bool(axis.mask.all()) for axis in axes)
+        padded = any(not bool(axis.mask.all()) for axis in axes)
+        several = padded or batch_size(batch) > 1
         if self._agree(several and kind not in self._layouts):
             try:
                 self._layouts[kind] = self._study(batch, axes)

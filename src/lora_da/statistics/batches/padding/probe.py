@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lora_da.statistics.batches.indices import check_indices
 from lora_da.statistics.batches.inputs import prepare_inputs
 from lora_da.statistics.batches.padding.axis import PaddedAxis, with_other_content, without_boundaries
 from lora_da.statistics.batches.padding.layout import Call, Comparison, Found, Layout, Unplaced
-from lora_da.statistics.batches.indices import check_indices
 from lora_da.system.random_state import preserve_random_state
 
 _ADDED = 3  # positions of padding, in the run that shows which axes grow with it
@@ -65,7 +65,7 @@ class Probe:
     def _study(
         self, modules: Sequence[nn.Module], batch: Mapping[str, Any], axes: Sequence[PaddedAxis]
     ) -> dict[nn.Module, tuple[Found, ...]]:
-        example = int(axes[0].mask.sum(1).argmax())
+        example = int(axes[0].mask.sum(1).argmax()) if axes else 0
         first = self._run(modules, batch)
         changed = self._run(modules, with_other_content(self.model, batch, example))
 
@@ -80,6 +80,8 @@ class Probe:
         found: dict[nn.Module, tuple[Found, ...]] = {}
         for axis in axes:
             found = _united(found, compare(axis, _ADDED))
+        if not axes:  # nothing is padded, but examples may share a table
+            return {module: _compare_content(calls, changed.get(module, ())) for module, calls in first.items()}
         if self.agree(any(Unplaced.FIXED in calls for calls in found.values())):
             # Padded inside to a multiple of some length, or strided: what grows is seen with much more padding.
             for axis in axes:
@@ -104,16 +106,28 @@ class Probe:
         return calls
 
     def _without_logits(self, modules: Sequence[nn.Module]) -> dict[str, int]:
-        """What keeps the logits of all positions from being made, where no layer that is watched makes them."""
+        """What keeps the logits of all positions from being made, where no module that is watched lies behind them."""
         model: Any = self.model
-        head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-        if head is None or "logits_to_keep" not in inspect.signature(self.model.forward).parameters:
+        if "logits_to_keep" not in inspect.signature(model.forward).parameters or not hasattr(model, "get_decoder"):
             return {}
-        return {} if not set(head.modules()).isdisjoint(modules) else {"logits_to_keep": 1}
+        decoder = model.get_decoder()
+        body = next((set(part.modules()) for part in model.children() if decoder in set(part.modules())), set())
+        return {"logits_to_keep": 1} if body.issuperset(modules) else {}
 
 
 def _is_matrix(value: Any) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point() and value.ndim > 1
+
+
+def _compare_content(first: Sequence[Call], changed: Sequence[Call]) -> tuple[Found, ...]:
+    """Which calls of a module depend on what an example says, so that their rows belong to examples."""
+    if len(first) != len(changed):
+        return (Unplaced.CHOSEN,) * len(first)
+    pairs = zip(first, changed, strict=True)
+    return tuple(
+        Unplaced.OFF if one.shape == other.shape and not bool(one.changed_from(other).any()) else Unplaced.EXAMPLE
+        for one, other in pairs
+    )
 
 
 def _compare_calls(
