@@ -17,8 +17,9 @@ def estimation_mode(model: nn.Module) -> Iterator[None]:
     Gradient checkpointing stays on where it was: it acts only on modules in training mode, so those that checkpoint
     keep that mode, with their dropout rates at zero, those in their configuration too, while their children are in
     evaluation mode. Compiled models run uncompiled, since a compiled graph need not call hooks. So do torch's own
-    encoder layers, whose fused kernel reads weights without calling the layers that hold them. 4-bit layers of bitsandbytes are in training mode, since in
-    evaluation mode some CPUs repack their weights for good, after which no gradient passes through them.
+    encoder layers, whose fused kernel reads weights without calling the layers that hold them. 4-bit layers of
+    bitsandbytes are in training mode, since in evaluation mode some CPUs repack their weights for good, after which no
+    gradient passes through them.
 
     Raises:
         ValueError: The weights of a 4-bit layer have been repacked already.

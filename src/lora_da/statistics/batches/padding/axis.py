@@ -45,7 +45,7 @@ class PaddedAxis:
     def lengthened(self, batch: Mapping[str, Any], count: int) -> dict[str, Any]:
         """Return a batch with ``count`` more positions of padding for every example."""
         longer = dict(batch)
-        for name, dimension in self.tensors.items():
+        for name, dimension in self._tensors_in(batch):
             value: Tensor = batch[name]
             filler = value.narrow(dimension, 0, 1).expand(_with_size(value, dimension, count))
             filler = torch.full_like(filler, self._filler_of(name)) if "position" not in name else filler
@@ -57,7 +57,7 @@ class PaddedAxis:
         """Return a batch without ``count`` positions, on the side of the padding."""
         shorter = dict(batch)
         start = count if self.side == "left" else 0
-        for name, dimension in self.tensors.items():
+        for name, dimension in self._tensors_in(batch):
             shorter[name] = batch[name].narrow(dimension, start, batch[name].shape[dimension] - count)
         return shorter
 
@@ -78,6 +78,9 @@ class PaddedAxis:
                 value = value.narrow(self.tensors[name], start, length)
             alone[name] = value
         return alone
+
+    def _tensors_in(self, batch: Mapping[str, Any]) -> list[tuple[str, int]]:
+        return [(name, dimension) for name, dimension in self.tensors.items() if name in batch]
 
     def _filler_of(self, name: str) -> int:
         if "label" in name:

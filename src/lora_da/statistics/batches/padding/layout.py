@@ -226,7 +226,7 @@ class Comparison:
         return counted if self._keeps_rows(counted, first, longer) else Unplaced.OFF
 
     def _agrees(self, layout: Layout, first: Call, longer: Call) -> bool:
-        """Whether the changed example's tokens are the same without and with more padding, where the layout has them."""
+        """Whether the changed example's tokens stand where the layout has them, with and without more padding."""
         own = torch.zeros_like(self.mask)
         own[self.example] = self.mask[self.example]
         padding = (0, self.added) if self.side == "right" else (self.added, 0)
