@@ -38,6 +38,7 @@ from lora_da.pipeline.trainer import (
 )
 from lora_da.pipeline.trainer_loss import find_trainer_loss
 from lora_da.report.initialization import InitializationReport
+from lora_da.report.notices import list_collection_notices
 from lora_da.solver.layer import check_population
 from lora_da.statistics.batches.examples import find_dataset_length
 from lora_da.statistics.losses.example_losses import ExampleLoss, find_rows_per_example
@@ -96,6 +97,8 @@ def collect_statistics(
     source = open_source(model, adapted, dataloader, max_examples, example_loss, progress=progress)
     source = prepare_loss(source, config.loss_reduction)
     statistics = collect_in_one_pass(source, config, memory_budget, checkpoint)
+    for notice in list_collection_notices(statistics.wholly_counted):
+        warnings.warn(notice, stacklevel=2)
     return dataclasses.replace(statistics, population_size=find_dataset_length(dataloader))
 
 

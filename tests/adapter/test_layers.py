@@ -6,7 +6,7 @@ import pytest
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from lora_da.adapter.layers import find_adapted_layers, find_linear_layers
+from lora_da.adapter.layers import find_adapted_layers, find_linear_layers, split_by_rank
 from models import positionwise, tiny_bert, tiny_gpt2, tiny_llama, tiny_t5, tiny_vit, with_lora
 
 
@@ -85,11 +85,16 @@ def test_layers_without_this_adapter_are_left_out() -> None:
     assert len(find_adapted_layers(model, "default")[0]) == 14
 
 
-def test_a_rank_above_the_input_width_is_an_error_and_above_the_output_width_is_not() -> None:
-    with pytest.raises(ValueError, match=r"layer .*q_proj has rank 17, above its input width 16"):
-        find_adapted_layers(with_lora(tiny_llama(), r=17), "default")
+def test_layers_narrower_than_their_rank_are_set_aside() -> None:
+    wide, narrow = split_by_rank(find_adapted_layers(with_lora(tiny_llama(), r=17), "default")[0])
+    assert {name.split(".")[-1] for name in wide} == {"down_proj"}  # 24 wide, all others 16
+    assert len(wide) + len(narrow) == 14
+    assert narrow["model.layers.0.self_attn.q_proj"] == "has rank 17, above its input width 16: lower its rank"
     layers, _ = find_adapted_layers(with_lora(tiny_llama(), r=16, target_modules=["k_proj"]), "default")
-    assert {layer.B.shape for layer in layers.values()} == {(8, 16)}
+    assert split_by_rank(layers) == (layers, {})  # above the output width it may be
+    layers, _ = find_adapted_layers(with_lora(tiny_llama(), r=17, target_modules=["k_proj"]), "default")
+    with pytest.raises(ValueError, match=r"no layer .* can be initialised: layer .*k_proj has rank 17, above"):
+        split_by_rank(layers)
 
 
 def test_merged_adapters_are_an_error() -> None:
@@ -99,12 +104,6 @@ def test_merged_adapters_are_an_error() -> None:
         find_adapted_layers(model, "default")
     model.unmerge_adapter()
     assert find_adapted_layers(model, "default")[0]
-
-
-def test_adapters_on_the_meta_device_are_an_error() -> None:
-    model = get_peft_model(tiny_llama(), LoraConfig(r=2, target_modules=["q_proj"]), low_cpu_mem_usage=True)
-    with pytest.raises(ValueError, match=r"the adapter of layer .*q_proj is on the meta device"):
-        find_adapted_layers(model, "default")
 
 
 @pytest.mark.parametrize("init", ["pissa", "pissa_niter_4", "olora"])

@@ -161,9 +161,13 @@ def truths_of(family: Family, model: nn.Module, examples: Sequence[Example], sid
     called = [together for together in called if _finite(together)]
     if not called:
         raise ValueError("its own gradients are not finite")
-    alone = [] if family.couples_examples else [see(family, model, e, family.labels(e)) for e in examples]
-    singly = _added(alone)
-    agreeing = [together for together in called if alone and distance(together.gradients, singly.gradients) <= 1e-4]
+    alone = [see(family, model, e, family.labels(e)) for e in examples]
+    singly = _added(alone)  # of coupled examples the shapes alone are of use
+    agreeing = [
+        together
+        for together in called
+        if not family.couples_examples and distance(together.gradients, singly.gradients) <= 1e-4
+    ]
     if agreeing:
         counted = {name: [sums_of(calls)] for name, calls in singly.calls.items()}
         return [_truth(singly, agreeing[0], counted, padding_seen=False)]
@@ -214,24 +218,52 @@ def _rows_alone(
     calls: Sequence[tuple[Tensor, Tensor]], alone: Sequence[Sequence[tuple[Tensor, Tensor]]], side: str
 ) -> list[tuple[Tensor, Tensor]] | None:
     """The rows of a batch's calls that the examples have by themselves, told by the shapes of both; None if unclear."""
-    selected = []
     if any(len(own) != len(calls) for own in alone):
         return None
-    for index, (a, g) in enumerate(calls):
-        lengths = []
-        for own in alone:
-            shape = own[index][0].shape
-            lengths.append(shape[:-1].numel())
-        count, longest = len(alone), max(lengths)
-        if a.shape[:-1].numel() != count * longest:
+    selected = []
+    for index, call in enumerate(calls):
+        parts = _parts_alone(call[0].shape[:-1], [own[index][0].shape[:-1] for own in alone], side)
+        if parts is None:
             return None
-        if a.ndim == 3 and a.shape[0] == longest != count and a.shape[1] == count:
-            a, g = a.transpose(0, 1), g.transpose(0, 1)
-        a, g = a.reshape(count, longest, -1), g.reshape(count, longest, -1)
-        for row, length in enumerate(lengths):
-            part = slice(0, length) if side == "right" else slice(longest - length, longest)
-            selected.append((a[row, part], g[row, part]))
+        for part in parts:
+            a, g = (tensor.reshape(*part.view, -1)[part.slices] for tensor in call)
+            selected.append((a.reshape(1, -1, a.shape[-1]), g.reshape(1, -1, g.shape[-1])))
     return selected
+
+
+@dataclass
+class _Part:
+    """One example's part of a batch's rows: how the rows are laid out, and its place among them."""
+
+    view: tuple[int, ...]
+    slices: tuple[slice, ...]
+
+
+def _parts_alone(shape: Sequence[int], alone: Sequence[Sequence[int]], side: str) -> list[_Part] | None:
+    """The examples' parts of a batch's rows, told from the shapes that these have by themselves."""
+    count = len(alone)
+    if any(len(one) != len(shape) for one in alone):
+        return None
+    varying = [axis for axis in range(len(shape)) if len({one[axis] for one in alone}) > 1]
+    if len(varying) > 1:
+        return None
+    view, own = list(shape), [list(one) for one in alone]
+    batch = next(
+        (axis for axis, size in enumerate(shape) if axis not in varying and size == count * own[0][axis]), None
+    )
+    if batch is None:  # all rows in one list, example after example
+        if len(shape) != 1 or shape[0] != count * max(one[0] for one in own):
+            return None
+        view, own, batch, varying = [count, shape[0] // count], [[1, *one] for one in own], 0, [1]
+    parts = []
+    for number, one in enumerate(own):
+        slices = [slice(0, size) for size in one]
+        slices[batch] = slice(number * one[batch], (number + 1) * one[batch])
+        for axis in varying:
+            start = 0 if side == "right" else view[axis] - one[axis]
+            slices[axis] = slice(start, start + one[axis])
+        parts.append(_Part(tuple(view), tuple(slices)))
+    return parts
 
 
 def _outer(calls: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 
 from lora_da.statistics.estimation_mode import estimation_mode
@@ -72,3 +73,20 @@ def test_four_bit_layers_stay_unpacked() -> None:
     ):
         pytest.fail("the body must not run")
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_rates_in_a_configuration_are_at_zero_too_and_come_back() -> None:
+    """As the layerdrop of speech encoders, which is read there when they are called."""
+    model = tiny_opt(dropout=0.5).train()
+    model.activation_checkpointing_enable()
+    model.config.layerdrop = 0.25
+    with estimation_mode(model):
+        assert model.config.layerdrop == 0.0
+    assert model.config.layerdrop == 0.25
+
+
+def test_torchs_fused_encoder_is_off_meanwhile() -> None:
+    assert torch.backends.mha.get_fastpath_enabled()
+    with estimation_mode(nn.Linear(1, 1)):
+        assert not torch.backends.mha.get_fastpath_enabled()
+    assert torch.backends.mha.get_fastpath_enabled()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +57,7 @@ def find_adapted_layers(model: nn.Module, adapter_name: str) -> tuple[dict[str, 
 
     Raises:
         ValueError: There is no LoRA adapter, none of that name, none with a layer that can be served; or the adapter is
-            merged, on the meta device, of a rank above d_in, or of an initialisation that has changed the base.
+            merged, or of an initialisation that has changed the base.
     """
     lora_layers = {name: m for name, m in find_base_model(model).named_modules() if isinstance(m, LoraLayer)}
     if not lora_layers:
@@ -78,13 +79,6 @@ def find_adapted_layers(model: nn.Module, adapter_name: str) -> tuple[dict[str, 
             refused[name] = reason
             continue
         A, B = _weight(layer.lora_A[adapter_name]), _weight(layer.lora_B[adapter_name])
-        if A.device.type == "meta" or B.device.type == "meta":
-            raise ValueError(
-                f"the adapter of layer {name} is on the meta device and has no memory to write to: make the model or "
-                "the adapter without low_cpu_mem_usage or init_empty_weights, and with a device_map that offloads "
-                "nothing to the disk or the CPU"
-            )
-        check_rank(name, layer.r[adapter_name], whole_shape(A)[1])
         if isinstance(layer, ParamWrapper):
             served |= _parameter_layers(name, layer, A, B, adapter_name)
         else:
@@ -93,6 +87,28 @@ def find_adapted_layers(model: nn.Module, adapter_name: str) -> tuple[dict[str, 
         reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
         raise ValueError(f"no layer of the adapter can be initialised by LoRA-DA ({reasons})")
     return served, refused
+
+
+def split_by_rank(layers: Mapping[str, AdaptedLayer]) -> tuple[dict[str, AdaptedLayer], dict[str, str]]:
+    """Set the layers aside whose rank no subspace of their input can have.
+
+    Returns:
+        The layers that can be initialised, and the reasons why others can't.
+
+    Raises:
+        ValueError: None can be.
+    """
+    wide = {name: layer for name, layer in layers.items() if layer.rank <= layer.shape[1]}
+    narrow = {
+        name: f"has rank {layer.rank}, above its input width {layer.shape[1]}: lower its rank"
+        for name, layer in layers.items()
+        if name not in wide
+    }
+    if layers and not wide:
+        raise ValueError(
+            "no layer of the adapter can be initialised: " + next(f"layer {n} {r}" for n, r in narrow.items())
+        )
+    return wide, narrow
 
 
 def check_rank(name: str, rank: int, d_in: int) -> None:
@@ -129,7 +145,7 @@ def _weight(part: nn.Module) -> nn.Parameter:
 
 
 def _check_config(model: nn.Module, adapter_name: str) -> None:
-    configs = getattr(getattr(model, "_orig_mod", model), "peft_config", None)
+    configs = getattr(find_base_model(model), "peft_config", None)
     config = configs.get(adapter_name) if isinstance(configs, dict) else None
     init = getattr(config, "init_lora_weights", True)
     if isinstance(init, str) and init.startswith(_CHANGES_THE_BASE):

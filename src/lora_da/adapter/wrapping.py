@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from peft import PeftModel
+import inspect
+
+from peft import PeftMixedModel, PeftModel
+from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -17,9 +20,35 @@ def unwrap_model(model: nn.Module) -> nn.Module:
 
 
 def find_base_model(model: nn.Module) -> nn.Module:
-    """Return the model that PEFT or ``torch.compile`` wraps, whose layers have the names that they have without."""
-    model = unwrap_model(model)
-    model = getattr(model, "_orig_mod", model)
-    if isinstance(model, PeftModel):
-        model = model.get_base_model()
-    return getattr(model, "_orig_mod", model)
+    """Return the model that PEFT, ``torch.compile`` or a module around it wraps.
+
+    Its layers have the names that they have without PEFT.
+    """
+    entry = find_entry(model)
+    inner = _passed_on_to(entry)
+    return entry if inner is None else find_base_model(inner)
+
+
+def find_entry(model: nn.Module) -> nn.Module:
+    """Return the module to call with a batch: the base model, or the outermost one of a user's around it."""
+    inner = _inside(model)
+    return model if inner is None else find_entry(inner)
+
+
+def _inside(model: nn.Module) -> nn.Module | None:
+    """The model in a wrapper of training, of the compiler or of PEFT; None if it is no such wrapper."""
+    if unwrap_model(model) is not model:
+        return unwrap_model(model)
+    if isinstance(model, PeftModel | PeftMixedModel):
+        return model.base_model
+    # PEFT's classes pass on what they lack, so that this must come last.
+    inside: nn.Module | None = model.model if isinstance(model, BaseTuner) else getattr(model, "_orig_mod", None)
+    return inside
+
+
+def _passed_on_to(model: nn.Module) -> nn.Module | None:
+    """The one module that another is around which takes any arguments, as what only passes them on does."""
+    children = list(model.children())
+    kinds = {parameter.kind for parameter in inspect.signature(model.forward).parameters.values()}
+    passes_on = kinds <= {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+    return children[0] if len(children) == 1 and kinds and passes_on else None

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from lora_da.adapter.layers import AdaptedLayer, find_adapted_layers, find_linear_layers, shape_of_linear
 from lora_da.adapter.sharding import has_shards
-from lora_da.adapter.wrapping import find_base_model
+from lora_da.adapter.wrapping import find_base_model, find_entry
 from lora_da.distributed.processes import Processes, current_processes
 from lora_da.distributed.shares import count_repeats, select_own_batches
 from lora_da.statistics.accumulator import COMPENSATED_ABOVE
@@ -62,7 +62,7 @@ class CalibrationSource:
     @property
     def entry(self) -> nn.Module:
         """The module that is called: sharded weights are gathered by the outermost module alone."""
-        return self.model if self.sharded else self.base
+        return self.model if self.sharded else find_entry(self.model)
 
     @property
     def objective(self) -> Objective:
@@ -77,6 +77,12 @@ class CalibrationSource:
     def counting_rows(self) -> CalibrationSource:
         """Return this source with one row an example where that was open; a loss that has fewer is refused then."""
         return dataclasses.replace(self, rows_per_example=self.rows_per_example or 1)
+
+    def any_needs(self, this_does: bool) -> bool:
+        """Tell whether any process needs a run of the model, where the processes make each of them together."""
+        if self.processes is None or not self.sharded:
+            return this_does
+        return any(self.processes.gather_objects(this_does, "finding out how batches are padded"))
 
     def repeats_of(self, batches: int) -> int:
         """Return how often the last of some batches is run once more, to keep step with the other processes.
@@ -152,6 +158,6 @@ def find_adapter_if_any(model: nn.Module, adapter_name: str) -> dict[str, Adapte
     Raises:
         ValueError: See :func:`lora_da.adapter.layers.find_adapted_layers`.
     """
-    if find_base_model(model) is getattr(model, "_orig_mod", model) and not hasattr(model, "peft_config"):
+    if not hasattr(find_base_model(model), "peft_config"):
         return None
     return find_adapted_layers(model, adapter_name)[0]

@@ -98,7 +98,7 @@ def _collect_batches(
     title: str,
 ) -> Statistics:
     """The statistics of this process's batches, added to those that it had at the start."""
-    procedure = Procedure(plan.place, source.compensated, repeats, source.progress, title)
+    procedure = Procedure(plan.place, source.compensated, repeats, source.progress, title, source.any_needs)
     with adapters_disabled(source.base):
         one_pass = OnePass(source.objective, source.layers, config, procedure, identify_model(source.base))
         return one_pass.run(batches, start, checkpoint.saving(file) if checkpoint and file else None)
@@ -111,6 +111,7 @@ def measure_loss(source: CalibrationSource) -> float:
         source.batches,
         progress=source.progress,
         repeats=source.repeats_of(len(source.batches)),
+        agree=source.any_needs,
     )
     if source.processes is not None:
         parts = source.processes.gather_objects((total, count), "measuring the loss")

@@ -14,7 +14,8 @@ from torch import nn
 from lora_da.adapter.activation import adapters_disabled, only_adapter_active
 from lora_da.adapter.factors import write_factors
 from lora_da.adapter.identity import identify_model
-from lora_da.adapter.layers import AdaptedLayer, find_adapted_layers
+from lora_da.adapter.layers import AdaptedLayer, find_adapted_layers, split_by_rank
+from lora_da.adapter.materialisation import materialise_adapter
 from lora_da.adapter.sharding import gather_parameter
 from lora_da.adapter.wrapping import find_base_model
 from lora_da.config import LoraDAConfig
@@ -27,7 +28,7 @@ from lora_da.pipeline.collection import collect_passes, measure_loss
 from lora_da.pipeline.memory_plan import MemoryPlan
 from lora_da.pipeline.solution import check_statistics, report_layer
 from lora_da.report.initialization import InitializationReport
-from lora_da.report.notices import POPULATION_UNKNOWN, list_notices
+from lora_da.report.notices import POPULATION_UNKNOWN, list_collection_notices, list_notices
 from lora_da.solver.layer import LayerInit
 from lora_da.solver.scale import scale_factors
 from lora_da.statistics.sums import Statistics
@@ -73,7 +74,10 @@ def open_adapter(model: nn.Module, name: str) -> Adapter:
     Raises:
         ValueError: See :func:`lora_da.adapter.layers.find_adapted_layers`.
     """
-    adapter = Adapter(model, name, *find_adapted_layers(model, name))
+    materialise_adapter(model, name)
+    found, refused = find_adapted_layers(model, name)
+    layers, narrow = split_by_rank(found)
+    adapter = Adapter(model, name, layers, refused | narrow)
     if adapter.device.type == "cuda":
         reset_peak_memory(adapter.device)
     return adapter
@@ -137,6 +141,7 @@ def solve_adapter(
     layers: dict[str, LayerInit] = {}
     unsolved: dict[str, str] = {}
     tokens: dict[str, int] = {}
+    whole: dict[str, None] = {}
     remaining = iter(passes)
     while True:
         with stopwatch.timing("statistics"):
@@ -152,7 +157,9 @@ def solve_adapter(
         layers |= solved
         unsolved |= without
         tokens |= statistics.tokens
-        collected = dataclasses.replace(statistics, gradient_sums={}, output_sums={}, input_sums={})
+        whole |= dict.fromkeys(statistics.wholly_counted)
+        without_sums = dataclasses.replace(statistics, gradient_sums={}, output_sums={}, input_sums={})
+        collected = dataclasses.replace(without_sums, wholly_counted=tuple(whole))
         del statistics  # the next pass needs its memory
     if not layers:
         reason = next(iter((adapter.refused | unsolved).values()))
@@ -222,7 +229,11 @@ def report_initialization(
         seconds=dict(seconds),
         peak_memory_bytes=peak_memory(adapter.device),
         batch_dependent=solution.collected.batch_dependent,
-        notices=(*notices, *list_notices(layers, kept_default, *losses)),
+        notices=(
+            *notices,
+            *list_collection_notices([name for name in solution.collected.wholly_counted if name in layers]),
+            *list_notices(layers, kept_default, *losses),
+        ),
         config=config,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from lora_da.report.layers import LayerReport
 
@@ -13,6 +13,16 @@ POPULATION_UNKNOWN = (
 
 # Of a unit eigenvector, relative to the largest |ω|: at a relative gap of 1e-3 it moves the subspace by 1e-3 rad.
 _LARGEST_RESIDUAL = 1e-6
+
+
+def list_collection_notices(wholly_counted: Sequence[str]) -> list[str]:
+    """Return the sentences that are due about statistics, given the layers of which all rows were counted."""
+    if not wholly_counted:
+        return []
+    return [
+        f"{len(wholly_counted)} layer(s) receive what does not lie along the mask of the tokens, first "
+        f"{wholly_counted[0]}: all rows of their inputs are counted"
+    ]
 
 
 def list_notices(

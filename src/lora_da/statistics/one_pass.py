@@ -12,9 +12,10 @@ from tqdm.auto import tqdm
 
 from lora_da.config import CollectionConfig
 from lora_da.statistics.accumulator import Accumulator, Place
-from lora_da.statistics.batches.segments import find_segments
+from lora_da.statistics.batches.indices import check_indices
+from lora_da.statistics.batches.padding.locator import TokenLocator
+from lora_da.statistics.batches.positions import PositionCheck
 from lora_da.statistics.batches.separation import SeparationCheck
-from lora_da.statistics.batches.token_rows import locate_token_rows
 from lora_da.statistics.estimation_mode import embeddings_with_gradient, estimation_mode
 from lora_da.statistics.hooks.recorder import Recorder
 from lora_da.statistics.layers import Layer, find_device
@@ -40,6 +41,8 @@ class Procedure:
         repeats: How often the last batch is run once more without counting, to keep step with other processes.
         progress: Whether to show a progress bar.
         description: What the progress bar says.
+        agree: Whether any process of the job does, given whether this one does; where the weights are shared, the
+            processes have to run the model together.
     """
 
     place: Place = "device"
@@ -47,6 +50,7 @@ class Procedure:
     repeats: int = 0
     progress: bool = True
     description: str = "statistics"
+    agree: Callable[[bool], bool] = bool
 
 
 class OnePass:
@@ -81,6 +85,10 @@ class OnePass:
         self._loss_scale = _FLOAT16_LOSS_SCALE if halves else 1.0
         accumulator = Accumulator(self._procedure.place, compensated=self._procedure.compensated)
         self._sums = self._new_sums(accumulator)
+        called = objective.model, objective.called, objective.device
+        self._separation = SeparationCheck(*called)
+        self._positions = PositionCheck(*called, self._procedure.agree)
+        self._locator = TokenLocator(*called, layers, self._procedure.agree)
         self._examples, self._loss_sum = 0, 0.0
 
     def run(
@@ -105,7 +113,6 @@ class OnePass:
         if start is not None:
             self._resume(start)
         model, recorder = self._objective.model, Recorder(self._layers, self._sums)
-        separation = SeparationCheck(model, self._objective.called, self._objective.device)
         with (
             preserve_random_state(),
             estimation_mode(model),
@@ -114,7 +121,7 @@ class OnePass:
         ):
             with recorder.attached():
                 for batch in batches:
-                    self._read(batch, recorder, separation)
+                    self._read(batch, recorder)
                     bar.update(self._objective.count_examples(batch))
                     if after_batch is not None:
                         after_batch(self._statistics)
@@ -131,6 +138,7 @@ class OnePass:
 
     def _resume(self, start: Statistics) -> None:
         self._examples, self._loss_sum = start.examples, start.loss_sum
+        self._locator.wholly_counted |= set(start.wholly_counted)
         beside = self._procedure.place == "device"
         cpu = torch.device("cpu")
         self._sums.resume(start, {name: find_device(layer) if beside else cpu for name, layer in self._layers.items()})
@@ -144,9 +152,9 @@ class OnePass:
             disable=not self._procedure.progress,
         )
 
-    def _read(self, batch: Mapping[str, Any], recorder: Recorder, separation: SeparationCheck) -> None:
+    def _read(self, batch: Mapping[str, Any], recorder: Recorder) -> None:
         try:
-            separation.check(batch)
+            self._separation.check(batch)
             losses = self._differentiate(batch, recorder)
         except ValueError as error:
             raise ValueError(f"in the batch that starts at example {self._examples}: {error}") from error
@@ -155,14 +163,11 @@ class OnePass:
 
     def _differentiate(self, batch: Mapping[str, Any], recorder: Recorder) -> Tensor:
         objective = self._objective
-        inputs, labels = objective.prepare(batch), batch.get("labels")
-        labels = labels.to(objective.device) if isinstance(labels, Tensor) else None
-        with (
-            locate_token_rows(objective.model, inputs, labels, find_segments(batch)) as rows_of,
-            recorder.batch(rows_of),
-            torch.enable_grad(),
-        ):
-            return objective.differentiate(batch, inputs, self._layers, self._loss_scale)
+        of_model = objective.of_model(batch)
+        with check_indices(objective.model), self._locator.locate(of_model) as rows_of:
+            inputs = objective.prepare(batch, positions=self._positions.needed(of_model))
+            with recorder.batch(rows_of), torch.enable_grad():
+                return objective.differentiate(batch, inputs, self._layers, self._loss_scale)
 
     def _statistics(self) -> Statistics:
         """The statistics so far."""
@@ -180,4 +185,5 @@ class OnePass:
             config=self._config,
             model=self._identity,
             batch_dependent=self._objective.couples_examples,
+            wholly_counted=tuple(name for name in reached if name in self._locator.wholly_counted),
         )

@@ -82,7 +82,10 @@ class RunningSums:
         self._accumulator.finish()
         for name, group in self.input_groups.items():
             if name in self.tokens and self.tokens[name] != self.input_tokens[group]:
-                raise ValueError(f"layers {name} and {group} share their input, but not the tokens with a gradient")
+                raise ValueError(
+                    f"layers {name} and {group} share their input in some batches or calls, but not in all: models "
+                    "that change which layers share an input are not supported; leave one out of target_modules"
+                )
         sums = self.gradient_sums | {f"the input of {group}": value for group, value in self.input_sums.items()}
         if not sums:
             return

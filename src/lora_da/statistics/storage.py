@@ -45,6 +45,7 @@ def save_statistics(statistics: Statistics, path: Path | str, *, overwrite: bool
         "loss_sum": statistics.loss_sum,
         "population_size": statistics.population_size,
         "batch_dependent": statistics.batch_dependent,
+        "wholly_counted": statistics.wholly_counted,
         "tokens": statistics.tokens,
         "input_groups": statistics.input_groups,
     }
@@ -97,6 +98,7 @@ def load_statistics(path: Path | str, *, device: str | torch.device = "cpu") -> 
             model=ModelIdentity(**about["model"], signature=tensors["signature"].cpu()),
             population_size=about["population_size"],
             batch_dependent=about["batch_dependent"],
+            wholly_counted=tuple(about.get("wholly_counted", ())),  # earlier files lack it
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} lacks a part of the statistics: {error}") from error

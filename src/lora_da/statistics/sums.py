@@ -92,6 +92,8 @@ class Statistics:
         model: Which model they belong to.
         population_size: The length of the data set that the examples are a sample of, if known.
         batch_dependent: Whether an example's loss depended on the others in its batch.
+        wholly_counted: The layers of which all rows count, padding as well if there is any, since their inputs don't
+            follow the mask of a padded batch.
     """
 
     gradient_sums: dict[str, Tensor]
@@ -105,6 +107,7 @@ class Statistics:
     model: ModelIdentity = field(default_factory=ModelIdentity)
     population_size: int | None = None
     batch_dependent: bool = False
+    wholly_counted: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Statistics({len(self.layers)} layers of {self.model.name}, {self.examples} examples, {self.config})"
@@ -166,4 +169,5 @@ class Statistics:
             # Two samples of one data set, or samples of two? Only the caller knows what fine-tuning will see.
             population_size=None,
             batch_dependent=self.batch_dependent or other.batch_dependent,
+            wholly_counted=tuple(dict.fromkeys(self.wholly_counted + other.wholly_counted)),
         )

@@ -85,9 +85,10 @@ def model_outline(model: ModelSource, shape: AdapterShape, batch_size: int, leng
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         ):
             base(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+            input_groups = recorder.group_inputs()
     return ModelOutline(
         shapes=shapes,
-        input_groups={name: recorder.sums.input_groups.get(name, name) for name in shapes},
+        input_groups={name: input_groups.get(name, name) for name in shapes},
         parameters=sum(parameter.numel() for parameter in base.parameters()),
         vocabulary=getattr(config, "vocab_size", 0),
         dtype=dtype,

@@ -139,12 +139,12 @@ def plan_initialization(
 
     Raises:
         FileNotFoundError: There is no such model.
-        ValueError: The budget is no size, or the rank is above a layer's input width.
+        ValueError: The budget is no size, or the rank is above every layer's input width.
     """
     batch_size = min(workload.batch_size, workload.examples)
     outline = model_outline(model, shape, batch_size, workload.longest)
-    for name, (_, d_in) in outline.shapes.items():
-        check_rank(name, shape.rank, d_in)
+    widest = max(outline.shapes, key=lambda name: outline.shapes[name][1])  # narrower ones keep PEFT's default init
+    check_rank(widest, shape.rank, outline.shapes[widest][1])
     logits = _logits_bytes(outline, batch_size * workload.longest)
     activations = outline.activation_bytes + logits
     full = config.collection.output_factor == "full"

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 
 from lora_da.statistics.batches.inputs import find_labels, prepare_inputs
-from models import causal_examples, packed, positionwise, tiny_bert, tiny_gpt2, tiny_llama, tiny_t5
+from models import causal_examples, packed, positionwise, tiny_llama, tiny_t5
 
 CPU = torch.device("cpu")
 
@@ -27,15 +25,12 @@ def test_the_model_never_sees_labels() -> None:
         assert inputs["use_cache"] is False
 
 
-@pytest.mark.parametrize("make", [tiny_llama, tiny_gpt2, tiny_bert])
-def test_positions_are_derived_from_a_mask_that_pads_on_the_left(make: Any) -> None:
+def test_positions_are_derived_from_the_mask_where_that_is_asked_for() -> None:
     mask = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]])
-    inputs = prepare_inputs(make(), {"input_ids": mask, "attention_mask": mask}, CPU)
+    batch = {"input_ids": mask, "attention_mask": mask}
+    inputs = prepare_inputs(tiny_llama(), batch, CPU, positions=True)
     assert inputs["position_ids"].tolist() == [[0, 0, 0, 1], [0, 1, 2, 3]]
-    assert "position_ids" not in prepare_inputs(make(), {"input_ids": mask, "attention_mask": mask.flip(1)}, CPU)
-    own = torch.tensor([[5, 5, 6, 7], [0, 1, 2, 3]])
-    given = prepare_inputs(make(), {"input_ids": mask, "attention_mask": mask, "position_ids": own}, CPU)
-    assert torch.equal(given["position_ids"], own)
+    assert "position_ids" not in prepare_inputs(tiny_llama(), batch, CPU)
 
 
 def test_a_decoders_inputs_come_from_the_labels() -> None:
@@ -48,6 +43,17 @@ def test_a_decoders_inputs_come_from_the_labels() -> None:
         prepare_inputs(tiny_t5(), {"input_ids": batch["input_ids"]}, CPU)
 
 
+def test_labels_are_left_to_a_decoder_that_has_no_method_for_them() -> None:
+    model, labels = tiny_t5(), torch.tensor([[7, 8, -100]])
+    type(model).prepare_decoder_input_ids_from_labels, kept = None, type(model).prepare_decoder_input_ids_from_labels
+    try:
+        inputs = prepare_inputs(model, {"input_ids": torch.ones(1, 3, dtype=torch.long), "labels": labels}, CPU)
+    finally:
+        type(model).prepare_decoder_input_ids_from_labels = kept
+    assert torch.equal(inputs["labels"], labels)
+    assert "decoder_input_ids" not in inputs
+
+
 def test_where_examples_begin_is_told_to_models_that_can_be_told() -> None:
     batch = packed([causal_examples(2)]) | {"seq_lengths": [[1, 2]], "max_length_q": 5}
     assert set(prepare_inputs(tiny_llama(), batch, CPU)) == {"input_ids", "position_ids", "max_length_q", "use_cache"}
@@ -57,5 +63,10 @@ def test_where_examples_begin_is_told_to_models_that_can_be_told() -> None:
 @pytest.mark.parametrize("mask", [torch.tensor([[1, 1, 1, 2, 2]]), torch.ones(1, 1, 5, 5)])
 def test_masks_of_packed_examples_are_refused(mask: torch.Tensor) -> None:
     tokens = torch.ones(1, 5, dtype=torch.long)
-    with pytest.raises(ValueError, match=r"attention_mask must be .* zeros and ones.*; unpack the examples"):
+    with pytest.raises(ValueError, match=r"attention_mask must have one entry a token.*; unpack the examples"):
         prepare_inputs(tiny_llama(), {"input_ids": tokens, "attention_mask": mask}, CPU)
+
+
+def test_masks_of_choices_are_none_of_packed_examples() -> None:
+    choices = torch.ones(2, 3, 5, dtype=torch.long)
+    assert prepare_inputs(tiny_llama(), {"input_ids": choices, "attention_mask": choices}, CPU)

@@ -116,10 +116,25 @@ def test_a_layer_called_twice_with_one_tensor_counts_it_twice_as_autograd_does()
     torch.testing.assert_close(sums.input_sums["layer"] / tokens, x.T @ x / 4)
 
 
+def test_layers_that_share_only_some_of_their_inputs_have_sums_of_their_own() -> None:
+    """As DeBERTa's keys do, which also receive the table of relative positions."""
+    q, k, x, table = _linear(3, 3, 0), _linear(3, 3, 1), _input(4, 3), _input(5, 3, seed=1)
+    sums = _record({"q": q, "k": k}, lambda: (q(x) * k(x)).sum() + k(table).square().sum())
+    assert sums.tokens == {"q": 4, "k": 9}
+    assert sums.input_groups == {"q": "q", "k": "k"}
+    torch.testing.assert_close(sums.input_sums["q"], x.T @ x)
+    torch.testing.assert_close(sums.input_sums["k"], x.T @ x + table.T @ table)
+
+
 def test_a_change_of_who_shares_an_input_is_refused() -> None:
     q, k, x = _linear(3, 3, 0), _linear(3, 3, 1), _input(4, 3)
-    with pytest.raises(ValueError, match="layer k received the input of q before and now that of k"):
-        _record({"q": q, "k": k}, lambda: (q(x) * k(torch.tanh(k(x)))).sum())
+    recorder = Recorder({"q": q, "k": k}, RunningSums())
+    with recorder.attached():
+        for apart in (lambda x: x, torch.tanh):
+            with recorder.batch(lambda _layer, _tensor: TokenRows()):
+                (q(x) * k(apart(x))).sum().backward()
+    with pytest.raises(ValueError, match=r"layers . and q share their input in some batches or calls, but not in all"):
+        recorder.sums.finish()
 
 
 def test_an_unused_output_leaves_no_trace() -> None:

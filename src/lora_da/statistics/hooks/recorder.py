@@ -21,12 +21,11 @@ from lora_da.statistics.running_sums import RunningSums
 
 
 class _SharedInput:
-    """One input tensor of one forward pass, and the group of layers that receive it."""
+    """One input tensor of one forward pass."""
 
-    def __init__(self, tensor: Tensor, group: str) -> None:
+    def __init__(self, tensor: Tensor) -> None:
         self.tensor = weakref.ref(tensor)
-        self.group = group
-        self.summed_by: str | None = None  # the one layer of the group whose tokens the input's sum counts
+        self.summed_by: dict[str, str] = {}  # of each group of layers, the one whose tokens the input's sum counts
 
 
 class Recorder:
@@ -43,6 +42,8 @@ class Recorder:
         self.sums = sums
         self._rows_of: TokenRowsOf | None = None
         self._inputs: dict[int, _SharedInput] = {}
+        self._received: dict[str, set[_SharedInput]] = {}  # by layer, in the forward pass
+        self._recomputed: dict[str, set[_SharedInput]] = {}  # and by checkpointing, in the backward pass
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -64,11 +65,15 @@ class Recorder:
         """Record one batch; ``rows_of`` tells which rows of a layer's input are tokens."""
         self._rows_of = rows_of
         self._inputs.clear()
+        self._received.clear()
+        self._recomputed.clear()
         try:
             yield
         finally:
             self._rows_of = None
             self._inputs.clear()
+            self._received.clear()
+            self._recomputed.clear()
 
     def _forward_hook(self, name: str) -> Callable[[nn.Module, Any, Any, Tensor], Tensor | None]:
         def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor | None:
@@ -94,17 +99,29 @@ class Recorder:
         return _tap_output(output, layer_input, receive)
 
     def _share(self, name: str, layer_input: Tensor) -> _SharedInput:
-        """The record of this very tensor, and so the group of the layer."""
+        """The record of this very tensor, which the layer has received."""
         shared = self._inputs.get(id(layer_input))
         if shared is None or shared.tensor() is not layer_input:
-            shared = self._inputs[id(layer_input)] = _SharedInput(layer_input, group=name)
-        group = self.sums.input_groups.setdefault(name, shared.group)
-        if group != shared.group:
-            raise ValueError(
-                f"layer {name} received the input of {group} before and now that of {shared.group}: models that change "
-                "which layers share an input are not supported; leave the layer out of target_modules"
-            )
+            shared = self._inputs[id(layer_input)] = _SharedInput(layer_input)
+        forward = torch._C._current_graph_task_id() == -1  # as torch's own checkpointing asks
+        (self._received if forward else self._recomputed).setdefault(name, set()).add(shared)
         return shared
+
+    def group_inputs(self) -> dict[str, str]:
+        """Return the group of each layer that has been called in this batch, see :attr:`RunningSums.input_groups`."""
+        return {name: self._group_of(name) for name in self._recomputed | self._received}
+
+    def _group_of(self, name: str) -> str:
+        """The group of layers that receive the same tensor as this one, told when the first of their sums is due.
+
+        A layer that receives several has its own, since gradients may reach only some of its outputs.
+        """
+        groups = self.sums.input_groups
+        if name not in groups:
+            received = self._recomputed | self._received  # only reentrant checkpointing has none in the forward pass
+            alike = [other for other in received if other not in groups and received[other] == received[name]]
+            groups |= {name: name} if len(received[name]) > 1 else dict.fromkeys(alike, alike[0])
+        return groups[name]
 
     def _add(self, name: str, shared: _SharedInput, rows: TokenRows, a: Tensor, g: Tensor) -> None:
         reached = rows.with_gradient(g)
@@ -114,9 +131,9 @@ class Recorder:
         else:
             self.sums.add_gradient(name, reached.of(a), reached.of(g))
         self.sums.add_output(name, token_g)
-        if shared.summed_by in (None, name):
-            shared.summed_by = name
-            self.sums.add_input(shared.group, token_a)
+        group = self._group_of(name)
+        if shared.summed_by.setdefault(group, name) == name:
+            self.sums.add_input(group, token_a)
 
 
 @contextmanager

@@ -71,15 +71,18 @@ class Objective:
         loss = find_loss(self.model, self.called, batch, self.device, reduction)
         return dataclasses.replace(self, example_loss=loss)
 
-    def prepare(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """Make what the model is called with.
+    def of_model(self, batch: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a batch without the entries that are the loss's own."""
+        own = find_own_entries(self.example_loss)
+        return {name: value for name, value in batch.items() if name not in own} if own else batch
+
+    def prepare(self, batch: Mapping[str, Any], *, positions: bool = False) -> dict[str, Any]:
+        """Make what the model is called with, see :func:`lora_da.statistics.batches.inputs.prepare_inputs`.
 
         Raises:
-            ValueError: See :func:`lora_da.statistics.batches.inputs.prepare_inputs`.
+            ValueError: The batch can't be used.
         """
-        own = find_own_entries(self.example_loss)
-        of_model = {name: value for name, value in batch.items() if name not in own} if own else batch
-        return prepare_inputs(self.model, of_model, self.device)
+        return prepare_inputs(self.model, self.of_model(batch), self.device, positions=positions)
 
     def count_examples(self, batch: Mapping[str, Any]) -> int:
         """Count the examples of a batch; its rows where only the loss can tell how many belong together."""

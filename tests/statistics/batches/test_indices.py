@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lora_da import collect_statistics
+from lora_da.statistics.batches.indices import check_indices
+from models import causal_examples, collate, tiny_gpt2, tiny_llama, tiny_opt
+
+
+def test_a_padding_id_outside_of_the_vocabulary_is_named() -> None:
+    batch = collate(causal_examples(4), padding=37)
+    with pytest.raises(
+        ValueError, match=r"index 37 .* model\.embed_tokens\.weight, which has 37 entries: .* padding id"
+    ):
+        collect_statistics(tiny_llama(), [batch], progress=False)
+
+
+@pytest.mark.parametrize(("make", "name"), [(tiny_gpt2, "wpe"), (tiny_opt, "embed_positions")])
+def test_examples_longer_than_the_learned_positions_are_named(make: object, name: str) -> None:
+    model = make()  # type: ignore[operator]
+    ids = torch.full((2, 70), 5)
+    with pytest.raises(ValueError, match=rf"index \d+ is looked up in .*{name}.*longer than the positions"):
+        collect_statistics(model, [{"input_ids": ids, "labels": ids}], progress=False)
+
+
+def test_indices_within_their_embeddings_change_nothing() -> None:
+    model, ids = tiny_llama(), torch.full((2, 5), 36)
+    with check_indices(model):
+        checked = model(input_ids=ids).logits
+    assert torch.equal(checked, model(input_ids=ids).logits)
