@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +12,8 @@ from lora_da.adapter.materialisation import materialise_adapter
 from models import batches_of, causal_examples, tiny_llama
 
 
-def _on_meta(**settings: object) -> torch.nn.Module:
-    config = LoraConfig(r=2, **{"target_modules": ["q_proj", "v_proj"]} | settings)
+def _on_meta(*targets: str) -> Any:
+    config = LoraConfig(r=2, target_modules=list(targets or ("q_proj", "v_proj")))
     return get_peft_model(tiny_llama(), config, low_cpu_mem_usage=True)
 
 
@@ -27,7 +28,7 @@ def test_adapters_on_the_meta_device_are_given_the_same_weights_as_others() -> N
 
 
 def test_what_is_not_initialised_starts_as_peft_starts_it() -> None:
-    model = _on_meta(target_modules=["q_proj", "embed_tokens"])
+    model = _on_meta("q_proj", "embed_tokens")
     state = torch.get_rng_state()
     materialise_adapter(model, "default")
     assert torch.equal(torch.get_rng_state(), state)

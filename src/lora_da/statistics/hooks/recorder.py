@@ -109,7 +109,7 @@ class Recorder:
 
     def group_inputs(self) -> dict[str, str]:
         """Return the group of each layer that has been called in this batch, see :attr:`RunningSums.input_groups`."""
-        return {name: self._group_of(name) for name in self._recomputed | self._received}
+        return {name: self._group_of(name) for name in self._received | self._recomputed}
 
     def _group_of(self, name: str) -> str:
         """The group of layers that receive the same tensor as this one, told when the first of their sums is due.
@@ -118,7 +118,7 @@ class Recorder:
         """
         groups = self.sums.input_groups
         if name not in groups:
-            received = self._recomputed | self._received  # only reentrant checkpointing has none in the forward pass
+            received = self._received | self._recomputed | self._received  # in the order of the forward pass, if seen
             alike = [other for other in received if other not in groups and received[other] == received[name]]
             groups |= {name: name} if len(received[name]) > 1 else dict.fromkeys(alike, alike[0])
         return groups[name]

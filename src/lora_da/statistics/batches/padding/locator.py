@@ -61,7 +61,8 @@ class TokenLocator:
         if self._agree(several and kind not in self._layouts):
             try:
                 self._layouts[kind] = self._study(batch, axes)
-            except (ValueError, IndexError, RuntimeError):  # the model itself, which says better what is wrong
+            except (ValueError, IndexError, RuntimeError):
+                # The batch itself may be at fault, as will show; else all rows of all layers count, as a notice says.
                 self._layouts[kind] = {}, ChosenRows({})
         if not several:
             yield lambda _layer, _input: TokenRows()
