@@ -10,7 +10,7 @@ import typer
 
 from lora_da.cli import options
 from lora_da.loading.model_source import ModelSource
-from lora_da.loading.row_format import RowFormat
+from lora_da.loading.data.row_format import RowFormat
 from lora_da.workflows.settings import AdapterShape, Calibration, Outputs
 
 

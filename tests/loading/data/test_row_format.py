@@ -7,7 +7,7 @@ from typing import Any
 import datasets
 import pytest
 
-from lora_da.loading.row_format import RowFormat, as_trl_rows, resolve_columns, unused_columns
+from lora_da.loading.data.row_format import RowFormat, as_trl_rows, resolve_columns, unused_columns
 
 PAIRS = {"prompt": "prompt", "completion": "completion"}
 

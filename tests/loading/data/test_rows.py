@@ -10,7 +10,7 @@ from typing import Any
 import datasets
 import pytest
 
-from lora_da.loading.rows import fingerprint, load_rows
+from lora_da.loading.data.rows import fingerprint, load_rows
 
 ROWS = [{"prompt": "2 + 3", "completion": "005"}, {"prompt": 'a "b", c\nd', "completion": "NA"}]
 

@@ -13,8 +13,8 @@ import torch
 import trl
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lora_da.loading.examples import PreparedExamples, prepare_examples
-from lora_da.loading.row_format import RowFormat
+from lora_da.loading.data.examples import PreparedExamples, prepare_examples
+from lora_da.loading.data.row_format import RowFormat
 
 MARKED = (
     "{% if tools %}[{% for t in tools %}{{ t.function.name }}{% endfor %}]{% endif %}{% for m in messages %}"

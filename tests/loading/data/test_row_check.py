@@ -8,7 +8,7 @@ import datasets
 import pytest
 from transformers import ByT5Tokenizer
 
-from lora_da.loading.rows_check import check_rows, touching_rows
+from lora_da.loading.data.row_check import check_rows, touching_rows
 
 TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
 STRICT = "{% if messages[0].role != 'user' %}{{ raise_exception('start with the user') }}{% endif %}"

@@ -1,0 +1,122 @@
+"""Conversations as chat templates take them: messages with role and content, tools, and nothing that storage added."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+# Who speaks in ShareGPT's messages, which have from and value.
+_SPEAKERS = {"human": "user", "gpt": "assistant", "observation": "tool", "function_call": "assistant"}
+_ROLES = ("system", "user", "assistant", "tool")
+
+
+def without_filled(value: Any, feature: Any) -> Any:
+    """Take the keys without a value out of what is stored as structs: Arrow and Parquet give all objects one set of keys.
+
+    What is stored as JSON's text stays as it is.
+    """
+    if isinstance(feature, Mapping) and isinstance(value, Mapping):
+        return {key: without_filled(part, feature[key]) for key, part in value.items() if part is not None}
+    item = getattr(feature, "feature", None)
+    return [without_filled(part, item) for part in value] if isinstance(value, list) else value
+
+
+def read_messages(value: Any, *, arguments_as_text: bool) -> list[dict[str, Any]]:
+    """Bring a conversation into the form that chat templates take.
+
+    Messages of ShareGPT get role and content. Content in parts, all of them text, is joined as it is. Keys without a
+    value are left out, for a template might write "None". The arguments of tool calls become objects, or their JSON.
+
+    Args:
+        value: A list of messages.
+        arguments_as_text: Whether the template takes the arguments of tool calls as JSON.
+
+    Raises:
+        ValueError: It is no such list; the message says what is wrong, and is to be put behind the row's name.
+    """
+    if isinstance(value, list) and value and all(isinstance(message, str) for message in value):
+        raise ValueError("has several texts where one is expected; make each of several answers a row of its own")
+    if not isinstance(value, list) or not all(isinstance(message, Mapping) for message in value):
+        raise ValueError("has no list of messages where a conversation is expected")
+    return [_read_message(dict(message), arguments_as_text) for message in value]
+
+
+def _read_message(message: dict[str, Any], arguments_as_text: bool) -> dict[str, Any]:
+    if "from" in message and "role" not in message:
+        message = _of_sharegpt(message)
+    if not isinstance(message.get("role"), str):
+        raise ValueError("has a message without a role; messages need role and content, or from and value")
+    message["content"] = _joined(message.get("content"))
+    calls = message.get("tool_calls")
+    if isinstance(calls, str):
+        calls = _parsed(calls, "the tool calls of a message")
+    message["tool_calls"] = [_read_call(call, arguments_as_text) for call in calls or ()] or None
+    return {key: part for key, part in message.items() if part is not None}
+
+
+def _of_sharegpt(message: dict[str, Any]) -> dict[str, Any]:
+    speaker, value = message.pop("from"), message.pop("value", None)
+    role = _SPEAKERS.get(speaker, speaker)
+    if role not in _ROLES:
+        raise ValueError(f"has a message from {speaker!r}; from may be {', '.join([*_SPEAKERS, *_ROLES])}")
+    said = {"role": role, "content": value}
+    if speaker == "function_call":
+        said = {"role": role, "tool_calls": [{"type": "function", "function": _parsed(value, "a function_call")}]}
+    return said | message
+
+
+def _joined(content: Any) -> str | None:
+    """Content as one text."""
+    if content is None or isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise ValueError(f"has content of type {type(content).__name__}; it must be text, or parts that are text")
+    texts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
+    for part, text in zip(content, texts, strict=True):
+        if not isinstance(text, str):
+            kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+            raise ValueError(
+                f"has content of type {kind}, which is not read here: give initialize_from_trainer a trainer of the "
+                "model with its processor, or leave the row out"
+            )
+    return "".join(texts)
+
+
+def _read_call(call: Any, arguments_as_text: bool) -> Any:
+    if not isinstance(call, Mapping):
+        raise ValueError("has a tool call that is no object; it needs function, with name and arguments")
+    inner = "function" in call
+    function = dict(call["function"] if inner else call)
+    arguments = function.get("arguments")
+    if isinstance(arguments, str) and not arguments_as_text:
+        function["arguments"] = arguments = _parsed(arguments, "the arguments of a tool call")
+    elif isinstance(arguments, Mapping) and arguments_as_text:
+        function["arguments"] = json.dumps(arguments, ensure_ascii=False)
+    return {**call, "function": function} if inner else function
+
+
+def read_tools(value: Any) -> str | None:
+    """Tools as the JSON of a list, as TRL takes them; None where there are none.
+
+    Raises:
+        ValueError: As :func:`read_messages`.
+    """
+    tools = _parsed(value, "the tools") if isinstance(value, str) else value
+    if not tools:
+        return None
+    if isinstance(tools, list):
+        tools = [_parsed(tool, "a tool") if isinstance(tool, str) else tool for tool in tools]
+    if not isinstance(tools, list) or not all(isinstance(tool, Mapping) for tool in tools):
+        raise ValueError("has tools that are no list of objects")
+    return json.dumps(tools, ensure_ascii=False)
+
+
+def _parsed(text: Any, what: str) -> Any:
+    try:
+        found = json.loads(text)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"has {what} as text that is no JSON ({error})") from error
+    if not isinstance(found, dict | list):
+        raise ValueError(f"has {what} as JSON of neither an object nor a list")
+    return found
