@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -34,7 +35,9 @@ class JsonText:
         return None if value is None else json.loads(value)
 
 
-register_feature(JsonText, "JsonText")
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of the function's being experimental
+    register_feature(JsonText, "JsonText")
 
 
 def read_json(text: str, key: str | None = None) -> datasets.Dataset:

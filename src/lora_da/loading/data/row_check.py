@@ -22,16 +22,13 @@ def check_rows(rows: datasets.Dataset, tokenizer: Any) -> None:
             row, counted from 0, and says what to do.
     """
     template = TemplateCheck(tokenizer)
-    kind: set[type] | None = None
+    first: set[type] = set()
     for place, row in enumerate(rows):
         texts = {role: row[role] for role in ("text", "prompt", "completion", "messages") if role in row}
         for role, value in texts.items():
             if value is None:
                 raise ValueError(f"Row {place} has no {role}; complete it or leave the row out.")
         types = {type(value) for value in texts.values()}
-        kind = kind or types
-        if types != kind:
-            raise ValueError(f"Row {place} is {_named(types)}, and the rows before it are {_named(kind)}; use one form.")
         if types == {list} and "text" not in texts:
             if tokenizer.chat_template is None:
                 raise ValueError("The data are conversations but the tokenizer has no chat template; set one, or use text.")
@@ -44,10 +41,10 @@ def check_rows(rows: datasets.Dataset, tokenizer: Any) -> None:
                 f"Row {place} has {found}; text and prompt with completion must be strings, messages (or prompt and "
                 "completion of a conversation) lists of messages."
             )
-
-
-def _named(types: set[type]) -> str:
-    return " and ".join({list: "a conversation", str: "text"}.get(kind, kind.__name__) for kind in types)
+        first = first or types
+        if types != first:
+            kind = "text" if types == {str} else "a conversation"
+            raise ValueError(f"Row {place} is {kind}, and the rows before it are not; bring all rows into one form.")
 
 
 def touching_rows(rows: datasets.Dataset) -> int:

@@ -37,7 +37,8 @@ def as_trl_rows(rows: datasets.Dataset, form: RowFormat, tokenizer: Any) -> data
             place in ``rows``, counted from 0.
     """
     columns = resolve_columns(rows.column_names, form)
-    if "completion" in columns and "label" in rows.column_names and getattr(rows.features["label"], "dtype", None) == "bool":
+    label = rows.features.get("label")
+    if "completion" in columns and label is not None and getattr(label, "dtype", None) == "bool":
         raise ValueError(
             "The column label tells good answers from bad ones, as KTO's does, and all would be learnt alike: keep the "
             "rows with good ones and leave the column out."
@@ -67,29 +68,32 @@ def _is_text(kind: Any) -> bool:
 
 def _conversations(rows: datasets.Dataset, tokenizer: Any) -> datasets.Dataset:
     text = datasets.Value("string")
-    features = datasets.Features(
-        {name: text if name == "tools" or _is_text(kind) else JsonText() for name, kind in rows.features.items()}
-    )
-    how = {"features": dict(rows.features), "arguments_as_text": takes_arguments_as_text(tokenizer)}
-    return rows.map(_conversation_row, with_indices=True, fn_kwargs=how, features=features)
+    kinds = {name: text if name == "tools" or _is_text(kind) else JsonText() for name, kind in rows.features.items()}
+    how = {"features": dict(rows.features), "kinds": kinds, "as_text": takes_arguments_as_text(tokenizer)}
+    # datasets would write objects as structs again, and so the rows give their texts.
+    as_texts = datasets.Features(dict.fromkeys(kinds, text))
+    texts = rows.map(_read_row, with_indices=True, fn_kwargs=how, features=as_texts)
+    return texts.cast(datasets.Features(kinds))
 
 
-def _conversation_row(row: dict[str, Any], place: int, features: dict[str, Any], arguments_as_text: bool) -> dict[str, Any]:
-    """A row with its conversations, tools and variables of the template brought into form."""
+def _read_row(
+    row: dict[str, Any], place: int, features: dict[str, Any], kinds: dict[str, Any], as_text: bool
+) -> dict[str, str | None]:
+    """A row with its conversations, tools and variables of the template brought into form, as the texts of JSON."""
     found: dict[str, Any] = {}
     for name, value in row.items():
         value = without_filled(value, features[name])
         try:
             if name == "tools":
-                found[name] = read_tools(value)
+                value = read_tools(value)
             elif name == "chat_template_kwargs":
-                found[name] = value or {}
+                value = value or {}
             elif isinstance(value, list):
-                found[name] = read_messages(value, arguments_as_text=arguments_as_text)
-            else:
-                found[name] = value
+                value = read_messages(value, arguments_as_text=as_text)
         except ValueError as error:
             raise ValueError(f"Row {place} {error}.") from error
+        kind = kinds[name]
+        found[name] = kind.encode_example(value) if isinstance(kind, JsonText) else value
     return found
 
 
