@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trl
 from transformers import ByT5Tokenizer
 
-from lora_da.loading.data.chat_template import TemplateCheck, takes_arguments_as_text
+from lora_da.loading.data.chat_template import TemplateCheck, find_message_form
+from lora_da.loading.data.conversation import MessageForm, read_messages
 
 PLAIN = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
 CALLS = "{% for c in m.tool_calls %}{{ c.function.name }}{{ ARGUMENTS }}{% endfor %}"
 WITH_CALLS = "{{ tools }}{% for m in messages %}<{{ m.role }}>{{ m.content }}{% if m.tool_calls %}" + CALLS
 WITH_CALLS += "{% endif %}{% endfor %}"
+BESIDE = MessageForm(beside_calls=("",))
 CONVERSATION: list[dict[str, Any]] = [
     {"role": "system", "content": "1"},
     {"role": "user", "content": "11"},
@@ -56,11 +60,34 @@ def test_a_template_that_refuses() -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "as_text"), [("c.function.arguments | tojson", False), ("c.function.arguments", True)]
+    ("template", "form"),
+    [
+        (PLAIN, MessageForm()),
+        (WITH_CALLS.replace("ARGUMENTS", "c.function.arguments | tojson"), MessageForm()),
+        (WITH_CALLS.replace("ARGUMENTS", "c.function.arguments"), MessageForm(arguments_as_text=True)),
+        (WITH_CALLS.replace("ARGUMENTS", "c | tojson").replace("{{ m.content", "{{ m.content + ''"), BESIDE),
+        ("{% for m in messages %}<{{ m.role }}>{{ m.content[0].text }}{% endfor %}", MessageForm(parts=True)),
+        ("{{ raise_exception('no') }}", MessageForm()),
+        (None, MessageForm()),
+    ],
 )
-def test_arguments_are_given_as_the_template_writes_them(written: str, as_text: bool) -> None:
+def test_the_form_that_a_template_takes(template: str | None, form: MessageForm) -> None:
     tokenizer: Any = ByT5Tokenizer()
-    tokenizer.chat_template = WITH_CALLS.replace("ARGUMENTS", written)
-    assert takes_arguments_as_text(tokenizer) is as_text
-    tokenizer.chat_template = None
-    assert takes_arguments_as_text(tokenizer) is False
+    tokenizer.chat_template = template
+    assert find_message_form(tokenizer) == form
+
+
+def test_templates_that_trl_brings_are_given_what_they_write() -> None:
+    folder = Path(trl.__file__).parent / "chat_templates"
+    for name in ("qwen2_5", "qwen3", "llama3_1", "gptoss", "gemma4", "lfm2_2_5", "deepseekv3"):
+        if not (file := folder / f"{name}.jinja").is_file():
+            pytest.skip("another version of TRL, with other templates")
+        tokenizer: Any = ByT5Tokenizer()
+        tokenizer.chat_template = file.read_text(encoding="utf-8")
+        tokenizer.bos_token = "<s>"
+        call = {"type": "function", "function": {"name": "f", "arguments": {"city": "Paris"}}}
+        said = [CONVERSATION[1], {"role": "assistant", "tool_calls": [call]}, *CONVERSATION[3:]]
+        messages = read_messages(said, find_message_form(tokenizer))
+        TemplateCheck(tokenizer).check(messages, None, {})
+        assert "'city': 'Paris'" not in (written := tokenizer.apply_chat_template(messages, tokenize=False))
+        assert '\\"city' not in written

@@ -7,7 +7,7 @@ from typing import Any
 import datasets
 import pytest
 
-from lora_da.loading.data.conversation import read_messages, read_tools, without_filled
+from lora_da.loading.data.conversation import MessageForm, read_messages, read_tools, without_filled
 
 PLAIN = [{"role": "user", "content": "a b"}, {"role": "assistant", "content": "c"}]
 CALL = {"role": "assistant", "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {"x": 1.5}}}]}
@@ -27,14 +27,23 @@ CALL = {"role": "assistant", "tool_calls": [{"type": "function", "function": {"n
     ],
 )
 def test_forms_of_one_conversation(given: Any, plain: Any) -> None:
-    assert read_messages(given, arguments_as_text=False) == plain
+    assert read_messages(given, MessageForm()) == plain
 
 
 def test_arguments_become_json_for_templates_that_write_them_as_they_are() -> None:
-    (message,) = read_messages([CALL], arguments_as_text=True)
+    (message,) = read_messages([CALL], MessageForm(arguments_as_text=True))
     assert message["tool_calls"][0]["function"]["arguments"] == '{"x": 1.5}'
-    assert read_messages([message], arguments_as_text=True) == [message]
-    assert read_messages([message], arguments_as_text=False) == [CALL]
+    assert read_messages([message], MessageForm(arguments_as_text=True)) == [message]
+    assert read_messages([message], MessageForm()) == [CALL]
+
+
+def test_content_as_the_template_takes_it() -> None:
+    parts = [message | {"content": [{"type": "text", "text": message["content"]}]} for message in PLAIN]
+    assert read_messages(PLAIN, MessageForm(parts=True)) == parts
+    for empty in (None, ""):
+        assert read_messages([CALL], MessageForm(beside_calls=(empty,))) == [CALL | {"content": empty}]
+        assert read_messages([CALL | {"content": empty}], MessageForm()) == [CALL]
+    assert read_messages([PLAIN[0] | {"content": ""}], MessageForm()) == [PLAIN[0] | {"content": ""}]
 
 
 def test_nulls_that_structs_add_are_taken_away_and_others_are_not() -> None:
@@ -69,4 +78,4 @@ def test_tools_become_json() -> None:
 )
 def test_what_is_no_conversation(given: Any, message: str) -> None:
     with pytest.raises(ValueError, match=f"^has {message}"):
-        read_messages(given, arguments_as_text=False)
+        read_messages(given, MessageForm())

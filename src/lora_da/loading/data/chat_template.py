@@ -3,24 +3,54 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from lora_da.loading.data.conversation import MessageForm, read_messages
 
-def takes_arguments_as_text(tokenizer: Any) -> bool:
-    """Whether the template writes the arguments of tool calls as they are, so that they have to be JSON already."""
-    call = {"type": "function", "id": "abcdefghi", "function": {"name": "f", "arguments": {"key": _mark(0)}}}
-    messages = [
-        {"role": "user", "content": "a"},
-        {"role": "assistant", "tool_calls": [call]},
-        {"role": "tool", "name": "f", "tool_call_id": "abcdefghi", "content": "b"},
-        {"role": "assistant", "content": "c"},
+
+def find_message_form(tokenizer: Any) -> MessageForm:
+    """Find the form of messages that a tokenizer's chat template writes as they are meant.
+
+    Templates that were made for images too may take parts alone; some write the arguments of tool calls as they are, and
+    so have to be given JSON; and some ask for content beside tool calls.
+
+    Returns:
+        The first form in which a conversation with a tool call, or else one without, is written whole.
+    """
+    forms = [
+        MessageForm(parts, as_text, beside)
+        for parts, as_text in itertools.product((False, True), repeat=2)
+        for beside in ((), (None,), ("",))
     ]
-    try:
-        return f"'{_mark(0)}'" in tokenizer.apply_chat_template(messages, tokenize=False)  # as Python writes a dict
-    except Exception:  # it may have no place for tools, nor a template
-        return False
+    for conversation in (_CALLING, _PLAIN):
+        for form in forms:
+            try:
+                written = tokenizer.apply_chat_template(read_messages(conversation, form), tokenize=False)
+            except Exception:  # it takes another form, or has no place for tools
+                continue
+            # As Python writes an object; and JSON that was made JSON once more.
+            twice = ("'key': 'part3x'", '\\"key\\"')
+            if all(part in written for part in _parts(conversation)) and not any(part in written for part in twice):
+                return form
+    return MessageForm()
+
+
+def _parts(conversation: Sequence[Mapping[str, Any]]) -> list[str]:
+    return re.findall(r"part\dx", json.dumps(conversation))
+
+
+_CALL = {"id": "abcdefghi", "type": "function", "function": {"name": "part2x", "arguments": {"key": "part3x"}}}
+_PLAIN = [{"role": "user", "content": "part0x"}, {"role": "assistant", "content": "part1x"}]
+_CALLING = [
+    _PLAIN[0],
+    {"role": "assistant", "tool_calls": [_CALL]},
+    {"role": "tool", "name": "part2x", "tool_call_id": "abcdefghi", "content": "part4x"},
+    _PLAIN[1],
+]
 
 
 class TemplateCheck:
@@ -72,8 +102,11 @@ def _marked(messages: Sequence[Mapping[str, Any]], tools: str | None) -> tuple[l
 
     marked = [copy.deepcopy(dict(message)) for message in messages]
     for message in marked:
-        if str(message.get("content", "")).strip():
-            message["content"] = mark(f"a message of the role {message['role']}")
+        content, meaning = message.get("content"), f"a message of the role {message['role']}"
+        if isinstance(content, list):
+            message["content"] = [part | {"text": mark(meaning)} for part in content]
+        elif content is not None and content.strip():
+            message["content"] = mark(meaning)
         for call in message.get("tool_calls", ()):
             _mark_function(call.get("function", call), mark, "a tool call")
     tool_list = json.loads(tools) if tools else None

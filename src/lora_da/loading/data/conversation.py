@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 # Who speaks in ShareGPT's messages, which have from and value.
 _SPEAKERS = {"human": "user", "gpt": "assistant", "observation": "tool", "function_call": "assistant"}
 _ROLES = ("system", "user", "assistant", "tool")
+
+
+@dataclass(frozen=True)
+class MessageForm:
+    """What a chat template takes where there is more than one way to say a thing.
+
+    Attributes:
+        parts: Content as a list of one part, and not as text.
+        arguments_as_text: The arguments of tool calls as JSON, and not as objects.
+        beside_calls: What content a message with tool calls has that says nothing: none at all, or this one.
+    """
+
+    parts: bool = False
+    arguments_as_text: bool = False
+    beside_calls: tuple[str | None, ...] = ()
 
 
 def without_filled(value: Any, feature: Any) -> Any:
@@ -22,15 +38,15 @@ def without_filled(value: Any, feature: Any) -> Any:
     return [without_filled(part, item) for part in value] if isinstance(value, list) else value
 
 
-def read_messages(value: Any, *, arguments_as_text: bool) -> list[dict[str, Any]]:
-    """Bring a conversation into the form that chat templates take.
+def read_messages(value: Any, form: MessageForm) -> list[dict[str, Any]]:
+    """Bring a conversation into the form that a chat template takes.
 
     Messages of ShareGPT get role and content. Content in parts, all of them text, is joined as it is. Keys without a
-    value are left out, for a template might write "None". The arguments of tool calls become objects, or their JSON.
+    value are left out, for a template might write "None".
 
     Args:
         value: A list of messages.
-        arguments_as_text: Whether the template takes the arguments of tool calls as JSON.
+        form: The template's.
 
     Raises:
         ValueError: It is no such list; the message says what is wrong, and is to be put behind the row's name.
@@ -39,20 +55,25 @@ def read_messages(value: Any, *, arguments_as_text: bool) -> list[dict[str, Any]
         raise ValueError("has several texts where one is expected; make each of several answers a row of its own")
     if not isinstance(value, list) or not all(isinstance(message, Mapping) for message in value):
         raise ValueError("has no list of messages where a conversation is expected")
-    return [_read_message(dict(message), arguments_as_text) for message in value]
+    return [_read_message(dict(message), form) for message in value]
 
 
-def _read_message(message: dict[str, Any], arguments_as_text: bool) -> dict[str, Any]:
+def _read_message(message: dict[str, Any], form: MessageForm) -> dict[str, Any]:
     if "from" in message and "role" not in message:
         message = _of_sharegpt(message)
     if not isinstance(message.get("role"), str):
         raise ValueError("has a message without a role; messages need role and content, or from and value")
-    message["content"] = _joined(message.get("content"))
+    content = _joined(message.pop("content", None))
     calls = message.get("tool_calls")
     if isinstance(calls, str):
         calls = _parsed(calls, "the tool calls of a message")
-    message["tool_calls"] = [_read_call(call, arguments_as_text) for call in calls or ()] or None
-    return {key: part for key, part in message.items() if part is not None}
+    message["tool_calls"] = [_read_call(call, form.arguments_as_text) for call in calls or ()] or None
+    message = {key: part for key, part in message.items() if part is not None}
+    if content is None or (not content.strip() and "tool_calls" in message):
+        said = form.beside_calls if "tool_calls" in message else ()
+    else:
+        said = ([{"type": "text", "text": content}] if form.parts else content,)
+    return {"role": message.pop("role")} | {"content": content for content in said} | message
 
 
 def _of_sharegpt(message: dict[str, Any]) -> dict[str, Any]:

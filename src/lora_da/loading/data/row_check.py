@@ -67,7 +67,7 @@ def _check_conversation(row: Mapping[str, Any], place: int, template: TemplateCh
     answers = [message for message in messages if message["role"] == "assistant"]
     if not answers or ("completion" in row and not row["completion"]):
         raise ValueError(f"Row {place} has no message of the assistant to learn; complete it or leave the row out.")
-    if not answers[-1].get("content", "").strip() and "tool_calls" not in answers[-1]:
+    if not (answers[-1].get("content") or "").strip() and "tool_calls" not in answers[-1]:
         raise ValueError(f"Row {place} has an empty message of the assistant; complete it or leave the row out.")
     try:
         template.check(messages, row.get("tools"), row.get("chat_template_kwargs") or {})

@@ -8,8 +8,8 @@ from typing import Any
 
 import datasets
 
-from lora_da.loading.data.chat_template import takes_arguments_as_text
-from lora_da.loading.data.conversation import read_messages, read_tools, without_filled
+from lora_da.loading.data.chat_template import find_message_form
+from lora_da.loading.data.conversation import MessageForm, read_messages, read_tools, without_filled
 from lora_da.loading.data.json_text import JsonText
 from lora_da.loading.data.row_check import check_rows
 from lora_da.loading.data.row_format import BESIDE_CONVERSATIONS, RowFormat, resolve_columns
@@ -69,7 +69,7 @@ def _is_text(kind: Any) -> bool:
 def _conversations(rows: datasets.Dataset, tokenizer: Any) -> datasets.Dataset:
     text = datasets.Value("string")
     kinds = {name: text if name == "tools" or _is_text(kind) else JsonText() for name, kind in rows.features.items()}
-    how = {"features": dict(rows.features), "kinds": kinds, "as_text": takes_arguments_as_text(tokenizer)}
+    how = {"features": dict(rows.features), "kinds": kinds, "form": find_message_form(tokenizer)}
     # datasets would write objects as structs again, and so the rows give their texts.
     as_texts = datasets.Features(dict.fromkeys(kinds, text))
     texts = rows.map(_read_row, with_indices=True, fn_kwargs=how, features=as_texts)
@@ -77,7 +77,7 @@ def _conversations(rows: datasets.Dataset, tokenizer: Any) -> datasets.Dataset:
 
 
 def _read_row(
-    row: dict[str, Any], place: int, features: dict[str, Any], kinds: dict[str, Any], as_text: bool
+    row: dict[str, Any], place: int, features: dict[str, Any], kinds: dict[str, Any], form: MessageForm
 ) -> dict[str, str | None]:
     """A row with its conversations, tools and variables of the template brought into form, as the texts of JSON."""
     found: dict[str, Any] = {}
@@ -89,7 +89,7 @@ def _read_row(
             elif name == "chat_template_kwargs":
                 value = value or {}
             elif isinstance(value, list):
-                value = read_messages(value, arguments_as_text=as_text)
+                value = read_messages(value, form)
         except ValueError as error:
             raise ValueError(f"Row {place} {error}.") from error
         kind = kinds[name]
