@@ -27,7 +27,9 @@ def check_target_names(base: nn.Module, config: Any) -> None:
         ValueError: There is such a name; the message tells the nearest one.
     """
     modules = [_plain(name) for name, _ in base.named_modules()]
-    layers = [_plain(name) for name, module in base.named_modules() if hasattr(module, "weight") and ".lora_" not in name]
+    layers = [
+        _plain(name) for name, module in base.named_modules() if hasattr(module, "weight") and ".lora_" not in name
+    ]
     parameters = [_plain(name) for name, _ in base.named_parameters()]
     targets = config.target_modules
     if not isinstance(targets, str) and set(targets or ()) != _chosen_by_peft(base):
@@ -72,5 +74,5 @@ def _plain(name: str) -> str:
 
 def _chosen_by_peft(base: nn.Module) -> set[str]:
     """The names that PEFT takes where none are given, which it keeps for several architectures at once."""
-    kind = getattr(getattr(base, "config", None), "model_type", None)
+    kind = getattr(getattr(base, "config", None), "model_type", "")
     return set(TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(kind, ()))

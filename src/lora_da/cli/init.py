@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from lora_da.cli import options
-from lora_da.loading.model_source import ModelSource
 from lora_da.loading.data.row_format import RowFormat
+from lora_da.loading.model_source import ModelSource
 from lora_da.workflows.settings import AdapterShape, Calibration, Outputs
 
 

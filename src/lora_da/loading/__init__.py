@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lora_da.loading.data.examples import PreparedExamples, prepare_examples
+    from lora_da.loading.data.row_format import RowFormat
+    from lora_da.loading.data.rows import fingerprint, load_rows
     from lora_da.loading.gguf import convert_gguf
     from lora_da.loading.model_source import NAMED_MODELS, ModelSource, find_model
     from lora_da.loading.models import LoadedModel, load_config, load_model, load_tokenizer
     from lora_da.loading.precision import PRECISIONS
-    from lora_da.loading.data.row_format import RowFormat
-    from lora_da.loading.data.rows import fingerprint, load_rows
 
 __all__ = [
     "NAMED_MODELS",

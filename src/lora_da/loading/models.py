@@ -82,9 +82,7 @@ def load_model(
     if not _is_on(model, torch.device(place)):  # quantised models are where they can be; some refuse to be moved
         model.to(place)
     keep_trainable(model)
-    return LoadedModel(
-        model, tokenizer, source.path, getattr(model.config, "_commit_hash", None), tuple(sorted(fresh))
-    )
+    return LoadedModel(model, tokenizer, source.path, getattr(model.config, "_commit_hash", None), tuple(sorted(fresh)))
 
 
 def load_config(source: ModelSource) -> Any:

@@ -20,8 +20,8 @@ def check_weights(name: str, model: Any, loading: Mapping[str, Any]) -> None:
     """
     if getattr(model, "_hf_peft_config_loaded", False):
         raise ValueError(
-            f"The model {name!r} comes with an adapter, which was loaded too; name the base model, or one into which the "
-            "adapter was merged (merge_and_unload, then save_pretrained)."
+            f"The model {name!r} comes with an adapter, which was loaded too; name the base model, or one into which "
+            "the adapter was merged (merge_and_unload, then save_pretrained)."
         )
     missing, others = sorted(loading["missing_keys"]), sorted(loading["unexpected_keys"])
     if not missing:

@@ -13,7 +13,6 @@ from lora_da.system.validation import check_fields, required, setting
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
-    from torch import nn
 
 PRESETS = {"default": LoraDAConfig, "paper": LoraDAConfig.paper, "released": LoraDAConfig.released}
 
@@ -49,7 +48,7 @@ class AdapterShape:
     def _names(self) -> list[str]:
         return [name.strip() for name in self.target_modules.split(",") if name.strip()]
 
-    def adapt(self, model: nn.Module, **options: Any) -> PeftModel:
+    def adapt(self, model: Any, **options: Any) -> PeftModel:
         """Put a fresh adapter of this shape on a model.
 
         Raises:
@@ -61,7 +60,8 @@ class AdapterShape:
 
         config = self.lora_config()
         check_target_names(model, config)
-        return get_peft_model(model, config, **options)  # type: ignore[arg-type, return-value]
+        adapted: PeftModel = get_peft_model(model, config, **options)
+        return adapted
 
     def lora_config(self) -> LoraConfig:
         """The adapter's configuration, as PEFT has it."""

@@ -23,7 +23,10 @@ CALL = {"role": "assistant", "tool_calls": [{"type": "function", "function": {"n
         ([PLAIN[0] | {"tool_calls": None, "name": None}, PLAIN[1] | {"tool_calls": []}], PLAIN),
         ([{"from": "function_call", "value": '{"name": "f", "arguments": {"x": 1.5}}'}], [CALL]),
         ([CALL | {"content": None}], [CALL]),
-        ([CALL | {"tool_calls": '[{"type": "function", "function": {"name": "f", "arguments": "{\\"x\\": 1.5}"}}]'}], [CALL]),
+        (
+            [CALL | {"tool_calls": '[{"type": "function", "function": {"name": "f", "arguments": "{\\"x\\": 1.5}"}}]'}],
+            [CALL],
+        ),
     ],
 )
 def test_forms_of_one_conversation(given: Any, plain: Any) -> None:
@@ -51,7 +54,9 @@ def test_nulls_that_structs_add_are_taken_away_and_others_are_not() -> None:
     filled = datasets.Dataset.from_list(rows)
     expected = [{"a": 1, "b": {"c": 2}}, {"b": {"d": 3}, "e": [None, 1]}]
     assert without_filled(filled[0]["m"], filled.features["m"]) == expected
-    exact = datasets.Dataset.from_dict({"m": [rows[0]["m"]]}, features=datasets.Features({"m": datasets.List(datasets.Json())}))
+    exact = datasets.Dataset.from_dict(
+        {"m": [rows[0]["m"]]}, features=datasets.Features({"m": datasets.List(datasets.Json())})
+    )
     assert without_filled(exact[0]["m"], exact.features["m"]) == rows[0]["m"]
 
 

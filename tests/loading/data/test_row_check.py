@@ -40,7 +40,10 @@ def table(*rows: dict[str, Any]) -> datasets.Dataset:
         (PAIR | {"prompt": None}, "Row 1 has no prompt"),
         (PAIR | {"completion": 3}, "Row 1 has prompt of type str, completion of type int"),
         (PAIR | {"completion": ["a"]}, "Row 1 has prompt of type str, completion of type list"),
-        ({"prompt": [{"role": "user", "content": "a"}], "completion": [ANSWER]}, "Row 1 is a conversation, and the rows before it are not"),
+        (
+            {"prompt": [{"role": "user", "content": "a"}], "completion": [ANSWER]},
+            "Row 1 is a conversation, and the rows before it are not",
+        ),
     ],
 )
 def test_unusable_pairs(row: dict[str, Any], message: str) -> None:

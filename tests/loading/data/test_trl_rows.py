@@ -40,7 +40,10 @@ def tokenizer(folder: Path) -> Any:
 @pytest.fixture
 def examples(tokenizer: Any) -> Callable[..., list[dict[str, Any]]]:
     def read(source: Path | str, **form: Any) -> list[dict[str, Any]]:
-        return prepare_examples(load_rows(str(source)), tokenizer, RowFormat(**form)).rows.to_list()
+        found: list[dict[str, Any]] = prepare_examples(
+            load_rows(str(source)), tokenizer, RowFormat(**form)
+        ).rows.to_list()
+        return found
 
     return read
 
@@ -52,16 +55,21 @@ def lines(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 def calling(**more: Any) -> list[dict[str, Any]]:
     """Conversations with calls of two tools, whose arguments differ."""
-    arguments = [{"city": "Paris", "at": -0.82}, {"expression": "5"}]
+    arguments: list[dict[str, Any]] = [{"city": "Paris", "at": -0.82}, {"expression": "5"}]
     return [
         {
             "messages": [
                 {"role": "user", "content": "a"},
-                {"role": "assistant", "tool_calls": [{"type": "function", "function": {"name": n, "arguments": found}}]},
+                {
+                    "role": "assistant",
+                    "tool_calls": [{"type": "function", "function": {"name": n, "arguments": found}}],
+                },
                 {"role": "tool", "name": n, "content": "7"},
                 {"role": "assistant", "content": "b"},
             ],
-            "tools": [{"type": "function", "function": {"name": n, "parameters": {k: {"type": "string"} for k in found}}}],
+            "tools": [
+                {"type": "function", "function": {"name": n, "parameters": {k: {"type": "string"} for k in found}}}
+            ],
         }
         | more
         for n, found in zip(("weather", "calculator"), arguments, strict=True)
@@ -88,9 +96,7 @@ def test_forms_of_conversations(tmp_path: Path, examples: Callable[..., Any]) ->
     assert examples(tmp_path / "saved") == plain
 
 
-def test_tool_calls_are_the_same_in_every_format(
-    tmp_path: Path, examples: Callable[..., Any], tokenizer: Any
-) -> None:
+def test_tool_calls_are_the_same_in_every_format(tmp_path: Path, examples: Callable[..., Any], tokenizer: Any) -> None:
     rows = calling()
     plain = examples(lines(tmp_path / "plain.jsonl", rows))
     for row, example in zip(rows, plain, strict=True):

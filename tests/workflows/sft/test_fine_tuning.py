@@ -142,7 +142,10 @@ def test_what_is_wrong_is_found_before_the_initialisation(
     rows = Path(data).read_text().splitlines()
     (tmp_path / "bad.jsonl").write_text("\n".join([*rows[:30], '{"prompt": "1 + 1 ="}', *rows[30:]]))
     refused("'train' of the data: Row 30 has no completion", model, str(tmp_path / "bad.jsonl"), tmp_path / "run")
-    for chosen, message in (("q_porj v_proj", "'q_porj'.*did you mean 'q_proj'"), ("all-linear q_proj", "give it alone")):
+    for chosen, message in (
+        ("q_porj v_proj", "'q_porj'.*did you mean 'q_proj'"),
+        ("all-linear q_proj", "give it alone"),
+    ):
         refused(message, model, data, tmp_path / "run", "--lora_target_modules", *chosen.split())
     folder = Path(shutil.copytree(model, tmp_path / "model"))
     whole = load_file(folder / "model.safetensors")
@@ -152,7 +155,9 @@ def test_what_is_wrong_is_found_before_the_initialisation(
     config = AutoConfig.from_pretrained(model)
     small = GPT2Config(vocab_size=config.vocab_size, n_positions=10, n_embd=8, n_layer=1, n_head=1)
     GPT2LMHeadModel(small).save_pretrained(folder)
-    refused("example has 13 tokens, and the model positions for 10: give --max_length 10", str(folder), data, tmp_path / "r")
+    refused(
+        "example has 13 tokens, and the model positions for 10: give --max_length 10", str(folder), data, tmp_path / "r"
+    )
 
 
 def test_conversations_of_another_form_are_trained_as_the_plain_ones(model: str, tmp_path: Path) -> None:

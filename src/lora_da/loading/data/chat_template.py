@@ -15,8 +15,8 @@ from lora_da.loading.data.conversation import MessageForm, read_messages
 def find_message_form(tokenizer: Any) -> MessageForm:
     """Find the form of messages that a tokenizer's chat template writes as they are meant.
 
-    Templates that were made for images too may take parts alone; some write the arguments of tool calls as they are, and
-    so have to be given JSON; and some ask for content beside tool calls.
+    Templates that were made for images too may take parts alone; some write the arguments of tool calls as they are,
+    and so have to be given JSON; and some ask for content beside tool calls.
 
     Returns:
         The first form in which a conversation with a tool call, or else one without, is written whole.
@@ -44,8 +44,8 @@ def _parts(conversation: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 _CALL = {"id": "abcdefghi", "type": "function", "function": {"name": "part2x", "arguments": {"key": "part3x"}}}
-_PLAIN = [{"role": "user", "content": "part0x"}, {"role": "assistant", "content": "part1x"}]
-_CALLING = [
+_PLAIN: list[dict[str, Any]] = [{"role": "user", "content": "part0x"}, {"role": "assistant", "content": "part1x"}]
+_CALLING: list[dict[str, Any]] = [
     _PLAIN[0],
     {"role": "assistant", "tool_calls": [_CALL]},
     {"role": "tool", "name": "part2x", "tool_call_id": "abcdefghi", "content": "part4x"},
@@ -91,7 +91,9 @@ def _mark(number: int) -> str:
     return f"part{number}x"
 
 
-def _marked(messages: Sequence[Mapping[str, Any]], tools: str | None) -> tuple[list[Any], list[Any] | None, dict[str, str]]:
+def _marked(
+    messages: Sequence[Mapping[str, Any]], tools: str | None
+) -> tuple[list[Any], list[Any] | None, dict[str, str]]:
     """The conversation with marks, and what each mark stands for."""
     meanings: dict[str, str] = {}
 

@@ -28,9 +28,9 @@ class MessageForm:
 
 
 def without_filled(value: Any, feature: Any) -> Any:
-    """Take the keys without a value out of what is stored as structs: Arrow and Parquet give all objects one set of keys.
+    """Take the keys without a value out of structs, as which Arrow and Parquet give all objects one set of keys.
 
-    What is stored as JSON's text stays as it is.
+    What is stored as the text of JSON stays as it is.
     """
     if isinstance(feature, Mapping) and isinstance(value, Mapping):
         return {key: without_filled(part, feature[key]) for key, part in value.items() if part is not None}
@@ -63,17 +63,17 @@ def _read_message(message: dict[str, Any], form: MessageForm) -> dict[str, Any]:
         message = _of_sharegpt(message)
     if not isinstance(message.get("role"), str):
         raise ValueError("has a message without a role; messages need role and content, or from and value")
-    content = _joined(message.pop("content", None))
-    calls = message.get("tool_calls")
+    content, calls = _joined(message.pop("content", None)), message.pop("tool_calls", None)
     if isinstance(calls, str):
         calls = _parsed(calls, "the tool calls of a message")
-    message["tool_calls"] = [_read_call(call, form.arguments_as_text) for call in calls or ()] or None
-    message = {key: part for key, part in message.items() if part is not None}
-    if content is None or (not content.strip() and "tool_calls" in message):
-        said = form.beside_calls if "tool_calls" in message else ()
-    else:
-        said = ([{"type": "text", "text": content}] if form.parts else content,)
-    return {"role": message.pop("role")} | {"content": content for content in said} | message
+    read: dict[str, Any] = {"role": message.pop("role")}
+    if content is not None and (content.strip() or not calls):
+        read["content"] = [{"type": "text", "text": content}] if form.parts else content
+    elif calls and form.beside_calls:
+        (read["content"],) = form.beside_calls
+    if calls:
+        read["tool_calls"] = [_read_call(call, form.arguments_as_text) for call in calls]
+    return read | {key: part for key, part in message.items() if part is not None}
 
 
 def _of_sharegpt(message: dict[str, Any]) -> dict[str, Any]:
@@ -93,9 +93,12 @@ def _joined(content: Any) -> str | None:
         return content
     if not isinstance(content, list):
         raise ValueError(f"has content of type {type(content).__name__}; it must be text, or parts that are text")
-    texts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
-    for part, text in zip(content, texts, strict=True):
-        if not isinstance(text, str):
+    texts = []
+    for part in content:
+        text = part.get("text") if isinstance(part, Mapping) else part
+        if isinstance(text, str):
+            texts.append(text)
+        else:
             kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
             raise ValueError(
                 f"has content of type {kind}, which is not read here: give initialize_from_trainer a trainer of the "

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import datasets
-import pyarrow as pa
-from datasets.features.features import generate_from_arrow_type, register_feature
+from datasets.features.features import register_feature
 
 
 @dataclass
@@ -19,7 +18,7 @@ class JsonText:
     datasets' own ``Json`` reads one number in two hundred back with another last digit, and the text "5" as a number.
     """
 
-    pa_type: ClassVar[Any] = pa.string()
+    pa_type: ClassVar[Any] = datasets.Value("string")()
     _type: str = "JsonText"
 
     def __call__(self) -> Any:
@@ -93,12 +92,14 @@ def _is_table(value: Any) -> bool:
 
 
 def _feature(cells: list[Any]) -> Any:
-    """The type of a column: as Arrow has it if it can hold the cells as they are, else as text."""
+    """The type of a column: as datasets has it if that holds the cells as they are, else as text."""
     try:
-        kind = pa.array(cells).type
-    except (pa.ArrowInvalid, pa.ArrowTypeError):  # cells of several types
+        kind = datasets.Dataset.from_dict({"cells": cells}).features["cells"]
+    except (ValueError, TypeError):  # cells of several types
         return JsonText()
-    if "struct<" not in str(kind):
-        return generate_from_arrow_type(kind)
-    # Arrow would give all objects the keys of each, with nulls.
-    return datasets.List(JsonText()) if pa.types.is_list(kind) else JsonText()
+    return JsonText() if _holds_objects(kind) else kind
+
+
+def _holds_objects(kind: Any) -> bool:
+    """Whether it is of objects, to all of which Arrow would give the keys of each, with nulls."""
+    return isinstance(kind, dict) or (hasattr(kind, "feature") and _holds_objects(kind.feature))

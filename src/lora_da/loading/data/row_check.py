@@ -31,7 +31,9 @@ def check_rows(rows: datasets.Dataset, tokenizer: Any) -> None:
         types = {type(value) for value in texts.values()}
         if types == {list} and "text" not in texts:
             if tokenizer.chat_template is None:
-                raise ValueError("The data are conversations but the tokenizer has no chat template; set one, or use text.")
+                raise ValueError(
+                    "The data are conversations but the tokenizer has no chat template; set one, or use text."
+                )
             _check_conversation(row, place, template)
         elif types == {str} and "messages" not in texts:
             _check_texts(texts, place, tokenizer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+
 from lora_da.system.validation import check_fields, setting
 
 _NAMED = (("messages",), ("prompt", "completion"), ("text",))
