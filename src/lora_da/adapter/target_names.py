@@ -34,8 +34,6 @@ def check_target_names(base: nn.Module, config: Any) -> None:
     targets = config.target_modules
     if not isinstance(targets, str) and set(targets or ()) != _chosen_by_peft(base):
         _check("target_modules", targets, modules, layers)
-    if not isinstance(config.exclude_modules, str):
-        _check("exclude_modules", config.exclude_modules, modules, layers)
     _check("target_parameters", getattr(config, "target_parameters", None), parameters, parameters)
     indices = config.layers_to_transform
     blocks = [name for name in modules if name.rpartition(".")[2].isdigit()]

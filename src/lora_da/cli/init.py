@@ -21,9 +21,9 @@ def init(
     data: Annotated[
         str | None,
         typer.Option(
-            help="A JSONL, JSON, CSV, TSV, Parquet or text file, perhaps compressed (.gz), a folder of save_to_disk, or "
-            "a Hugging Face data set (NAME or NAME:CONFIGURATION). Its columns are messages or conversations, prompt and "
-            "completion, text, or instruction, input and output.",
+            help="A JSONL, JSON, CSV, TSV, Parquet or text file, perhaps compressed (.gz), a folder of save_to_disk, "
+            "or a Hugging Face data set (NAME or NAME:CONFIGURATION). Its columns are messages or conversations, "
+            "prompt and completion, text, or instruction, input and output.",
             show_default=False,
         ),
     ] = None,

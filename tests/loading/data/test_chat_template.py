@@ -54,6 +54,15 @@ def test_what_is_left_out_is_told(template: str, left_out: str) -> None:
         check(template, CONVERSATION, '[{"type": "function", "function": {"name": "f"}}]')
 
 
+def test_reasoning_may_be_left_out_of_earlier_messages_alone() -> None:
+    last = "{{ messages[-1].reasoning_content }}" + PLAIN
+    said = [CONVERSATION[1], CONVERSATION[4] | {"reasoning_content": "1"}]
+    check(last, said * 2)
+    check(PLAIN, [*said, *said[:1], CONVERSATION[4]])
+    with pytest.raises(ValueError, match="has reasoning_content in its last message, which"):
+        check(PLAIN, said)
+
+
 def test_a_template_that_refuses() -> None:
     with pytest.raises(ValueError, match=r"is a conversation that the chat template refuses \(no\)"):
         check("{{ raise_exception('no') }}", CONVERSATION)

@@ -81,7 +81,7 @@ def test_a_template_that_refuses_and_a_tokenizer_that_lacks_something() -> None:
 
 def test_usable_rows_pass() -> None:
     check_rows(table(PAIR), tokenizer())
-    check_rows(table({"text": ""}), tokenizer())  # left out later, as what is cut
+    check_rows(table({"text": ""}), tokenizer())  # as between the paragraphs of many data sets
     check_rows(table({"prompt": [{"role": "user", "content": "a"}], "completion": [ANSWER]}), tokenizer())
 
 

@@ -85,6 +85,10 @@ def test_forms_of_conversations(tmp_path: Path, examples: Callable[..., Any]) ->
     ]
     assert examples(lines(tmp_path / "shared.jsonl", shared)) == plain
     assert examples(tmp_path / "shared.jsonl", messages_column="conversations") == plain
+    begun = [{"messages": [{"role": "system", "content": "s"}, *row["messages"]]} for row in CHAT]
+    beside = [row | {"system": "s"} for row in shared]
+    plain_begun = examples(lines(tmp_path / "begun.jsonl", begun))
+    assert examples(lines(tmp_path / "beside.jsonl", beside)) == plain_begun != plain
     parts = [
         {"messages": [m | {"content": [{"type": "text", "text": m["content"]}], "name": None} for m in row["messages"]]}
         for row in CHAT

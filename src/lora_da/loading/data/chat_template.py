@@ -53,6 +53,9 @@ _CALLING: list[dict[str, Any]] = [
 ]
 
 
+_REASONING = {"reasoning_content", "reasoning", "thinking"}
+
+
 class TemplateCheck:
     """Puts conversations to a chat template, one of each shape.
 
@@ -111,6 +114,8 @@ def _marked(
             message["content"] = mark(meaning)
         for call in message.get("tool_calls", ()):
             _mark_function(call.get("function", call), mark, "a tool call")
+    for name in _REASONING & marked[-1].keys():  # of other messages than the last it is left out on purpose
+        marked[-1][name] = mark(f"{name} in its last message")
     tool_list = json.loads(tools) if tools else None
     for tool in tool_list or ():
         _mark_function(tool.get("function", tool), mark, "tools", arguments=False)

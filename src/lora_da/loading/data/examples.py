@@ -74,6 +74,7 @@ def prepare_examples(
     chosen = as_trl_rows(rows, form, tokenizer)
     if places is not None:
         chosen = chosen.select(places)
+    chosen = _without_blank_texts(chosen)
     unused = unused_columns(rows.column_names, form)
     if unused:
         warnings.warn(f"columns that are not read: {', '.join(unused)}", stacklevel=2)
@@ -97,6 +98,17 @@ def prepare_examples(
     if len(learnable) < len(chosen):
         warnings.warn(f"{len(chosen) - len(learnable)} {advice} to keep them. They are left out.", stacklevel=2)
     return PreparedExamples(examples.select(learnable), trainer.data_collator)
+
+
+def _without_blank_texts(rows: datasets.Dataset) -> datasets.Dataset:
+    if "text" not in rows.column_names:
+        return rows
+    filled = [place for place, text in enumerate(rows["text"]) if text.strip()]
+    if not filled:
+        raise ValueError("All texts are empty; give a data set with at least one example.")
+    if len(filled) < len(rows):
+        warnings.warn(f"{len(rows) - len(filled)} of {len(rows)} texts are empty, and left out", stacklevel=3)
+    return rows.select(filled)
 
 
 def _preparing_trainer(rows: datasets.Dataset, tokenizer: Any, form: RowFormat) -> SFTTrainer:

@@ -8,8 +8,6 @@ from lora_da.system.validation import check_fields, setting
 
 _NAMED = (("messages",), ("prompt", "completion"), ("text",))
 _ALPACA = ("instruction", "output")
-BESIDE_CONVERSATIONS = ("tools", "chat_template_kwargs")
-"""What chat templates are given beside messages."""
 # Known by its columns, and not to be learnt as texts or conversations are.
 _OTHER_SHAPES = {
     ("chosen", "rejected"): "pairs of a chosen and a rejected answer, for a loss of pairs such as DPO's. Give "
@@ -126,5 +124,12 @@ def recognise_columns(available: list[str]) -> dict[str, str] | None:
 def unused_columns(available: list[str], form: RowFormat) -> list[str]:
     """Names of the columns that are not read."""
     columns = resolve_columns(available, form)
-    used = {*columns.values(), *(() if "text" in columns else BESIDE_CONVERSATIONS)}
+    used = {*columns.values(), *columns_beside(columns)}
     return [name for name in available if name not in used]
+
+
+def columns_beside(columns: dict[str, str]) -> tuple[str, ...]:
+    """Names of what may lie beside conversations, given the columns that are read: ShareGPT also has ``system``."""
+    if "text" in columns or "instruction" in columns:
+        return ()
+    return ("tools", "chat_template_kwargs", *(("system",) if columns.get("messages") == "conversations" else ()))

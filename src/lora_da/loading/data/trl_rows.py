@@ -12,7 +12,7 @@ from lora_da.loading.data.chat_template import find_message_form
 from lora_da.loading.data.conversation import MessageForm, read_messages, read_tools, without_filled
 from lora_da.loading.data.json_text import JsonText
 from lora_da.loading.data.row_check import check_rows
-from lora_da.loading.data.row_format import BESIDE_CONVERSATIONS, RowFormat, resolve_columns
+from lora_da.loading.data.row_format import RowFormat, columns_beside, resolve_columns
 
 # Of tatsu-lab/alpaca's column "text".
 _INSTRUCTION = (
@@ -43,7 +43,7 @@ def as_trl_rows(rows: datasets.Dataset, form: RowFormat, tokenizer: Any) -> data
             "The column label tells good answers from bad ones, as KTO's does, and all would be learnt alike: keep the "
             "rows with good ones and leave the column out."
         )
-    beside = [name for name in BESIDE_CONVERSATIONS if name in rows.column_names and "text" not in columns]
+    beside = [name for name in columns_beside(columns) if name in rows.column_names]
     chosen = rows.select_columns([*columns.values(), *beside])
     chosen = chosen.rename_columns({name: role for role, name in columns.items() if name != role})
     with without_progress_bars():
@@ -68,11 +68,16 @@ def _is_text(kind: Any) -> bool:
 
 def _conversations(rows: datasets.Dataset, tokenizer: Any) -> datasets.Dataset:
     text = datasets.Value("string")
-    kinds = {name: text if name == "tools" or _is_text(kind) else JsonText() for name, kind in rows.features.items()}
+    kinds = {
+        name: text if name == "tools" or _is_text(kind) else JsonText()
+        for name, kind in rows.features.items()
+        if name != "system"  # which becomes a message
+    }
     how = {"features": dict(rows.features), "kinds": kinds, "form": find_message_form(tokenizer)}
     # datasets would write objects as structs again, and so the rows give their texts.
     as_texts = datasets.Features(dict.fromkeys(kinds, text))
-    texts = rows.map(_read_row, with_indices=True, fn_kwargs=how, features=as_texts)
+    others = [name for name in rows.column_names if name not in kinds]
+    texts = rows.map(_read_row, with_indices=True, fn_kwargs=how, features=as_texts, remove_columns=others)
     return texts.cast(datasets.Features(kinds))
 
 
@@ -81,15 +86,17 @@ def _read_row(
 ) -> dict[str, str | None]:
     """A row with its conversations, tools and variables of the template brought into form, as the texts of JSON."""
     found: dict[str, Any] = {}
-    for name, value in row.items():
-        value = without_filled(value, features[name])
+    system = row["system"] if "system" in features else None
+    for name in kinds:
+        value = without_filled(row[name], features[name])
         try:
             if name == "tools":
                 value = read_tools(value)
             elif name == "chat_template_kwargs":
                 value = value or {}
             elif isinstance(value, list):
-                value = read_messages(value, form)
+                said = [{"role": "system", "content": system}] if name == "messages" and system else []
+                value = read_messages([*said, *value], form)
         except ValueError as error:
             raise ValueError(f"Row {place} {error}.") from error
         kind = kinds[name]
