@@ -43,7 +43,11 @@ def test_names_that_nothing_has(settings: dict[str, Any], message: str) -> None:
         {"target_modules": r".*(q|v|none)_proj"},
         {"target_modules": None},
         {"target_modules": ["layers.0.self_attn.q_proj", "down_proj"], "rank_pattern": {r"layers\.\d\..*q_proj": 2}},
-        {"target_modules": ["q_proj"], "exclude_modules": ["layers.1.self_attn.q_proj", "lm_head_of_others"], "layers_to_transform": 0},
+        {
+            "target_modules": ["q_proj"],
+            "exclude_modules": ["layers.1.self_attn.q_proj", "none"],
+            "layers_to_transform": 0,
+        },
     ],
 )
 def test_names_with_a_meaning_pass_before_and_after_peft(settings: dict[str, Any]) -> None:

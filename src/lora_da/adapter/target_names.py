@@ -35,11 +35,11 @@ def check_target_names(base: nn.Module, config: Any) -> None:
     if not isinstance(targets, str) and set(targets or ()) != _chosen_by_peft(base):
         _check("target_modules", targets, modules, layers)
     _check("target_parameters", getattr(config, "target_parameters", None), parameters, parameters)
-    indices = config.layers_to_transform
+    indices = getattr(config, "layers_to_transform", None)
     blocks = [name for name in modules if name.rpartition(".")[2].isdigit()]
     _check("layers_to_transform", map(str, [indices] if isinstance(indices, int) else indices or ()), blocks, blocks)
     for field in ("rank_pattern", "alpha_pattern"):
-        _check(field, getattr(config, field), [*modules, *parameters], layers, patterns=True)
+        _check(field, getattr(config, field, None), [*modules, *parameters], layers, patterns=True)
 
 
 def _check(
