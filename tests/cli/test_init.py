@@ -131,7 +131,7 @@ def test_the_form_of_the_data_does_not_change_the_adapter(model: str, tmp_path: 
     lines = [f"{row['prompt']};{row['completion']}" for row in rows]
     (tmp_path / "semicolons.csv").write_text("\n".join(["prompt;completion", *lines]))
     datasets.Dataset.from_list(rows).save_to_disk(tmp_path / "saved")
-    made = []
+    made: list[bytes] = []
     for name in ("plain.jsonl", "wrapped.json:rows", "semicolons.csv", "saved"):
         call("init", model, "--data", tmp_path / name, "--output", tmp_path / f"a-{len(made)}", "--rank", 2)
         made.append((tmp_path / f"a-{len(made)}" / "adapter_model.safetensors").read_bytes())

@@ -48,7 +48,7 @@ def test_weights_that_are_not_there(
 
 def test_an_adapter_that_is_loaded_with_the_model(model: str, tmp_path: Path) -> None:
     base = AutoModelForCausalLM.from_pretrained(model)
-    get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(tmp_path)
+    get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(str(tmp_path))
     loaded: Any = AutoModelForCausalLM
     found, loading = loaded.from_pretrained(tmp_path, output_loading_info=True)
     with pytest.raises(ValueError, match="'some/model' comes with an adapter"):

@@ -57,6 +57,7 @@ def test_unusable_pairs(row: dict[str, Any], message: str) -> None:
         ({"text": ["a"]}, "Row 0 has text of type list"),
         ({"messages": "a"}, "Row 0 has messages of type str"),
         (conversation(), "Row 0 has no message of the assistant"),
+        ({"prompt": [], "completion": [ANSWER]}, "Row 0 has a prompt without messages"),
         (conversation(("user", "a")), "Row 0 has no message of the assistant"),
         (conversation(("user", "a"), ("assistant", "")), "Row 0 has an empty message of the assistant"),
         (conversation(("user", "a"), ("assistant", "b")) | {"tools": '[{"name": "f"}]'}, "Row 0 has tools, which the"),

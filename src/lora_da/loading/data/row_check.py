@@ -66,6 +66,8 @@ def _check_texts(texts: Mapping[str, str], place: int, tokenizer: Any) -> None:
 
 def _check_conversation(row: Mapping[str, Any], place: int, template: TemplateCheck) -> None:
     messages = row["messages"] if "messages" in row else row["prompt"] + row["completion"]
+    if row.get("prompt") == []:
+        raise ValueError(f"Row {place} has a prompt without messages; complete it or leave the row out.")
     answers = [message for message in messages if message["role"] == "assistant"]
     if not answers or ("completion" in row and not row["completion"]):
         raise ValueError(f"Row {place} has no message of the assistant to learn; complete it or leave the row out.")
