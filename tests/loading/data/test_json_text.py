@@ -47,7 +47,8 @@ def test_rows_under_a_key_and_plain_texts() -> None:
     wrapped = json.dumps({"version": 1, "data": [{"text": "a"}]})
     assert read_json(wrapped, "data").to_list() == [{"text": "a"}]
     assert read_json('["a", "b"]').to_list() == [{"text": "a"}, {"text": "b"}]
-    assert read_json('{"messages": [{"role": "user", "content": "a"}]}').num_rows == 1
+    for row in ('{"talk": [{"role": "user", "content": "a"}]}', '{"messages": [], "tools": [{"name": "f"}]}'):
+        assert list(read_json(row)) == [json.loads(row)]
 
 
 @pytest.mark.parametrize(

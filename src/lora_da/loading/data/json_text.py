@@ -39,6 +39,10 @@ with warnings.catch_warnings():
     register_feature(JsonText, "JsonText")
 
 
+# One object with such a key is a row.
+_OF_A_ROW = {"messages", "conversations", "prompt", "completion", "text", "instruction", "chosen"}
+
+
 def read_json(text: str, key: str | None = None) -> datasets.Dataset:
     """Read JSON Lines, a list of records (of texts: the column ``text``), or the list under a key of one object.
 
@@ -50,7 +54,7 @@ def read_json(text: str, key: str | None = None) -> datasets.Dataset:
         if len(rows) != 1 or not isinstance(rows[0], dict) or not isinstance(rows[0].get(key), list):
             raise ValueError(f"there is no list under the key {key!r}")
         rows = rows[0][key]
-    elif len(rows) == 1 and isinstance(rows[0], dict):
+    elif len(rows) == 1 and isinstance(rows[0], dict) and not _OF_A_ROW & rows[0].keys():
         wrapping = [name for name, value in rows[0].items() if _is_table(value)]
         if wrapping:
             raise ValueError(f"it is one object, whose rows are under a key: name it behind a colon, :{wrapping[0]}")
@@ -86,7 +90,7 @@ def _line(line: str, number: int) -> Any:
 
 
 def _is_table(value: Any) -> bool:
-    """Whether it is a list of records, and no conversation."""
+    """Whether it is a list of records, and no conversation under a name of its own."""
     first = value[0] if isinstance(value, list) and value else None
     return isinstance(first, dict) and not {"role", "from"} & first.keys()
 

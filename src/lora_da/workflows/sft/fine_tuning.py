@@ -14,7 +14,7 @@ from lora_da.adapter.target_names import check_target_names
 from lora_da.loading.gguf import convert_gguf
 from lora_da.loading.model_source import ModelSource
 from lora_da.loading.models import check_model_folder
-from lora_da.loading.positions import check_positions
+from lora_da.loading.positions import check_positions, find_position_count
 from lora_da.workflows.sft.arguments import SftArguments
 from lora_da.workflows.sft.base_model import load_base, load_processor
 from lora_da.workflows.sft.splits import load_splits
@@ -94,7 +94,8 @@ def make_trainer(arguments: SftArguments) -> SFTTrainer:
         processing_class=processor,
         peft_config=adapter,
     )
-    check_positions(base, _longest(trainer.train_dataset), "--max_length")
+    if find_position_count(base) is not None:  # reading the lengths of all examples takes its time
+        check_positions(base, _longest(trainer.train_dataset), "--max_length")
     return trainer
 
 
