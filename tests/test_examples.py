@@ -167,6 +167,7 @@ def examples_in(path: Path) -> Iterator[Example]:
     return Document.parse(str(path), *PARSERS).examples()
 
 
+@pytest.mark.filterwarnings("default::UserWarning")  # so few and short examples make the library warn
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
 def test_all_blocks_run(path: Path, reader: dict[str, Any]) -> None:
     for example in examples_in(path):

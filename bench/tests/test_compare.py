@@ -31,6 +31,7 @@ from lora_da_bench.methods.method import Method, Setup
 from lora_da_bench.running.training_run import carry_out_run
 from small import described, toml_file
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*saw fewer tokens than they have input dimensions")
 TIMINGS = {"wall_seconds", "init_seconds", "train_seconds", "init_peak_bytes", "train_peak_bytes"}
 
 

@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 import torch
 from peft import LoraConfig, PeftModel
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 import lora_da.pipeline.collection
 import lora_da.workflows.init
@@ -111,6 +112,43 @@ def test_target_modules_and_scaling(model: str, data: str, tmp_path: Path) -> No
     assert config["target_modules"] == ["q_proj", "v_proj"]
     assert (config["use_rslora"], config["lora_alpha"]) == (False, 4)
     assert len(load_report(tmp_path / "few").layers) == 4
+
+
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_names_of_layers_that_are_not_there(model: str, data: str, tmp_path: Path, options: tuple[str, ...]) -> None:
+    for names, message in (
+        ("q_porj,v_proj", "'q_porj'.*did you mean 'q_proj'"),
+        ("all-linear,q_proj", "give it alone"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call("init", model, "--data", data, "--output", tmp_path / "a", "--target-modules", names, *options)
+
+
+def test_the_form_of_the_data_does_not_change_the_adapter(model: str, tmp_path: Path) -> None:
+    rows = [{"prompt": f"{n} + 1 =", "completion": f" {n + 1}"} for n in range(12)]
+    (tmp_path / "plain.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "wrapped.json").write_text(json.dumps({"version": 1, "rows": rows}))
+    lines = [f"{row['prompt']};{row['completion']}" for row in rows]
+    (tmp_path / "semicolons.csv").write_text("\n".join(["prompt;completion", *lines]))
+    datasets.Dataset.from_list(rows).save_to_disk(tmp_path / "saved")
+    made: list[bytes] = []
+    for name in ("plain.jsonl", "wrapped.json:rows", "semicolons.csv", "saved"):
+        call("init", model, "--data", tmp_path / name, "--output", tmp_path / f"a-{len(made)}", "--rank", 2)
+        made.append((tmp_path / f"a-{len(made)}" / "adapter_model.safetensors").read_bytes())
+    assert made[1:] == made[:1] * 3
+
+
+def test_examples_beyond_the_models_positions(model: str, data: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(model, tmp_path / "model")
+    vocabulary = AutoConfig.from_pretrained(model).vocab_size
+    small = GPT2Config(vocab_size=vocabulary, n_positions=10, n_embd=8, n_layer=1, n_head=1)
+    GPT2LMHeadModel(small).save_pretrained(folder)
+    options = ["init", folder, "--data", data, "--rank", 2, "--output", tmp_path / "a"]
+    with pytest.raises(
+        ValueError, match="longest example has 13 tokens, and the model positions for 10: give --max-len"
+    ):
+        call(*options)
+    call(*options, "--max-length", 10)
 
 
 def test_dry_run_writes_nothing(model: str, data: str, tmp_path: Path) -> None:

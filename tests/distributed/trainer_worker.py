@@ -6,6 +6,7 @@ Called as ``torchrun trainer_worker.py OUTPUT MODEL EXAMPLES BATCH_SIZE``.
 from __future__ import annotations
 
 import faulthandler
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from lora_da import initialize_from_trainer
 
 
 def main() -> None:
-    faulthandler.dump_traceback_later(200, exit=True)  # says where a process hangs
+    faulthandler.dump_traceback_later(240, exit=True)  # says where a process hangs
     output, model, examples, batch_size = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     arguments = trl.SFTConfig(
         output_dir=str(output / "training"),
@@ -49,7 +50,9 @@ def main() -> None:
     )
     save_file(found, output / f"{trainer.args.process_index}.safetensors")
     if dist.is_initialized():
-        dist.destroy_process_group()
+        dist.barrier()
+    sys.stdout.flush()
+    os._exit(0)  # what was found is on disk; torch's and the trainer's own end of a job has been seen to hang
 
 
 main()

@@ -14,12 +14,12 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from command import call
 from folders import sums_file, tiny_model_folder
-from lora_da.loading.examples import prepare_examples
+from lora_da.loading.data.examples import prepare_examples
+from lora_da.loading.data.row_format import RowFormat
+from lora_da.loading.data.rows import load_rows
 from lora_da.loading.model_source import ModelSource
 from lora_da.loading.models import load_model
 from lora_da.loading.precision import bits, compute_dtype
-from lora_da.loading.row_format import RowFormat
-from lora_da.loading.rows import load_rows
 from lora_da.workflows.model_outline import model_outline
 from lora_da.workflows.settings import AdapterShape
 

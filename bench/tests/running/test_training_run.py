@@ -15,6 +15,7 @@ from lora_da_bench.experiment.record import Run, load_record
 from lora_da_bench.running import training
 from lora_da_bench.running.training_run import carry_out_run
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*saw fewer tokens than they have input dimensions")
 WORDS = [f"{a} {b}" for a in ("good", "bad", "fine", "dull", "great", "poor") for b in ("day", "film", "cake", "song")]
 
 

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from lora_da.cli import options
+from lora_da.loading.data.row_format import RowFormat
 from lora_da.loading.model_source import ModelSource
-from lora_da.loading.row_format import RowFormat
 from lora_da.workflows.settings import AdapterShape, Calibration, Outputs
 
 
@@ -21,8 +21,9 @@ def init(
     data: Annotated[
         str | None,
         typer.Option(
-            help="A JSONL, JSON, CSV, TSV or Parquet file, a folder of save_to_disk or a Hugging Face data set (NAME "
-            "or NAME:CONFIGURATION), in one of TRL's formats: columns messages, or prompt and completion, or text.",
+            help="A JSONL, JSON, CSV, TSV, Parquet or text file, perhaps compressed (.gz), a folder of save_to_disk, "
+            "or a Hugging Face data set (NAME or NAME:CONFIGURATION). Its columns are messages or conversations, "
+            "prompt and completion, text, or instruction, input and output.",
             show_default=False,
         ),
     ] = None,

@@ -4,13 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lora_da.loading.examples import PreparedExamples, prepare_examples
+    from lora_da.loading.data.examples import PreparedExamples, prepare_examples
+    from lora_da.loading.data.row_format import RowFormat
+    from lora_da.loading.data.rows import fingerprint, load_rows
     from lora_da.loading.gguf import convert_gguf
     from lora_da.loading.model_source import NAMED_MODELS, ModelSource, find_model
     from lora_da.loading.models import LoadedModel, load_config, load_model, load_tokenizer
     from lora_da.loading.precision import PRECISIONS
-    from lora_da.loading.row_format import RowFormat
-    from lora_da.loading.rows import fingerprint, load_rows
 
 __all__ = [
     "NAMED_MODELS",
@@ -31,13 +31,13 @@ __all__ = [
 
 # Imported at first use: transformers, TRL and datasets take seconds.
 _HOMES = {
-    "examples": ("PreparedExamples", "prepare_examples"),
+    "data.examples": ("PreparedExamples", "prepare_examples"),
     "gguf": ("convert_gguf",),
     "models": ("LoadedModel", "load_config", "load_model", "load_tokenizer"),
     "model_source": ("NAMED_MODELS", "ModelSource", "find_model"),
     "precision": ("PRECISIONS",),
-    "row_format": ("RowFormat",),
-    "rows": ("fingerprint", "load_rows"),
+    "data.row_format": ("RowFormat",),
+    "data.rows": ("fingerprint", "load_rows"),
 }
 
 

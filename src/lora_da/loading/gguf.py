@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lora_da.loading._weights import check_weights
+from lora_da.loading.weights_check import check_weights
 from lora_da.system.files import atomic_path
 from lora_da.system.hashing import hash_file
 
@@ -68,7 +68,7 @@ def _save_dequantised(file: Path, folder: Path) -> None:
     source, loading = kind.from_pretrained(
         file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True
     )
-    check_weights(str(file), set(loading["missing_keys"]))
+    check_weights(str(file), source, loading)
     config = source.config
     # transformers refuses to save a model that came from GGUF: it takes the weights for quantised ones. They are not
     # any more, so a fresh model takes them over under a configuration that says so.

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from lora_da.loading._weights import check_weights
 from lora_da.loading.gguf import convert_gguf
 from lora_da.loading.model_source import ModelSource
 from lora_da.loading.precision import check_precision, keep_trainable, loading_options
+from lora_da.loading.weights_check import check_weights
 
 _KINDS: dict[str, Any] = {
     "language model": AutoModelForCausalLM,
@@ -61,8 +61,8 @@ def load_model(
 
     Raises:
         ValueError: The dtype or the head is unknown, a revision is given for a local model, ``beside`` is missing for a
-            GGUF file, weights of a language model are missing, the folder holds an adapter, or the source is a
-            classifier of another number of classes.
+            GGUF file, weights are missing that are not of a new classifier, the folder holds an adapter, or the source
+            is a classifier of another number of classes.
         FileNotFoundError: The model or its tokenizer is neither on disk nor to be had from the hub.
         FileExistsError: The folder of a converted GGUF file holds something else.
         ModuleNotFoundError: The dtype needs bitsandbytes.
@@ -73,18 +73,16 @@ def load_model(
     source = _converted(source, beside)
     check_model_folder(source.path)
     place = source.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model, missing = _read(source, place, head, num_labels)
-    if head == "language model":
-        check_weights(source.model, missing)
+    model, loading = _read(source, place, head, num_labels)
+    fresh = _head_weights(model, loading["missing_keys"]) if head == "classifier" else set()
+    check_weights(source.model, model, loading | {"missing_keys": loading["missing_keys"] - fresh})
     tokenizer = load_tokenizer(source)
     if head == "classifier" and model.config.pad_token_id is None:  # decoders classify at the last token before padding
         model.config.pad_token_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     if not _is_on(model, torch.device(place)):  # quantised models are where they can be; some refuse to be moved
         model.to(place)
     keep_trainable(model)
-    return LoadedModel(
-        model, tokenizer, source.path, getattr(model.config, "_commit_hash", None), tuple(sorted(missing))
-    )
+    return LoadedModel(model, tokenizer, source.path, getattr(model.config, "_commit_hash", None), tuple(sorted(fresh)))
 
 
 def load_config(source: ModelSource) -> Any:
@@ -154,8 +152,8 @@ def check_model_folder(path: str) -> None:
         )
 
 
-def _read(source: ModelSource, place: str, head: str, num_labels: int | None) -> tuple[Any, set[str]]:
-    """The model, and the names of the weights that were not found."""
+def _read(source: ModelSource, place: str, head: str, num_labels: int | None) -> tuple[Any, dict[str, Any]]:
+    """The model, and what transformers tells about its weights."""
     path = source.path
     try:
         model, loading = _KINDS[head].from_pretrained(
@@ -178,7 +176,13 @@ def _read(source: ModelSource, place: str, head: str, num_labels: int | None) ->
         raise FileNotFoundError(
             f"Could not load the model {path!r}: {kind} ({error}). Check the spelling and the connection to the hub."
         ) from error
-    return model, set(loading["missing_keys"])
+    return model, loading | {"missing_keys": set(loading["missing_keys"])}
+
+
+def _head_weights(model: Any, names: set[str]) -> set[str]:
+    """Those of the weights that a classifier has and its source may not: outside the body, and the pooler."""
+    body = f"{model.base_model_prefix}."
+    return {name for name in names if not name.startswith(body) or ".pooler." in name}
 
 
 def _is_on(model: Any, device: torch.device) -> bool:

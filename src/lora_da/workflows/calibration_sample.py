@@ -6,9 +6,9 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from lora_da.loading.examples import PreparedExamples, prepare_examples
-from lora_da.loading.row_format import RowFormat
-from lora_da.loading.rows import fingerprint, load_rows
+from lora_da.loading.data.examples import PreparedExamples, prepare_examples
+from lora_da.loading.data.row_format import RowFormat
+from lora_da.loading.data.rows import fingerprint, load_rows
 from lora_da.workflows.settings import Calibration
 
 

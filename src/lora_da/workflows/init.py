@@ -7,7 +7,7 @@ import time
 import warnings
 from typing import Any
 
-from peft import PeftModel, get_peft_model
+from peft import PeftModel
 from transformers import set_seed
 
 from lora_da.api import collect_statistics, initialize_lora_da_weights
@@ -45,7 +45,7 @@ def create_adapter(
     check_memory(model, sample, shape, config, calibration, in_one_pass=outputs.save_statistics is not None)
     loaded = load_model(model, outputs.output)
     set_seed(config.seed)  # layers that the data say nothing about keep PEFT's random A
-    peft_model = get_peft_model(loaded.model, shape.lora_config())
+    peft_model = shape.adapt(loaded.model)
     report = _initialize(peft_model, sample, config, calibration, outputs, checkpoint)
     if is_first_process():
         save_adapter(

@@ -6,13 +6,13 @@ import functools
 from dataclasses import dataclass
 
 import torch
-from peft import get_peft_model
 from peft.tuners.lora import LoraLayer
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModelForCausalLM
 
 from lora_da.loading.model_source import ModelSource
 from lora_da.loading.models import load_config
+from lora_da.loading.positions import check_positions
 from lora_da.loading.precision import bits, check_precision, compute_dtype, weight_bytes
 from lora_da.statistics.batches.token_rows import TokenRows
 from lora_da.statistics.estimation_mode import estimation_mode
@@ -50,7 +50,7 @@ def model_outline(model: ModelSource, shape: AdapterShape, batch_size: int, leng
     Raises:
         FileNotFoundError: There is no such model.
         ModuleNotFoundError: Its precision needs bitsandbytes.
-        ValueError: Its precision is unknown.
+        ValueError: Its precision is unknown, it has too few positions, or none of the layers that are named.
     """
     check_precision(model.dtype)
     config = load_config(model)
@@ -59,7 +59,9 @@ def model_outline(model: ModelSource, shape: AdapterShape, batch_size: int, leng
         AutoModelForCausalLM.from_config, config, dtype=dtype, trust_remote_code=model.trust_remote_code
     )
     with torch.device("meta"):  # PEFT can't adapt fake layers
-        peft_model = get_peft_model(make(), shape.lora_config(), low_cpu_mem_usage=True)
+        empty = make()
+        check_positions(empty, length)
+        peft_model = shape.adapt(empty, low_cpu_mem_usage=True)
     shapes = {
         name.removeprefix("base_model.model."): (int(layer.out_features or 0), int(layer.in_features or 0))
         for name, layer in peft_model.named_modules()

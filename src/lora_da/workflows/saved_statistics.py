@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, get_peft_model
+from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, set_seed
@@ -58,7 +58,7 @@ def _model_without_weights(model: ModelSource, shape: AdapterShape) -> PeftModel
         empty = AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)
     _load_embeddings(empty, Path(model.path))
     with torch.device("meta"):
-        peft_model = get_peft_model(empty, shape.lora_config(), low_cpu_mem_usage=True)
+        peft_model = shape.adapt(empty, low_cpu_mem_usage=True)
     for layer in peft_model.modules():
         if isinstance(layer, LoraLayer):
             for part in (layer.lora_A, layer.lora_B, layer.lora_embedding_A, layer.lora_embedding_B):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lora_da.config import LoraDAConfig
 from lora_da.system.files import refuse_existing
 from lora_da.system.validation import check_fields, required, setting
 
 if TYPE_CHECKING:
-    from peft import LoraConfig
+    from peft import LoraConfig, PeftModel
 
 PRESETS = {"default": LoraDAConfig, "paper": LoraDAConfig.paper, "released": LoraDAConfig.released}
 
@@ -41,10 +41,27 @@ class AdapterShape:
         check_fields(self)
         if not self._names:
             raise ValueError("target modules are missing: give all-linear, or names such as q_proj,v_proj")
+        if "all-linear" in self._names and len(self._names) > 1:
+            raise ValueError("all-linear holds all linear layers by itself: give it alone, or the other names alone")
 
     @property
     def _names(self) -> list[str]:
         return [name.strip() for name in self.target_modules.split(",") if name.strip()]
+
+    def adapt(self, model: Any, **options: Any) -> PeftModel:
+        """Put a fresh adapter of this shape on a model.
+
+        Raises:
+            ValueError: A name of its layers is not there; the message tells the nearest one.
+        """
+        from peft import get_peft_model
+
+        from lora_da.adapter.target_names import check_target_names
+
+        config = self.lora_config()
+        check_target_names(model, config)
+        adapted: PeftModel = get_peft_model(model, config, **options)
+        return adapted
 
     def lora_config(self) -> LoraConfig:
         """The adapter's configuration, as PEFT has it."""

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, TrainerCallback, set_seed
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    TrainerCallback,
+    set_seed,
+)
 from trl import SFTTrainer
 
 from command import sft_options
@@ -119,3 +128,50 @@ def test_models_that_transformers_does_not_know(data: str, tmp_path: Path, monke
     (tmp_path / "adapter" / "adapter_config.json").touch()
     with pytest.raises(ValueError, match="holds an adapter, which would be loaded with the model"):
         make_trainer(arguments(str(tmp_path / "adapter"), data, tmp_path / "run"))
+
+
+def test_what_is_wrong_is_found_before_the_initialisation(
+    model: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(start, "initialize_from_trainer", lambda *_, **__: pytest.fail("the adapter is initialised"))
+
+    def refused(message: str, *given: Any) -> None:
+        with pytest.raises(ValueError, match=message):
+            fine_tune(arguments(*given))
+
+    rows = Path(data).read_text().splitlines()
+    (tmp_path / "bad.jsonl").write_text("\n".join([*rows[:30], '{"prompt": "1 + 1 ="}', *rows[30:]]))
+    refused("'train' of the data: Row 30 has no completion", model, str(tmp_path / "bad.jsonl"), tmp_path / "run")
+    for chosen, message in (
+        ("q_porj v_proj", "'q_porj'.*did you mean 'q_proj'"),
+        ("all-linear q_proj", "give it alone"),
+    ):
+        refused(message, model, data, tmp_path / "run", "--lora_target_modules", *chosen.split())
+    folder = Path(shutil.copytree(model, tmp_path / "model"))
+    whole = load_file(folder / "model.safetensors")
+    part = {f"_orig_mod.{name}": weight for name, weight in whole.items()}
+    save_file(part, folder / "model.safetensors", metadata={"format": "pt"})
+    refused(r"lacks weights .* files have _orig_mod\.", str(folder), data, tmp_path / "run")
+    config = AutoConfig.from_pretrained(model)
+    small = GPT2Config(vocab_size=config.vocab_size, n_positions=10, n_embd=8, n_layer=1, n_head=1)
+    GPT2LMHeadModel(small).save_pretrained(folder)
+    refused(
+        "example has 13 tokens, and the model positions for 10: give --max_length 10", str(folder), data, tmp_path / "r"
+    )
+
+
+def test_conversations_of_another_form_are_trained_as_the_plain_ones(model: str, tmp_path: Path) -> None:
+    folder = tiny_model_folder(tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }};{% endfor %}"
+    tokenizer.save_pretrained(folder)
+    turns = [[("user", f"{n} + 1 ="), ("assistant", f"{n + 1}")] for n in range(16)]
+    speakers = {"user": "human", "assistant": "gpt"}
+    plain = [{"messages": [{"role": role, "content": said} for role, said in turn]} for turn in turns]
+    shared = [{"conversations": [{"from": speakers[role], "value": said} for role, said in turn]} for turn in turns]
+    for name, rows in (("plain", plain), ("shared", shared)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(rows))
+        fine_tune(arguments(str(folder), str(tmp_path / f"{name}.json"), tmp_path / name))
+    for part in (".", "initial_adapter"):
+        expected, found = weights(tmp_path / "plain" / part), weights(tmp_path / "shared" / part)
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)

@@ -90,7 +90,7 @@ def _unrelated_text(forgetting: Forgetting, tokenizer: Any) -> PreparedExamples:
     So each token is predicted once at most: the first of a block never is. A last block of a single token predicts
     nothing and is left out.
     """
-    rows = load_rows(expand_path(forgetting.data), "test")
+    rows = load_rows(expand_path(forgetting.data), "test", sample_by="document")
     form = RowFormat(text_column="text", max_length=sys.maxsize)
     texts = prepare_examples(rows.select_columns(["text"]), tokenizer, form)
     cuts = (

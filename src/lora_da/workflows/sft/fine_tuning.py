@@ -5,14 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import datasets
 from transformers import set_seed
 from transformers.trainer_utils import get_last_checkpoint
-from trl import SFTTrainer, get_quantization_config
+from trl import SFTTrainer
 
+from lora_da.adapter.target_names import check_target_names
 from lora_da.loading.gguf import convert_gguf
 from lora_da.loading.model_source import ModelSource
 from lora_da.loading.models import check_model_folder
+from lora_da.loading.positions import check_positions, find_position_count
 from lora_da.workflows.sft.arguments import SftArguments
+from lora_da.workflows.sft.base_model import load_base, load_processor
 from lora_da.workflows.sft.splits import load_splits
 from lora_da.workflows.sft.start import adapter_config, prepare_start
 
@@ -63,7 +67,12 @@ def check_output(arguments: SftArguments) -> None:
 
 
 def make_trainer(arguments: SftArguments) -> SFTTrainer:
-    """Make TRL's trainer with its data, its model and a fresh adapter."""
+    """Make TRL's trainer with its data, its model and a fresh adapter.
+
+    Raises:
+        ValueError: A row of the data can't be used, weights of the model are not there, or the options name layers that
+            it does not have.
+    """
     training, model = arguments.training, arguments.model
     given: Any = training.model_init_kwargs or {}
     training.model_init_kwargs = {
@@ -73,15 +82,30 @@ def make_trainer(arguments: SftArguments) -> SFTTrainer:
     } | given
     with training.main_process_first(local=False, desc="preparing the model"):
         name = _model_name(arguments)
-    train, held_out = load_splits(arguments)
-    return SFTTrainer(
-        model=name,
+    processor = load_processor(name, training)
+    train, held_out = load_splits(arguments, processor)
+    base, adapter = load_base(name, training, model), adapter_config(arguments)
+    check_target_names(base, adapter)
+    trainer = SFTTrainer(
+        model=base,
         args=training,
         train_dataset=train,
         eval_dataset=held_out,
-        quantization_config=get_quantization_config(model),
-        peft_config=adapter_config(arguments),
+        processing_class=processor,
+        peft_config=adapter,
     )
+    if find_position_count(base) is not None:  # reading the lengths of all examples takes its time
+        check_positions(base, _longest(trainer.train_dataset), "--max_length")
+    return trainer
+
+
+def _longest(rows: Any) -> int:
+    """Tokens of the longest example, as far as they are known before training."""
+    columns = getattr(rows, "column_names", None) or ()
+    if isinstance(rows, datasets.IterableDataset) or "input_ids" not in columns:
+        return 0
+    segments = rows["seq_lengths"][:] if "seq_lengths" in columns else [[len(ids)] for ids in rows["input_ids"]]
+    return max(map(max, segments), default=0)
 
 
 def _model_name(arguments: SftArguments) -> str:

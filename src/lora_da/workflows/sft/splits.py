@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import datasets
+from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig, get_dataset
 
-from lora_da.loading.rows import load_rows
+from lora_da.loading.data.row_format import RowFormat, recognise_columns
+from lora_da.loading.data.rows import load_local
+from lora_da.loading.data.trl_rows import as_trl_rows
 from lora_da.workflows.sft.arguments import SftArguments
 
 
-def load_splits(arguments: SftArguments) -> tuple[Any, Any]:
-    """Load the training set, and the held-out one if evaluation is on.
+def load_splits(arguments: SftArguments, processor: Any) -> tuple[Any, Any]:
+    """Load the training set, and the held-out one if evaluation is on, in TRL's formats and with all rows checked.
 
     A local file, or a folder of ``save_to_disk`` without splits, is one split; ``test_split_size`` sets rows aside.
+    What is streamed, tokenised already or for a model of images too is left as it is.
+
+    Args:
+        arguments: What the command was given.
+        processor: The model's tokenizer, or the processor that holds it.
 
     Raises:
-        ValueError: There is nothing to evaluate on, or no column that TRL reads.
+        ValueError: There is nothing to evaluate on, no column that is known, or a row can't be used; the message names
+            it.
     """
-    script, mixture, training = arguments.script, arguments.mixture, arguments.training
-    path = Path(str(script.dataset_name))
-    if mixture.datasets:
-        splits = get_dataset(mixture)
-    elif (path / "dataset_dict.json").is_file():
-        splits = datasets.load_from_disk(path)
-    elif path.is_file() or (path / "state.json").is_file():
-        rows = load_rows(str(path))
-        splits = datasets.DatasetDict({script.dataset_train_split: rows})
-        if mixture.test_split_size is not None:
-            splits = rows.train_test_split(mixture.test_split_size, seed=training.seed)
-    else:
-        splits = datasets.load_dataset(
-            script.dataset_name, name=script.dataset_config, streaming=script.dataset_streaming
-        )
+    script, training = arguments.script, arguments.training
+    splits = _splits(arguments)
     wanted = [script.dataset_train_split] + [script.dataset_test_split] * (training.eval_strategy != "no")
     for split in wanted:
         if split not in splits:
@@ -43,16 +37,44 @@ def load_splits(arguments: SftArguments) -> tuple[Any, Any]:
                 f"the data have no split {split!r}, only {', '.join(splits)}: name one by --dataset_train_split and "
                 "--dataset_test_split, or set rows of a file or a mixture aside by --test_split_size 0.1"
             )
-    _check_columns(splits[wanted[0]].column_names, training)
-    return splits[wanted[0]], splits[wanted[1]] if len(wanted) > 1 else None
+    ready = [_checked(splits[split], split, training, processor) for split in wanted]
+    return ready[0], ready[1] if len(ready) > 1 else None
 
 
-def _check_columns(columns: Sequence[str] | None, training: SFTConfig) -> None:
-    """Tell which columns TRL reads, where it would only say that one is missing."""
-    known = {"messages", "conversations", "input_ids", training.dataset_text_field}
-    if columns is None or known & set(columns) or {"prompt", "completion"} <= set(columns):
-        return
-    raise ValueError(
-        f"the data have the columns {', '.join(columns)}; TRL reads messages, prompt and completion, or "
-        f"{training.dataset_text_field}: rename them, or name the column of texts by --dataset_text_field"
-    )
+def _splits(arguments: SftArguments) -> Any:
+    script, mixture, training = arguments.script, arguments.mixture, arguments.training
+    if mixture.datasets:
+        return get_dataset(mixture)
+    name = str(script.dataset_name)
+    rows = load_local(name)
+    if rows is None:
+        return datasets.load_dataset(name, name=script.dataset_config, streaming=script.dataset_streaming)
+    if isinstance(rows, datasets.DatasetDict):
+        return rows
+    if mixture.test_split_size is not None:
+        return rows.train_test_split(mixture.test_split_size, seed=training.seed)
+    return datasets.DatasetDict({script.dataset_train_split: rows})
+
+
+def _checked(rows: Any, split: str, training: SFTConfig, processor: Any) -> Any:
+    columns = getattr(rows, "column_names", None)
+    text = training.dataset_text_field
+    if columns is None or "input_ids" in columns or not isinstance(processor, PreTrainedTokenizerBase):
+        return rows
+    known = recognise_columns([name for name in columns if name != "text" or text == "text"])
+    if known is None and text not in columns:
+        raise ValueError(
+            f"the data have the columns {', '.join(columns)}; known are messages or conversations, prompt and "
+            f"completion, {text}, and instruction with output: rename them, or name the column of texts by "
+            "--dataset_text_field"
+        )
+    if not isinstance(rows, datasets.Dataset):  # streamed
+        return rows
+    if len(rows) == 0:
+        raise ValueError(f"the split {split!r} of the data holds no rows")
+    form = RowFormat(text_column=text) if known is None else RowFormat()
+    try:
+        checked = as_trl_rows(rows, form, processor)
+    except ValueError as error:
+        raise ValueError(f"the split {split!r} of the data: {error}") from error
+    return checked.rename_column("text", text) if "text" in checked.column_names and text != "text" else checked

@@ -1,17 +1,24 @@
-"""How rows of a data set become training examples: TRL's formats, whatever the columns are called."""
+"""Which columns of a data set are read, and what is done with their contents."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from lora_da.system.validation import check_fields, setting
 
-if TYPE_CHECKING:
-    import datasets
-
-_KINDS = (("messages",), ("prompt", "completion"), ("text",))
-_BESIDE = {"messages": ("tools", "chat_template_kwargs"), "prompt": ("tools", "chat_template_kwargs"), "text": ()}
+_NAMED = (("messages",), ("prompt", "completion"), ("text",))
+_ALPACA = ("instruction", "output")
+# Known by its columns, and not to be learnt as texts or conversations are.
+_OTHER_SHAPES = {
+    ("chosen", "rejected"): "pairs of a chosen and a rejected answer, for a loss of pairs such as DPO's. Give "
+    "initialize_lora_da_weights such a loss and its batches; or learn the chosen answers alone, as completions, or as "
+    "messages where they are whole conversations",
+    ("image",): "images with texts: give initialize_from_trainer a trainer of the model with its processor",
+    ("images",): "images with texts: give initialize_from_trainer a trainer of the model with its processor",
+    ("input_ids",): "tokenised already: give initialize_lora_da_weights a data loader of them",
+    ("prompt",): "prompts without completions, as GRPO takes them: there is nothing to learn. Name the column with the "
+    "answers, if there is one",
+}
 
 
 @dataclass(frozen=True)
@@ -58,11 +65,12 @@ def resolve_columns(available: list[str], form: RowFormat) -> dict[str, str]:
 
     Args:
         available: Names of the columns there are.
-        form: Names asked for. With none, ``messages``, ``prompt`` and ``completion``, then ``text`` are tried.
+        form: Names asked for. With none, ``messages`` or ``conversations``, ``prompt`` and ``completion``, ``text``,
+            then Alpaca's ``instruction`` and ``output``, perhaps with ``input``, are tried.
 
     Returns:
         The names by TRL's names, which are of exactly one kind: ``messages``, ``prompt`` with ``completion``, or
-        ``text``.
+        ``text``; or Alpaca's by themselves.
 
     Raises:
         ValueError: A name is not there, the names do not make one kind, or nothing is recognised.
@@ -71,8 +79,10 @@ def resolve_columns(available: list[str], form: RowFormat) -> dict[str, str]:
     for role, name in named.items():
         if name not in available:
             raise ValueError(f"There is no column {name!r} for the {role}; the columns are: {there}.")
-    if tuple(named) in _KINDS:
+    if tuple(named) in _NAMED:
         return named
+    if tuple(named) == ("completion",) and "prompt" in available:
+        return {"prompt": "prompt"} | named
     if len(named) == 1:
         (given,) = named
         missing = "completion" if given == "prompt" else "prompt"
@@ -84,25 +94,42 @@ def resolve_columns(available: list[str], form: RowFormat) -> dict[str, str]:
         raise ValueError(
             f"Columns for {', '.join(named)} are named at once; name prompt and completion, or text, or messages."
         )
-    for kind in _KINDS:
-        if set(kind) <= set(available):
-            return {role: role for role in kind}
-    raise ValueError(
-        f"None of the columns messages, prompt with completion, or text is there; the columns are: {there}. Name the "
-        "right ones with --prompt-column and --completion-column, with --text-column, or with --messages-column."
-    )
+    found = recognise_columns(available)
+    if found is None:
+        raise ValueError(
+            "None of the columns messages, conversations, prompt with completion, text, or instruction with output is "
+            f"there; the columns are: {there}. Name the right ones with --prompt-column and --completion-column, with "
+            "--text-column, or with --messages-column."
+        )
+    return found
+
+
+def recognise_columns(available: list[str]) -> dict[str, str] | None:
+    """Recognise the usual columns, see :func:`resolve_columns`; None if there are none of them.
+
+    Raises:
+        ValueError: They are known, and are for something else.
+    """
+    there = set(available)
+    other = next((shape for shape in _OTHER_SHAPES if set(shape) <= there), None)
+    for kind in (("messages",), ("conversations",), *_NAMED[1:], _ALPACA):
+        if set(kind) <= there and other in (None, ("prompt",)):
+            optional = ["input"] if kind == _ALPACA and "input" in there else []
+            return {"messages" if name == "conversations" else name: name for name in (*kind, *optional)}
+    if other is not None:
+        raise ValueError(f"The columns {', '.join(available)} are {_OTHER_SHAPES[other]}.")
+    return None
 
 
 def unused_columns(available: list[str], form: RowFormat) -> list[str]:
-    """Names of the columns that say nothing to TRL."""
+    """Names of the columns that are not read."""
     columns = resolve_columns(available, form)
-    used = {*columns.values(), *_BESIDE[next(iter(columns))]}
+    used = {*columns.values(), *columns_beside(columns)}
     return [name for name in available if name not in used]
 
 
-def as_trl_rows(rows: datasets.Dataset, form: RowFormat) -> datasets.Dataset:
-    """The columns that TRL reads, under its names for them."""
-    columns = resolve_columns(rows.column_names, form)
-    beside = [name for name in _BESIDE[next(iter(columns))] if name in rows.column_names]
-    chosen = rows.select_columns([*columns.values(), *beside])
-    return chosen.rename_columns({name: role for role, name in columns.items() if name != role})
+def columns_beside(columns: dict[str, str]) -> tuple[str, ...]:
+    """Names of what may lie beside conversations, given the columns that are read: ShareGPT also has ``system``."""
+    if "text" in columns or "instruction" in columns:
+        return ()
+    return ("tools", "chat_template_kwargs", *(("system",) if columns.get("messages") == "conversations" else ()))

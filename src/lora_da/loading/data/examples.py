@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +16,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from lora_da.loading.row_format import RowFormat, as_trl_rows, unused_columns
-from lora_da.loading.rows_check import check_rows, touching_rows
+from lora_da.loading.data.row_check import touching_rows
+from lora_da.loading.data.row_format import RowFormat, unused_columns
+from lora_da.loading.data.trl_rows import as_trl_rows, without_progress_bars
 from lora_da.system.random_state import preserve_random_state
 
 
@@ -68,12 +68,13 @@ def prepare_examples(
         The examples. Those with nothing to learn from within ``form.max_length`` are left out, with a warning.
 
     Raises:
-        ValueError: A row is incomplete or malformed (the message names its place in ``rows``), the tokenizer lacks what
-            the data need, or nothing is left.
+        ValueError: Any of the rows is incomplete or malformed (the message names its place in ``rows``), the tokenizer
+            lacks what the data need, or nothing is left.
     """
-    places = range(len(rows)) if places is None else places
-    chosen = as_trl_rows(rows, form).select(places)
-    check_rows(chosen, places, tokenizer)
+    chosen = as_trl_rows(rows, form, tokenizer)
+    if places is not None:
+        chosen = chosen.select(places)
+    chosen = _without_blank_texts(chosen)
     unused = unused_columns(rows.column_names, form)
     if unused:
         warnings.warn(f"columns that are not read: {', '.join(unused)}", stacklevel=2)
@@ -99,11 +100,22 @@ def prepare_examples(
     return PreparedExamples(examples.select(learnable), trainer.data_collator)
 
 
+def _without_blank_texts(rows: datasets.Dataset) -> datasets.Dataset:
+    if "text" not in rows.column_names:
+        return rows
+    filled = [place for place, text in enumerate(rows["text"]) if text.strip()]
+    if not filled:
+        raise ValueError("All texts are empty; give a data set with at least one example.")
+    if len(filled) < len(rows):
+        warnings.warn(f"{len(rows) - len(filled)} of {len(rows)} texts are empty, and left out", stacklevel=3)
+    return rows.select(filled)
+
+
 def _preparing_trainer(rows: datasets.Dataset, tokenizer: Any, form: RowFormat) -> SFTTrainer:
     """A trainer of a model that is next to nothing: what it makes of the data depends on the tokenizer alone."""
     joined = torch.distributed.is_available() and torch.distributed.is_initialized()
     config = LlamaConfig(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
-    with tempfile.TemporaryDirectory() as folder, preserve_random_state(), _without_progress_bars():
+    with tempfile.TemporaryDirectory() as folder, preserve_random_state(), without_progress_bars():
         settings = SFTConfig(
             output_dir=folder,
             max_length=form.max_length,
@@ -115,14 +127,3 @@ def _preparing_trainer(rows: datasets.Dataset, tokenizer: Any, form: RowFormat) 
             accelerator_config={"use_configured_state": joined},
         )
         return SFTTrainer(LlamaForCausalLM(config), settings, train_dataset=rows, processing_class=tokenizer)
-
-
-@contextmanager
-def _without_progress_bars() -> Iterator[None]:
-    shown = datasets.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            datasets.enable_progress_bars()

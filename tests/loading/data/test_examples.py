@@ -13,8 +13,8 @@ import torch
 import trl
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lora_da.loading.examples import PreparedExamples, prepare_examples
-from lora_da.loading.row_format import RowFormat
+from lora_da.loading.data.examples import PreparedExamples, prepare_examples
+from lora_da.loading.data.row_format import RowFormat
 
 MARKED = (
     "{% if tools %}[{% for t in tools %}{{ t.function.name }}{% endfor %}]{% endif %}{% for m in messages %}"
@@ -95,6 +95,10 @@ def test_examples_cut_before_their_labels_are_left_out(tokenizer: Any) -> None:
 
 
 def test_what_may_not_be_meant_is_told(tokenizer: Any) -> None:
+    with pytest.warns(UserWarning, match="1 of 2 texts are empty, and left out"):
+        assert len(prepared(tokenizer, {"text": " \n"}, {"text": "ab"})) == 1
+    with pytest.raises(ValueError, match="All texts are empty"):
+        prepared(tokenizer, {"text": ""})
     with pytest.warns(UserWarning, match="columns that are not read: id"):
         prepared(tokenizer, {"text": "a", "id": 1})
     with pytest.warns(UserWarning, match="1 of 1 prompts meet their completion without white space"):

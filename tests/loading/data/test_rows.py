@@ -10,7 +10,7 @@ from typing import Any
 import datasets
 import pytest
 
-from lora_da.loading.rows import fingerprint, load_rows
+from lora_da.loading.data.rows import fingerprint, load_rows
 
 ROWS = [{"prompt": "2 + 3", "completion": "005"}, {"prompt": 'a "b", c\nd', "completion": "NA"}]
 
@@ -60,12 +60,21 @@ def test_a_changed_file_is_read_anew(tmp_path: Path) -> None:
         assert load_rows(str(path))["text"] == [text]
 
 
-def test_a_text_file_is_one_row(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text(" = Heading = \n\nTwo lines of\ntext.\n", encoding="utf-8")
-    assert load_rows(str(tmp_path / "a.txt")).to_list() == [{"text": " = Heading = \n\nTwo lines of\ntext.\n"}]
+def test_a_text_file_has_a_row_for_each_line_or_is_one(tmp_path: Path) -> None:
+    text = " = Heading = \n\nTwo lines of\r\ntext.\n"
+    (tmp_path / "a.txt").write_bytes(text.encode())
+    assert load_rows(str(tmp_path / "a.txt"))["text"] == [" = Heading = ", "Two lines of", "text."]
+    assert load_rows(str(tmp_path / "a.txt"), sample_by="document").to_list() == [{"text": text}]
     (tmp_path / "b.txt").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(ValueError, match="could not be read as TXT"):
         load_rows(str(tmp_path / "b.txt"))
+
+
+def test_rows_under_a_key_that_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({"data": ROWS}))
+    assert load_rows(f"{tmp_path / 'a.json'}:data").to_list() == ROWS
+    with pytest.raises(ValueError, match=r"a\.json could not be read as JSON: .* behind a colon, :data"):
+        load_rows(str(tmp_path / "a.json"))
 
 
 def test_csv_with_a_byte_order_mark_a_blank_line_and_a_long_cell(tmp_path: Path) -> None:
@@ -122,3 +131,10 @@ def test_fingerprint_is_of_content_and_order() -> None:
     assert fingerprint(_table(*ROWS, ROWS[0]).select([0, 1])) == first
     assert fingerprint(_table(*ROWS[::-1])) != first
     assert fingerprint(_table(ROWS[0])) != first
+
+
+def test_fingerprint_of_objects_is_the_same_in_every_format(tmp_path: Path) -> None:
+    rows = [{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": [{"name": "f"}]}]}]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    _table(*rows).to_parquet(tmp_path / "a.parquet")
+    assert fingerprint(load_rows(str(tmp_path / "a.json"))) == fingerprint(load_rows(str(tmp_path / "a.parquet")))

@@ -1,13 +1,12 @@
-"""Choosing columns, and giving them TRL's names."""
+"""Choosing columns."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import datasets
 import pytest
 
-from lora_da.loading.row_format import RowFormat, as_trl_rows, resolve_columns, unused_columns
+from lora_da.loading.data.row_format import RowFormat, resolve_columns, unused_columns
 
 PAIRS = {"prompt": "prompt", "completion": "completion"}
 
@@ -17,8 +16,12 @@ def test_columns_are_recognised_in_order() -> None:
     assert resolve_columns(everything, RowFormat()) == {"messages": "messages"}
     assert resolve_columns(everything[:3], RowFormat()) == PAIRS
     assert resolve_columns(everything[:2], RowFormat()) == {"text": "text"}
+    assert resolve_columns(["conversations", "id"], RowFormat()) == {"messages": "conversations"}
+    assert list(resolve_columns(["output", "input", "instruction"], RowFormat())) == ["instruction", "output", "input"]
     named = RowFormat(prompt_column="q", completion_column="a")
     assert resolve_columns(["q", "a"], named) == {"prompt": "q", "completion": "a"}
+    chosen = RowFormat(completion_column="chosen")
+    assert resolve_columns(["prompt", "chosen", "rejected"], chosen) == {"prompt": "prompt", "completion": "chosen"}
 
 
 @pytest.mark.parametrize(
@@ -36,13 +39,24 @@ def test_columns_that_do_not_fit(available: list[str], named: dict[str, Any], me
         resolve_columns(available, RowFormat(**named))
 
 
-def test_columns_get_the_names_of_trl_and_others_are_left_out() -> None:
-    row: dict[str, Any] = {"prompt": "an old one", "q": "1 + 1 =", "a": " 2", "id": 7}
+def test_columns_that_are_not_read() -> None:
     named = RowFormat(prompt_column="q", completion_column="a")
-    assert as_trl_rows(datasets.Dataset.from_list([row]), named).to_list() == [
-        {"prompt": "1 + 1 =", "completion": " 2"}
-    ]
-    assert unused_columns(list(row), named) == ["prompt", "id"]
+    assert unused_columns(["prompt", "q", "a", "id"], named) == ["prompt", "id"]
     assert unused_columns(["messages", "tools"], RowFormat()) == []
+    assert unused_columns(["instruction", "input", "output"], RowFormat()) == []
     with pytest.raises(ValueError, match="at least 2"):
         RowFormat(max_length=1)
+
+
+@pytest.mark.parametrize(
+    ("available", "meaning"),
+    [
+        (["prompt", "chosen", "rejected"], "a loss of pairs such as DPO's.*as completions"),
+        (["messages", "images"], "images with texts: give initialize_from_trainer"),
+        (["prompt", "answer"], "prompts without completions, as GRPO takes them"),
+        (["input_ids", "labels"], "tokenised already: give initialize_lora_da_weights"),
+    ],
+)
+def test_other_shapes_are_told_in_their_words(available: list[str], meaning: str) -> None:
+    with pytest.raises(ValueError, match=f"The columns {', '.join(available)} are .*{meaning}"):
+        resolve_columns(available, RowFormat())
