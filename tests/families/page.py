@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 import warnings
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 from families.catalogue import FAMILIES
@@ -70,17 +73,33 @@ def _cell(row: Row, column: str, reasons: dict[str, int]) -> str:
     return f"{cell.word}{mark} ({reasons.setdefault(reason, len(reasons) + 1)})"
 
 
-def main() -> int:
-    """Check all families and write the page and the results; the exit status says whether any is wrong."""
-    warnings.simplefilter("ignore")
+def check_all() -> list[Row]:
+    """Check all families, one process a core."""
     rows = []
-    for number, family in enumerate(FAMILIES, 1):
-        rows.append(run(family))
-        print(f"{number}/{len(FAMILIES)} {family.key}: {rows[-1].verdict.word}", flush=True)
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=1, ensure_ascii=False) + "\n")
-    PAGE.write_text(text_of(rows))
-    return int(any(row.verdict.word in (WRONG, CRASH, NOT_RUN) for row in rows))
+    with ProcessPoolExecutor(
+        os.cpu_count(), get_context("spawn"), initializer=warnings.simplefilter, initargs=("ignore",)
+    ) as pool:
+        for number, (family, row) in enumerate(zip(FAMILIES, pool.map(_run_one, range(len(FAMILIES))), strict=True), 1):
+            print(f"{number}/{len(FAMILIES)} {family.key}: {row.verdict.word}", flush=True)
+            rows.append(row)
+    return rows
+
+
+def _run_one(number: int) -> Row:
+    return run(FAMILIES[number])
+
+
+def main() -> int:
+    """Check all families; the exit status says whether any is wrong. With ``--write``, write the page and the results."""
+    rows = check_all()
+    if "--write" in sys.argv[1:]:
+        RESULTS.parent.mkdir(parents=True, exist_ok=True)
+        RESULTS.write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=1, ensure_ascii=False) + "\n")
+        PAGE.write_text(text_of(rows))
+    wrong = [row for row in rows if row.verdict.word in (WRONG, CRASH, NOT_RUN)]
+    for row in wrong:
+        print(f"{row.name}, {row.task}: {row.verdict.word} {row.cells} {row.notes}")
+    return int(bool(wrong))
 
 
 if __name__ == "__main__":

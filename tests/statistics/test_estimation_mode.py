@@ -32,7 +32,7 @@ def _mixed(model: nn.Module) -> Any:
 @pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
 def test_modes_and_flags_come_back(error: type[BaseException] | None) -> None:
     model = _mixed(tiny_opt())
-    model.activation_checkpointing_enable()
+    model.gradient_checkpointing_enable()
     before = _state(model)
 
     def inside() -> None:
@@ -49,7 +49,7 @@ def test_modes_and_flags_come_back(error: type[BaseException] | None) -> None:
 
 def test_checkpointing_blocks_alone_stay_in_training_mode_without_dropout() -> None:
     model = tiny_opt(dropout=0.5).train()
-    model.activation_checkpointing_enable()
+    model.gradient_checkpointing_enable()
     with estimation_mode(model):
         for module in model.modules():
             assert module.training == bool(getattr(module, "gradient_checkpointing", False))
@@ -78,7 +78,7 @@ def test_four_bit_layers_stay_unpacked() -> None:
 def test_rates_in_a_configuration_are_at_zero_too_and_come_back() -> None:
     """As the layerdrop of speech encoders, which is read there when they are called."""
     model = tiny_opt(dropout=0.5).train()
-    model.activation_checkpointing_enable()
+    model.gradient_checkpointing_enable()
     model.config.layerdrop = 0.25
     with estimation_mode(model):
         assert model.config.layerdrop == 0.0

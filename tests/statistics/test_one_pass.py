@@ -123,7 +123,7 @@ def test_batch_size_and_checkpointing_do_not_matter(name: str, checkpointing: st
     for size in (1, 3, 8):
         model = make().train()
         if checkpointing != "off":
-            model.activation_checkpointing_enable({"use_reentrant": checkpointing == "reentrant"})
+            model.gradient_checkpointing_enable({"use_reentrant": checkpointing == "reentrant"})
         # Reentrant checkpointing gives every block of a decoder its own copy of the encoder's output.
         own_copies = (name, checkpointing) == ("t5", "reentrant")
         _assert_same(_collect(model, batches_of(examples, size)), wanted, same_groups=not own_copies)
@@ -201,7 +201,7 @@ def test_dropout_is_off(make: Callable[[], Any], checkpointing: bool) -> None:
     wanted = _collect(make(), batches_of(examples))
     model = make().train()
     if checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": True})
+        model.gradient_checkpointing_enable({"use_reentrant": True})
     tokens = batches_of(examples)[0]["input_ids"]
     draws = [model(tokens).logits for _ in range(6)]
     assert not all(torch.equal(draws[0], draw) for draw in draws[1:])  # dropout would act
@@ -249,7 +249,7 @@ def test_everything_is_put_back(error: type[BaseException] | None, disabled: boo
     model: Any = with_lora(tiny_opt(), target_modules=["q_proj", "fc1"], trained=True).train()
     model.add_adapter("second", model.peft_config["default"])
     model.set_adapter("second")
-    model.activation_checkpointing_enable({"use_reentrant": True})
+    model.gradient_checkpointing_enable({"use_reentrant": True})
     for index, module in enumerate(model.modules()):
         module.training = index % 4 != 1
     for index, parameter in enumerate(model.parameters()):
