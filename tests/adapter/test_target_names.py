@@ -18,12 +18,18 @@ from models import batches_of, causal_examples, tiny_gpt2, tiny_llama, with_lora
         ({"target_modules": ["q_porj", "v_proj"]}, "target_modules has the name 'q_porj'.*did you mean 'q_proj'"),
         ({"target_modules": ["self_attn.q_porj", "v_proj"]}, "did you mean 'self_attn.q_proj'"),
         ({"target_modules": ["all-linear", "q_proj"]}, "'all-linear' among other names.*give it alone"),
+        ({"target_modules": ["Q_proj", "v_proj"]}, "did you mean 'q_proj'"),
+        ({"target_modules": ["q_proj.weight", "v_proj"]}, "did you mean 'q_proj'"),
+        ({"target_modules": ["all_linear", "v_proj"]}, "did you mean 'all-linear'"),
         ({"target_modules": ["q_proj", "xyz"]}, "'xyz'.*the model has .*down_proj"),
         ({"rank_pattern": {"q_proj": 2, "v_porj": 3}}, "rank_pattern has the name 'v_porj'.*'v_proj'"),
         ({"layers_to_transform": [0, 7]}, "layers_to_transform has the name '7'.*the model has 0, 1"),
+        ({"exclude_modules": ["layers.7"]}, r"exclude_modules has the name 'layers\.7'"),
+        ({"modules_to_save": ["nrm"]}, "modules_to_save has the name 'nrm'.*'norm'"),
         ({"target_parameters": ["up_prj.weight"]}, "target_parameters has the name 'up_prj.weight'.*'up_proj.weight'"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*(exclude_modules|rank_pattern)")  # PEFT's, some of which are new
 def test_names_that_nothing_has(settings: dict[str, Any], message: str) -> None:
     settings = {"target_modules": ["q_proj", "v_proj"]} | settings
     with pytest.raises(ValueError, match=message):
@@ -45,7 +51,8 @@ def test_names_that_nothing_has(settings: dict[str, Any], message: str) -> None:
         {"target_modules": ["layers.0.self_attn.q_proj", "down_proj"], "rank_pattern": {r"layers\.\d\..*q_proj": 2}},
         {
             "target_modules": ["q_proj"],
-            "exclude_modules": ["layers.1.self_attn.q_proj", "none"],
+            "exclude_modules": ["layers.1.self_attn.q_proj"],
+            "modules_to_save": ["norm"],
             "layers_to_transform": 0,
         },
     ],

@@ -75,7 +75,7 @@ def test_a_classifier_with_a_fresh_head(folder: Path, tmp_path: Path) -> None:
     loaded.model.save_pretrained(tmp_path / "trained")
     loaded.tokenizer.save_pretrained(tmp_path / "trained")
     assert load(tmp_path / "trained", head="classifier", num_labels=3).fresh == ()
-    with pytest.raises(ValueError, match="another number of classes than the 2"):
+    with pytest.raises(ValueError, match=r"weight score\.weight in the shape \(3, .*name as many classes"):
         load(tmp_path / "trained", head="classifier", num_labels=2)
     with pytest.raises(ValueError, match="head 'regressor' is unknown; use one of language model, classifier"):
         load(folder, head="regressor")

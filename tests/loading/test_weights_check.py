@@ -46,6 +46,22 @@ def test_weights_that_are_not_there(
         load_model(ModelSource(str(folder), device="cpu"), head=head, num_labels=2 if head == "classifier" else None)
 
 
+def test_weights_of_another_shape_and_in_vain(folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(folder, tmp_path / "model"))
+    weights = load_file(folder / "model.safetensors")
+    name = "model.layers.1.mlp.up_proj.weight"
+    more = {name.replace("1", "9", 1): weights[name].clone()}
+    save_file(weights | more, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.warns(UserWarning, match=r"does not use.*: model\.layers\.9\.mlp\.up_proj\.weight$"):
+        load_model(ModelSource(str(folder), device="cpu"))
+    save_file(weights | {name: weights[name][1:].clone()}, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"the weight model\.layers\.1\.mlp\.up_proj\.weight in the shape"):
+        load_model(ModelSource(str(folder), device="cpu"))
+    (folder / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(FileNotFoundError, match="model': the folder holds no complete model"):
+        load_model(ModelSource(str(folder), device="cpu"))
+
+
 def test_an_adapter_that_is_loaded_with_the_model(model: str, tmp_path: Path) -> None:
     base = AutoModelForCausalLM.from_pretrained(model)
     get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(str(tmp_path))

@@ -11,6 +11,8 @@ from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import nn
 
 _ALL_LINEAR = "all-linear"
+# PEFT adds both to modules_to_save for classifiers, each of which has one.
+_HEADS = {"classifier", "score"}
 
 
 def check_target_names(base: nn.Module, config: Any) -> None:
@@ -38,6 +40,10 @@ def check_target_names(base: nn.Module, config: Any) -> None:
     indices = getattr(config, "layers_to_transform", None)
     blocks = [name for name in modules if name.rpartition(".")[2].isdigit()]
     _check("layers_to_transform", map(str, [indices] if isinstance(indices, int) else indices or ()), blocks, blocks)
+    for field in ("exclude_modules", "modules_to_save"):
+        names = getattr(config, field, None)
+        if not isinstance(names, str):
+            _check(field, set(names or ()) - _HEADS, modules, layers)
     for field in ("rank_pattern", "alpha_pattern"):
         _check(field, getattr(config, field, None), [*modules, *parameters], layers, patterns=True)
 
@@ -55,10 +61,14 @@ def _check(
                 f"{field} has {name!r} among other names, where PEFT does not know it: give it alone, as "
                 f"target_modules={_ALL_LINEAR!r}, or the names alone"
             )
-        depth = name.count(".") + 1
-        ends = {".".join(other.split(".")[-depth:]) for other in meant}
-        nearest = difflib.get_close_matches(name, sorted(ends), 1)
-        advice = f"did you mean {nearest[0]!r}?" if nearest else f"the model has {', '.join(sorted(ends)[:12])}"
+        depths = {1, name.count(".") + 1}
+        ends = {
+            end.lower(): end for other in meant for depth in depths for end in [".".join(other.split(".")[-depth:])]
+        }
+        ends[_ALL_LINEAR] = _ALL_LINEAR
+        nearest = difflib.get_close_matches(name.lower(), sorted(ends), 1)
+        there = ", ".join(sorted(end for end in ends.values() if "." not in end)[:12])
+        advice = f"did you mean {ends[nearest[0]]!r}?" if nearest else f"the model has {there}"
         raise ValueError(
             f"{field} has the name {name!r}, which nothing in the model has, so that other layers would be adapted "
             f"than were asked for; {advice}"

@@ -37,13 +37,7 @@ def convert_gguf(file: Path, output: Path) -> Path:
         ValueError: The file is a part of a model, or lacks weights.
     """
     file, output = Path(file), Path(output)
-    if not file.is_file():
-        raise FileNotFoundError(f"There is no GGUF file {file}; check the path.")
-    if _PART.search(file.name):
-        raise ValueError(
-            f"{file} is one part of a split model, and transformers reads whole files only; put the parts together "
-            "first: llama-gguf-split --merge FIRST-PART WHOLE.gguf"
-        )
+    check_gguf_file(file)
     digest = hash_file(file)
     if _is_conversion_of(output, digest):
         return output
@@ -61,6 +55,22 @@ def convert_gguf(file: Path, output: Path) -> Path:
         if not _is_conversion_of(output, digest):  # another process has just made it
             raise
     return output
+
+
+def check_gguf_file(file: Path) -> None:
+    """Refuse a file that is not there, or that is a part of a model.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is a part of a model.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"There is no GGUF file {file}; check the path.")
+    if _PART.search(file.name):
+        raise ValueError(
+            f"{file} is one part of a split model, and transformers reads whole files only; put the parts together "
+            "first: llama-gguf-split --merge FIRST-PART WHOLE.gguf"
+        )
 
 
 def _save_dequantised(file: Path, folder: Path) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from lora_da.loading.gguf import convert_gguf
+from lora_da.loading.gguf import check_gguf_file, convert_gguf
 from lora_da.loading.model_source import ModelSource
 from lora_da.loading.precision import check_precision, keep_trainable, loading_options
 from lora_da.loading.weights_check import check_weights
@@ -71,7 +75,7 @@ def load_model(
     if head not in _KINDS:
         raise ValueError(f"head {head!r} is unknown; use one of {', '.join(_KINDS)}.")
     source = _converted(source, beside)
-    check_model_folder(source.path)
+    check_model_path(source.path)
     place = source.device or ("cuda" if torch.cuda.is_available() else "cpu")
     model, loading = _read(source, place, head, num_labels)
     fresh = _head_weights(model, loading["missing_keys"]) if head == "classifier" else set()
@@ -103,9 +107,11 @@ def load_tokenizer(source: ModelSource) -> Any:
     Raises:
         FileNotFoundError: The model comes without a tokenizer that can be loaded.
     """
+    check_model_path(source.path)
     try:
         return _from_pretrained(AutoTokenizer, source)
-    except (OSError, ValueError) as error:  # a folder without any tokenizer file is a ValueError to transformers
+    # A folder without any tokenizer file is a ValueError to transformers; struct.error is of half a GGUF file.
+    except (OSError, ValueError, struct.error) as error:
         raise FileNotFoundError(
             f"The model {source.model!r} comes without a tokenizer that can be loaded ({error}). Save one beside the "
             "model with `tokenizer.save_pretrained`."
@@ -133,14 +139,18 @@ def _converted(source: ModelSource, beside: Path | None) -> ModelSource:
     return dataclasses.replace(source, model=str(convert_gguf(Path(path), folder)))
 
 
-def check_model_folder(path: str) -> None:
-    """Refuse a folder from which no base model can be loaded; a path that is no folder passes.
+def check_model_path(path: str) -> None:
+    """Refuse a folder or GGUF file from which no base model can be loaded; the id of a hub model passes.
 
     Raises:
-        ValueError: It holds an adapter.
-        FileNotFoundError: It holds no model.
+        ValueError: It holds an adapter, or a part of a model.
+        FileNotFoundError: It is not there, or holds no model.
     """
     folder = Path(path)
+    if path.lower().endswith(".gguf"):
+        check_gguf_file(folder)
+    elif not folder.exists() and (folder.is_absolute() or path.startswith(".")):
+        raise FileNotFoundError(f"There is no folder {path}; check the path.")
     if (folder / "adapter_config.json").is_file():
         raise ValueError(
             f"The folder {path} holds an adapter, which would be loaded with the model; name the base model, or a "
@@ -154,29 +164,33 @@ def check_model_folder(path: str) -> None:
 
 def _read(source: ModelSource, place: str, head: str, num_labels: int | None) -> tuple[Any, dict[str, Any]]:
     """The model, and what transformers tells about its weights."""
-    path = source.path
-    try:
+    with naming_model(source.path):
         model, loading = _KINDS[head].from_pretrained(
-            path,
+            source.path,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,
             revision=source.revision,
             trust_remote_code=source.trust_remote_code,
             **loading_options(source.dtype, place),
             **({} if num_labels is None else {"num_labels": num_labels}),
         )
-    except RuntimeError as error:
-        if num_labels is None or "mismatch" not in str(error):
-            raise
-        raise ValueError(
-            f"The model {path!r} is a classifier of another number of classes than the {num_labels} of this task; name "
-            "the task's classes as the model has them, or another model."
-        ) from error
-    except OSError as error:
+    return model, loading | {"missing_keys": set(loading["missing_keys"])}
+
+
+@contextmanager
+def naming_model(path: str) -> Iterator[None]:
+    """Say of which model it is that a file can't be read.
+
+    Raises:
+        FileNotFoundError: One can't.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
         kind = "the folder holds no complete model" if Path(path).is_dir() else "no such folder, and no such hub model"
         raise FileNotFoundError(
             f"Could not load the model {path!r}: {kind} ({error}). Check the spelling and the connection to the hub."
         ) from error
-    return model, loading | {"missing_keys": set(loading["missing_keys"])}
 
 
 def _head_weights(model: Any, names: set[str]) -> set[str]:

@@ -14,6 +14,7 @@ from lora_da.api import collect_statistics, initialize_lora_da_weights
 from lora_da.config import LoraDAConfig
 from lora_da.loading.model_source import ModelSource
 from lora_da.loading.models import load_model
+from lora_da.loading.vocabulary import check_vocabulary
 from lora_da.pipeline.checkpoint import Checkpoint
 from lora_da.report.initialization import InitializationReport
 from lora_da.statistics.storage import save_statistics
@@ -44,6 +45,7 @@ def create_adapter(
     outputs.check()
     check_memory(model, sample, shape, config, calibration, in_one_pass=outputs.save_statistics is not None)
     loaded = load_model(model, outputs.output)
+    check_vocabulary(loaded.model, loaded.tokenizer, sample.examples.rows)
     set_seed(config.seed)  # layers that the data say nothing about keep PEFT's random A
     peft_model = shape.adapt(loaded.model)
     report = _initialize(peft_model, sample, config, calibration, outputs, checkpoint)

@@ -41,8 +41,6 @@ class AdapterShape:
         check_fields(self)
         if not self._names:
             raise ValueError("target modules are missing: give all-linear, or names such as q_proj,v_proj")
-        if "all-linear" in self._names and len(self._names) > 1:
-            raise ValueError("all-linear holds all linear layers by itself: give it alone, or the other names alone")
 
     @property
     def _names(self) -> list[str]:
@@ -72,7 +70,7 @@ class AdapterShape:
             r=self.rank,
             lora_alpha=self.alpha,
             use_rslora=self.rslora,
-            target_modules=names[0] if names == ["all-linear"] else names,
+            target_modules=names[0] if [name.lower() for name in names] == ["all-linear"] else names,
             task_type="CAUSAL_LM",
         )
 

@@ -66,6 +66,12 @@ def test_reasoning_may_be_left_out_of_earlier_messages_alone() -> None:
 def test_a_template_that_refuses() -> None:
     with pytest.raises(ValueError, match=r"is a conversation that the chat template refuses \(no\)"):
         check("{{ raise_exception('no') }}", CONVERSATION)
+    tokenizer: Any = ByT5Tokenizer()
+    tokenizer.chat_template = PLAIN + "{% if '2' in messages[0].content %}{{ raise_exception('two') }}{% endif %}"
+    checking = TemplateCheck(tokenizer)
+    checking.check(CONVERSATION[:2], None, {})
+    with pytest.raises(ValueError, match=r"refuses \(two\)"):  # for what it says, and not for its shape
+        checking.check([CONVERSATION[0] | {"content": "2"}, CONVERSATION[1]], None, {})
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,11 @@ CALL = {"role": "assistant", "tool_calls": [{"type": "function", "function": {"n
         ([{"from": "user", "value": "a b", "weight": None}, {"from": "assistant", "value": "c"}], PLAIN),
         ([{"role": "user", "content": [{"type": "text", "text": "a "}, {"text": "b"}]}, PLAIN[1]], PLAIN),
         ([PLAIN[0] | {"tool_calls": None, "name": None}, PLAIN[1] | {"tool_calls": []}], PLAIN),
+        (
+            [{"role": None, "from": "human", "value": "a b", "content": None}, {"role": "assistant", "value": "c"}],
+            PLAIN,
+        ),
+        ([{"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": '{"x": 1.5}'}}], [CALL]),
         ([{"from": "function_call", "value": '{"name": "f", "arguments": {"x": 1.5}}'}], [CALL]),
         ([CALL | {"content": None}], [CALL]),
         (
@@ -64,7 +69,7 @@ def test_tools_become_json() -> None:
     tools = [{"name": "f", "parameters": {}}]
     for given in (tools, '[{"name": "f", "parameters": {}}]', ['{"name": "f", "parameters": {}}']):
         assert read_tools(given) == '[{"name": "f", "parameters": {}}]'
-    assert read_tools(None) is read_tools([]) is read_tools("[]") is None
+    assert read_tools(None) is read_tools("") is read_tools([]) is read_tools("[]") is None
 
 
 @pytest.mark.parametrize(
@@ -75,6 +80,9 @@ def test_tools_become_json() -> None:
         ({"text": ["a"]}, "no list of messages"),
         ([{"from": "narrator", "value": "a"}], "a message from 'narrator'; from may be human, gpt"),
         ([{"content": "a"}], "a message without a role"),
+        ([{"role": "user", "text": "a"}], "a message of the role user without content"),
+        ([{"from": "gpt", "value": None}], "a message of the role assistant without content"),
+        ([{"role": "assistant", "content": "a", "weight": 0}], "a message that is not to be learnt"),
         ([{"role": "user", "content": [{"type": "image"}, {"text": "a"}]}], "content of type image.*initialize_from_t"),
         ([{"role": "user", "content": 5}], "content of type int"),
         ([CALL | {"tool_calls": ["f"]}], "a tool call that is no object"),

@@ -38,6 +38,7 @@ def table(*rows: dict[str, Any]) -> datasets.Dataset:
         (PAIR | {"completion": ""}, "Row 1 has an empty completion"),
         (PAIR | {"completion": " \n"}, "Row 1 has an empty completion"),
         (PAIR | {"prompt": None}, "Row 1 has no prompt"),
+        (PAIR | {"tools": '[{"name": "f"}]'}, "Row 1 has tools beside text"),
         (PAIR | {"completion": 3}, "Row 1 has prompt of type str, completion of type int"),
         (PAIR | {"completion": ["a"]}, "Row 1 has prompt of type str, completion of type list"),
         (
@@ -59,6 +60,7 @@ def test_unusable_pairs(row: dict[str, Any], message: str) -> None:
         (conversation(), "Row 0 has no message of the assistant"),
         ({"prompt": [], "completion": [ANSWER]}, "Row 0 has a prompt without messages"),
         (conversation(("user", "a")), "Row 0 has no message of the assistant"),
+        ({"prompt": [ANSWER], "completion": [{"role": "user", "content": "a"}]}, "Row 0 has no message of the assist"),
         (conversation(("user", "a"), ("assistant", "")), "Row 0 has an empty message of the assistant"),
         (conversation(("user", "a"), ("assistant", "b")) | {"tools": '[{"name": "f"}]'}, "Row 0 has tools, which the"),
     ],

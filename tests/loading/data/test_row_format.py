@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lora_da.loading.data.row_format import RowFormat, resolve_columns, unused_columns
+from lora_da.loading.data.row_format import RowFormat, resolve_columns, warn_of_unused_columns
 
 PAIRS = {"prompt": "prompt", "completion": "completion"}
 
@@ -41,9 +41,10 @@ def test_columns_that_do_not_fit(available: list[str], named: dict[str, Any], me
 
 def test_columns_that_are_not_read() -> None:
     named = RowFormat(prompt_column="q", completion_column="a")
-    assert unused_columns(["prompt", "q", "a", "id"], named) == ["prompt", "id"]
-    assert unused_columns(["messages", "tools"], RowFormat()) == []
-    assert unused_columns(["instruction", "input", "output"], RowFormat()) == []
+    with pytest.warns(UserWarning, match="not read: prompt, id$"):
+        warn_of_unused_columns(["prompt", "q", "a", "id"], named)
+    warn_of_unused_columns(["messages", "tools"], RowFormat())
+    warn_of_unused_columns(["instruction", "input", "output"], RowFormat())
     with pytest.raises(ValueError, match="at least 2"):
         RowFormat(max_length=1)
 

@@ -47,6 +47,9 @@ def test_every_format_reads_the_same(suffix: str, compressed: bool, tmp_path: Pa
 def test_a_folder_of_save_to_disk(tmp_path: Path) -> None:
     _table(*ROWS).save_to_disk(tmp_path / "one")
     assert load_rows(str(tmp_path / "one")).to_list() == ROWS
+    for kind, shown in (("pandas", None), (None, ["prompt"])):
+        _table(*ROWS).with_format(kind, columns=shown).save_to_disk(tmp_path / f"as {kind}")
+        assert list(load_rows(str(tmp_path / f"as {kind}"))) == ROWS
     datasets.DatasetDict({"train": _table(ROWS[0]), "test": _table(ROWS[1])}).save_to_disk(tmp_path / "splits")
     assert load_rows(str(tmp_path / "splits"), "test").to_list() == ROWS[1:]
     with pytest.raises(ValueError, match="no split 'dev'; it has train, test"):

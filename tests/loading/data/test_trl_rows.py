@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ PAIRS = [(f"{n} + {n} =", f" {2 * n}") for n in range(6)]
 CHAT: list[dict[str, Any]] = [
     {"messages": [{"role": "user", "content": a}, {"role": "assistant", "content": b}]} for a, b in PAIRS
 ]
+
+
+TAKES_PARTS = "{% for m in messages %}<{{ m.role }}>{{ m.content[0].text }}{% endfor %}"
 
 
 @pytest.fixture
@@ -80,8 +84,8 @@ def test_forms_of_conversations(tmp_path: Path, examples: Callable[..., Any]) ->
     plain = examples(lines(tmp_path / "plain.jsonl", CHAT))
     speakers = {"user": "human", "assistant": "gpt"}
     shared = [
-        {"conversations": [{"from": speakers[m["role"]], "value": m["content"]} for m in row["messages"]], "id": n}
-        for n, row in enumerate(CHAT)
+        {"conversations": [{"from": speakers[m["role"]], "value": m["content"]} for m in row["messages"]]}
+        for row in CHAT
     ]
     assert examples(lines(tmp_path / "shared.jsonl", shared)) == plain
     assert examples(tmp_path / "shared.jsonl", messages_column="conversations") == plain
@@ -150,6 +154,30 @@ def test_alpaca(tmp_path: Path, tokenizer: Any) -> None:
         prepare_examples(
             load_rows(str(tmp_path / "a.jsonl")), tokenizer, RowFormat("instruction", "output", max_length=64), [0]
         )
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"instruction": None, "output": "b"}], "Row 0 has no text as its instruction"),
+        ([{"instruction": ["a"], "output": "b"}], "Row 0 has no text as its instruction"),
+        ([{"instruction": "a", "input": 5, "output": "b"}], "Row 0 has no text as its input"),
+        ([{"prompt": "a", "completion": datetime(2020, 1, 1)}], "Row 0 has completion that is neither text nor"),
+        ([{"text": b"a"}], "Row 0 has text that is neither text nor"),
+    ],
+)
+def test_values_that_are_no_text(rows: list[dict[str, Any]], message: str, tokenizer: Any) -> None:
+    with pytest.raises(ValueError, match=message):
+        as_trl_rows(datasets.Dataset.from_list(rows), RowFormat(), tokenizer)
+
+
+def test_conversations_for_a_template_that_takes_parts(tokenizer: Any) -> None:
+    plain = as_trl_rows(datasets.Dataset.from_list(CHAT), RowFormat(), tokenizer)
+    tokenizer.chat_template = TAKES_PARTS
+    found = as_trl_rows(datasets.Dataset.from_list(CHAT), RowFormat(), tokenizer)
+    assert [row["messages"][0]["content"] for row in found] == [
+        [{"type": "text", "text": row["messages"][0]["content"]}] for row in plain
+    ]
 
 
 def test_answers_that_are_marked_as_bad_are_not_learnt(tokenizer: Any) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,8 @@ def test_columns_that_are_not_known(tmp_path: Path, tokenizer: Any) -> None:
     file.write_text('{"question": "1 + 1", "answer": "2"}\n')
     with pytest.raises(ValueError, match="the columns question, answer; known are messages or"):
         load_splits(arguments(str(file)), tokenizer)
-    train, _ = load_splits(arguments(str(file), "--dataset_text_field", "answer"), tokenizer)
+    with pytest.warns(UserWarning, match="not read: question"):
+        train, _ = load_splits(arguments(str(file), "--dataset_text_field", "answer"), tokenizer)
     assert train["answer"][:] == ["2"]
 
 
@@ -67,6 +69,10 @@ def test_every_split_is_checked_and_the_rest_is_left_to_trl(data: str, tmp_path:
     load_splits(arguments(saved), tokenizer)
     with pytest.raises(ValueError, match="the split 'test' of the data: Row 1 has an empty completion"):
         load_splits(arguments(saved, "--eval_strategy", "steps"), tokenizer)
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in [good] * 7 + [bad] + [good] * 2))
+    with pytest.raises(ValueError, match="Row 7 has an empty completion"):  # its place in the file
+        load_splits(arguments(str(file), "--test_split_size", 0.5), tokenizer)
     tokens = datasets.Dataset.from_list([{"input_ids": [1, 2], "labels": [1, 2], "more": 1}])
     tokens.save_to_disk(tmp_path / "tokens")
     assert load_splits(arguments(str(tmp_path / "tokens")), tokenizer)[0].to_list() == tokens.to_list()

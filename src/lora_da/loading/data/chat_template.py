@@ -57,9 +57,10 @@ _REASONING = {"reasoning_content", "reasoning", "thinking"}
 
 
 class TemplateCheck:
-    """Puts conversations to a chat template, one of each shape.
+    """Puts conversations to a chat template.
 
-    Each text of a conversation is replaced by a mark of its own. What the template makes of it must hold every mark.
+    Of one conversation of each shape, each text is replaced by a mark of its own. What the template makes of it must
+    hold every mark.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -74,13 +75,11 @@ class TemplateCheck:
                 name.
         """
         marked, tool_list, meanings = _marked(messages, tools)
+        self._write(messages, json.loads(tools) if tools else None, options)
         shape = json.dumps([marked, tool_list, options], default=str)
         if shape in self._known:
             return
-        try:
-            written = self._tokenizer.apply_chat_template(marked, tools=tool_list, tokenize=False, **options)
-        except Exception as error:  # templates raise what they like
-            raise ValueError(f"is a conversation that the chat template refuses ({error})") from error
+        written = self._write(marked, tool_list, options)
         for mark, meaning in meanings.items():
             if mark not in written:
                 raise ValueError(
@@ -88,6 +87,13 @@ class TemplateCheck:
                     "take it out of the data"
                 )
         self._known.add(shape)
+
+    def _write(self, messages: Sequence[Any], tools: list[Any] | None, options: Mapping[str, Any]) -> str:
+        try:
+            written: str = self._tokenizer.apply_chat_template(messages, tools=tools, tokenize=False, **options)
+        except Exception as error:  # templates raise what they like
+            raise ValueError(f"is a conversation that the chat template refuses ({error})") from error
+        return written
 
 
 def _mark(number: int) -> str:

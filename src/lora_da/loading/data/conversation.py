@@ -41,8 +41,9 @@ def without_filled(value: Any, feature: Any) -> Any:
 def read_messages(value: Any, form: MessageForm) -> list[dict[str, Any]]:
     """Bring a conversation into the form that a chat template takes.
 
-    Messages of ShareGPT get role and content. Content in parts, all of them text, is joined as it is. Keys without a
-    value are left out, for a template might write "None".
+    Messages of ShareGPT get role and content, and a function_call, as OpenAI had it before tool calls, becomes one.
+    Content in parts, all of them text, is joined as it is. Keys without a value are left out, for a template might
+    write "None".
 
     Args:
         value: A list of messages.
@@ -59,36 +60,46 @@ def read_messages(value: Any, form: MessageForm) -> list[dict[str, Any]]:
 
 
 def _read_message(message: dict[str, Any], form: MessageForm) -> dict[str, Any]:
-    if "from" in message and "role" not in message:
-        message = _of_sharegpt(message)
+    message = _of_sharegpt({key: part for key, part in message.items() if part is not None})
     if not isinstance(message.get("role"), str):
         raise ValueError("has a message without a role; messages need role and content, or from and value")
-    content, calls = _joined(message.pop("content", None)), message.pop("tool_calls", None)
+    if any(message.get(key) in (0, False) for key in ("weight", "train")):
+        raise ValueError(
+            "has a message that is not to be learnt, as its weight or train says, and all messages are learnt alike; "
+            "make what comes before an answer its prompt, and the answer the completion"
+        )
+    content, calls = join_parts(message.pop("content", None)), message.pop("tool_calls", None)
     if isinstance(calls, str):
         calls = _parsed(calls, "the tool calls of a message")
+    if "function_call" in message:
+        calls = [*(calls or ()), {"type": "function", "function": message.pop("function_call")}]
     read: dict[str, Any] = {"role": message.pop("role")}
+    if content is None and not calls:
+        raise ValueError(f"has a message of the role {read['role']} without content; complete it or leave the row out")
     if content is not None and (content.strip() or not calls):
         read["content"] = [{"type": "text", "text": content}] if form.parts else content
     elif calls and form.beside_calls:
         (read["content"],) = form.beside_calls
     if calls:
         read["tool_calls"] = [_read_call(call, form.arguments_as_text) for call in calls]
-    return read | {key: part for key, part in message.items() if part is not None}
+    return read | message
 
 
 def _of_sharegpt(message: dict[str, Any]) -> dict[str, Any]:
-    speaker, value = message.pop("from"), message.pop("value", None)
-    role = _SPEAKERS.get(speaker, speaker)
-    if role not in _ROLES:
-        raise ValueError(f"has a message from {speaker!r}; from may be {', '.join([*_SPEAKERS, *_ROLES])}")
-    said = {"role": role, "content": value}
-    if speaker == "function_call":
-        said = {"role": role, "tool_calls": [{"type": "function", "function": _parsed(value, "a function_call")}]}
+    speaker, value = message.pop("from", None), message.pop("value", None)
+    said = {} if value is None else {"content": value}
+    if speaker is not None:
+        role = _SPEAKERS.get(speaker, speaker)
+        if "role" not in message and role not in _ROLES:
+            raise ValueError(f"has a message from {speaker!r}; from may be {', '.join([*_SPEAKERS, *_ROLES])}")
+        said["role"] = role
+        if speaker == "function_call" and value is not None:
+            said = {"role": role, "function_call": _parsed(value, "a function_call")}
     return said | message
 
 
-def _joined(content: Any) -> str | None:
-    """Content as one text."""
+def join_parts(content: Any) -> str | None:
+    """Content, which may be in parts, as one text."""
     if content is None or isinstance(content, str):
         return content
     if not isinstance(content, list):
@@ -126,7 +137,7 @@ def read_tools(value: Any) -> str | None:
     Raises:
         ValueError: As :func:`read_messages`.
     """
-    tools = _parsed(value, "the tools") if isinstance(value, str) else value
+    tools = _parsed(value, "the tools") if isinstance(value, str) and value else value
     if not tools:
         return None
     if isinstance(tools, list):

@@ -17,7 +17,7 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from lora_da.loading.data.row_check import touching_rows
-from lora_da.loading.data.row_format import RowFormat, unused_columns
+from lora_da.loading.data.row_format import RowFormat, warn_of_unused_columns
 from lora_da.loading.data.trl_rows import as_trl_rows, without_progress_bars
 from lora_da.system.random_state import preserve_random_state
 
@@ -75,9 +75,7 @@ def prepare_examples(
     if places is not None:
         chosen = chosen.select(places)
     chosen = _without_blank_texts(chosen)
-    unused = unused_columns(rows.column_names, form)
-    if unused:
-        warnings.warn(f"columns that are not read: {', '.join(unused)}", stacklevel=2)
+    warn_of_unused_columns(rows.column_names, form)
     touching = touching_rows(chosen)
     if touching:
         warnings.warn(

@@ -8,6 +8,7 @@ from typing import Any
 import datasets
 
 from lora_da.loading.data.chat_template import TemplateCheck
+from lora_da.loading.data.conversation import join_parts
 
 
 def check_rows(rows: datasets.Dataset, tokenizer: Any) -> None:
@@ -36,7 +37,7 @@ def check_rows(rows: datasets.Dataset, tokenizer: Any) -> None:
                 )
             _check_conversation(row, place, template)
         elif types == {str} and "messages" not in texts:
-            _check_texts(texts, place, tokenizer)
+            _check_texts(row, place, tokenizer)
         else:
             found = ", ".join(f"{role} of type {type(value).__name__}" for role, value in texts.items())
             raise ValueError(
@@ -57,21 +58,27 @@ def touching_rows(rows: datasets.Dataset) -> int:
     return sum(1 for before, after in pairs if before and not before[-1].isspace() and not after[0].isspace())
 
 
-def _check_texts(texts: Mapping[str, str], place: int, tokenizer: Any) -> None:
+def _check_texts(row: Mapping[str, Any], place: int, tokenizer: Any) -> None:
     if tokenizer.eos_token is None:
         raise ValueError("The tokenizer has no EOS token to end the examples with; set tokenizer.eos_token.")
-    if "completion" in texts and not texts["completion"].strip():
+    if "completion" in row and not row["completion"].strip():
         raise ValueError(f"Row {place} has an empty completion; complete it or leave the row out.")
+    if row.get("tools"):
+        raise ValueError(
+            f"Row {place} has tools beside text, where no chat template writes them; make it a conversation, or leave "
+            "the column out."
+        )
 
 
 def _check_conversation(row: Mapping[str, Any], place: int, template: TemplateCheck) -> None:
     messages = row["messages"] if "messages" in row else row["prompt"] + row["completion"]
     if row.get("prompt") == []:
         raise ValueError(f"Row {place} has a prompt without messages; complete it or leave the row out.")
-    answers = [message for message in messages if message["role"] == "assistant"]
-    if not answers or ("completion" in row and not row["completion"]):
+    learnt = row.get("completion", messages)
+    answers = [message for message in learnt if message["role"] == "assistant"]
+    if not answers:
         raise ValueError(f"Row {place} has no message of the assistant to learn; complete it or leave the row out.")
-    if not (answers[-1].get("content") or "").strip() and "tool_calls" not in answers[-1]:
+    if not (join_parts(answers[-1].get("content")) or "").strip() and "tool_calls" not in answers[-1]:
         raise ValueError(f"Row {place} has an empty message of the assistant; complete it or leave the row out.")
     try:
         template.check(messages, row.get("tools"), row.get("chat_template_kwargs") or {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 from lora_da.system.validation import check_fields, setting
@@ -121,11 +122,13 @@ def recognise_columns(available: list[str]) -> dict[str, str] | None:
     return None
 
 
-def unused_columns(available: list[str], form: RowFormat) -> list[str]:
-    """Names of the columns that are not read."""
+def warn_of_unused_columns(available: list[str], form: RowFormat) -> None:
+    """Name the columns that are not read, if there are any."""
     columns = resolve_columns(available, form)
     used = {*columns.values(), *columns_beside(columns)}
-    return [name for name in available if name not in used]
+    unused = [name for name in available if name not in used]
+    if unused:
+        warnings.warn(f"columns that are not read: {', '.join(unused)}", stacklevel=3)
 
 
 def columns_beside(columns: dict[str, str]) -> tuple[str, ...]:

@@ -65,7 +65,7 @@ def load_local(source: str, *, sample_by: SampleBy = "line") -> datasets.Dataset
     name, _, key = source.rpartition(":")
     path, key = (Path(name), key) if _suffix(Path(name)) == ".json" else (Path(source), "")
     if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
-        return datasets.load_from_disk(str(path))
+        return datasets.load_from_disk(str(path)).with_format(None)  # a format may hide columns
     if _suffix(path) in _SUFFIXES and not path.is_dir():
         return _read_file(path, key or None, sample_by)
     if path.is_file():

@@ -48,22 +48,24 @@ def as_trl_rows(rows: datasets.Dataset, form: RowFormat, tokenizer: Any) -> data
     chosen = chosen.rename_columns({name: role for role, name in columns.items() if name != role})
     with without_progress_bars():
         if "instruction" in columns:
-            chosen = chosen.map(_alpaca_row, remove_columns=list(columns))
+            chosen = chosen.map(_alpaca_row, with_indices=True, remove_columns=list(columns))
         elif not all(_is_text(kind) for kind in chosen.features.values()):
             chosen = _conversations(chosen, tokenizer)
     check_rows(chosen, tokenizer)
     return chosen
 
 
-def _alpaca_row(row: dict[str, Any]) -> dict[str, str | None]:
-    if row["instruction"] is None:
-        return {"prompt": None, "completion": row["output"]}
+def _alpaca_row(row: dict[str, Any], place: int) -> dict[str, str]:
+    for name, value in row.items():
+        if not isinstance(value, str) and not (name == "input" and value is None):
+            raise ValueError(f"Row {place} has no text as its {name}; complete it or leave the row out.")
     form = _INSTRUCTION_WITH_INPUT if (row.get("input") or "").strip() else _INSTRUCTION
     return {"prompt": form.format_map(row), "completion": row["output"]}
 
 
 def _is_text(kind: Any) -> bool:
-    return getattr(kind, "dtype", None) in ("string", "large_string") and not isinstance(kind, JsonText)
+    texts = ("string", "large_string", "string_view")
+    return getattr(kind, "dtype", None) in texts and not isinstance(kind, JsonText)
 
 
 def _conversations(rows: datasets.Dataset, tokenizer: Any) -> datasets.Dataset:
@@ -97,10 +99,12 @@ def _read_row(
             elif isinstance(value, list):
                 said = [{"role": "system", "content": system}] if name == "messages" and system else []
                 value = read_messages([*said, *value], form)
+            kind = kinds[name]
+            found[name] = kind.encode_example(value) if isinstance(kind, JsonText) else value
         except ValueError as error:
             raise ValueError(f"Row {place} {error}.") from error
-        kind = kinds[name]
-        found[name] = kind.encode_example(value) if isinstance(kind, JsonText) else value
+        except TypeError as error:  # dates, bytes
+            raise ValueError(f"Row {place} has {name} that is neither text nor a conversation ({error}).") from error
     return found
 
 

@@ -10,15 +10,17 @@ from transformers import AutoProcessor, AutoTokenizer
 from trl import ModelConfig, SFTConfig, get_quantization_config
 from trl.trainer.utils import create_model_from_path
 
+from lora_da.loading.models import naming_model
 from lora_da.loading.weights_check import check_weights
 
 
 def load_processor(name: str, training: SFTConfig) -> Any:
     """Load a model's tokenizer, or the processor that holds it, with the chat template that training will use."""
     given: Any = training.model_init_kwargs or {}
-    processor = AutoProcessor.from_pretrained(
-        name, revision=given.get("revision"), trust_remote_code=training.trust_remote_code
-    )
+    with naming_model(name):
+        processor = AutoProcessor.from_pretrained(
+            name, revision=given.get("revision"), trust_remote_code=training.trust_remote_code
+        )
     template = training.chat_template_path
     if template is not None:
         path = Path(template)
@@ -38,13 +40,14 @@ def load_base(name: str, training: SFTConfig, model: ModelConfig) -> Any:
         ValueError: Weights are missing, or an adapter came with them.
     """
     given: Any = training.model_init_kwargs or {}
-    options = {"trust_remote_code": training.trust_remote_code} | given
+    options = {"trust_remote_code": training.trust_remote_code, "ignore_mismatched_sizes": True} | given
     quantisation = get_quantization_config(model)
     if quantisation is not None:
         options["quantization_config"] = quantisation
     if training.distributed_state.distributed_type in (DistributedType.MULTI_GPU, DistributedType.DEEPSPEED):
         options["device_map"] = None  # each process has the whole model
-    loaded: Any = create_model_from_path(name, output_loading_info=True, **options)
+    with naming_model(name):
+        loaded: Any = create_model_from_path(name, output_loading_info=True, **options)
     base, loading = loaded
     check_weights(name, base, loading)
     training.model_init_kwargs = None  # TRL warns of options for a model that is there

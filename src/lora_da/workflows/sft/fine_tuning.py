@@ -13,8 +13,9 @@ from trl import SFTTrainer
 from lora_da.adapter.target_names import check_target_names
 from lora_da.loading.gguf import convert_gguf
 from lora_da.loading.model_source import ModelSource
-from lora_da.loading.models import check_model_folder
+from lora_da.loading.models import check_model_path
 from lora_da.loading.positions import check_positions, find_position_count
+from lora_da.loading.vocabulary import check_vocabulary
 from lora_da.workflows.sft.arguments import SftArguments
 from lora_da.workflows.sft.base_model import load_base, load_processor
 from lora_da.workflows.sft.splits import load_splits
@@ -94,23 +95,24 @@ def make_trainer(arguments: SftArguments) -> SFTTrainer:
         processing_class=processor,
         peft_config=adapter,
     )
-    if find_position_count(base) is not None:  # reading the lengths of all examples takes its time
-        check_positions(base, _longest(trainer.train_dataset), "--max_length")
+    rows: Any = trainer.train_dataset
+    if isinstance(rows, datasets.Dataset) and "input_ids" in rows.column_names:  # else they are tokenised in training
+        check_vocabulary(base, getattr(processor, "tokenizer", processor), rows)
+        if find_position_count(base) is not None:  # reading the lengths of all examples takes its time
+            check_positions(base, _longest(rows), "--max_length")
     return trainer
 
 
-def _longest(rows: Any) -> int:
-    """Tokens of the longest example, as far as they are known before training."""
-    columns = getattr(rows, "column_names", None) or ()
-    if isinstance(rows, datasets.IterableDataset) or "input_ids" not in columns:
-        return 0
-    segments = rows["seq_lengths"][:] if "seq_lengths" in columns else [[len(ids)] for ids in rows["input_ids"]]
+def _longest(rows: datasets.Dataset) -> int:
+    """Tokens of the longest example."""
+    packed = "seq_lengths" in rows.column_names
+    segments = rows["seq_lengths"][:] if packed else [[len(ids)] for ids in rows["input_ids"]]
     return max(map(max, segments), default=0)
 
 
 def _model_name(arguments: SftArguments) -> str:
     """What transformers loads: a folder or an id; a GGUF file is converted into a folder beside the output first."""
     source = ModelSource(str(arguments.model.model_name_or_path))
-    check_model_folder(source.path)
+    check_model_path(source.path)
     folder = source.converted_folder(arguments.output)
     return source.path if folder is None else str(convert_gguf(Path(source.path), folder))

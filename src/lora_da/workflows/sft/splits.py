@@ -8,7 +8,7 @@ import datasets
 from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig, get_dataset
 
-from lora_da.loading.data.row_format import RowFormat, recognise_columns
+from lora_da.loading.data.row_format import RowFormat, recognise_columns, warn_of_unused_columns
 from lora_da.loading.data.rows import load_local
 from lora_da.loading.data.trl_rows import as_trl_rows
 from lora_da.workflows.sft.arguments import SftArguments
@@ -17,7 +17,8 @@ from lora_da.workflows.sft.arguments import SftArguments
 def load_splits(arguments: SftArguments, processor: Any) -> tuple[Any, Any]:
     """Load the training set, and the held-out one if evaluation is on, in TRL's formats and with all rows checked.
 
-    A local file, or a folder of ``save_to_disk`` without splits, is one split; ``test_split_size`` sets rows aside.
+    A local file, or a folder of ``save_to_disk`` without splits, is one split; ``test_split_size`` sets rows aside,
+    after they have been checked, so that a row is named by its place in the file.
     What is streamed, tokenised already or for a model of images too is left as it is.
 
     Args:
@@ -29,7 +30,7 @@ def load_splits(arguments: SftArguments, processor: Any) -> tuple[Any, Any]:
             it.
     """
     script, training = arguments.script, arguments.training
-    splits = _splits(arguments)
+    splits = _splits(arguments, processor)
     wanted = [script.dataset_train_split] + [script.dataset_test_split] * (training.eval_strategy != "no")
     for split in wanted:
         if split not in splits:
@@ -41,7 +42,7 @@ def load_splits(arguments: SftArguments, processor: Any) -> tuple[Any, Any]:
     return ready[0], ready[1] if len(ready) > 1 else None
 
 
-def _splits(arguments: SftArguments) -> Any:
+def _splits(arguments: SftArguments, processor: Any) -> Any:
     script, mixture, training = arguments.script, arguments.mixture, arguments.training
     if mixture.datasets:
         return get_dataset(mixture)
@@ -52,6 +53,7 @@ def _splits(arguments: SftArguments) -> Any:
     if isinstance(rows, datasets.DatasetDict):
         return rows
     if mixture.test_split_size is not None:
+        _checked(rows, script.dataset_train_split, training, processor)  # while they have their numbers
         return rows.train_test_split(mixture.test_split_size, seed=training.seed)
     return datasets.DatasetDict({script.dataset_train_split: rows})
 
@@ -75,6 +77,7 @@ def _checked(rows: Any, split: str, training: SFTConfig, processor: Any) -> Any:
     form = RowFormat(text_column=text) if known is None else RowFormat()
     try:
         checked = as_trl_rows(rows, form, processor)
+        warn_of_unused_columns(columns, form)
     except ValueError as error:
         raise ValueError(f"the split {split!r} of the data: {error}") from error
     return checked.rename_column("text", text) if "text" in checked.column_names and text != "text" else checked
