@@ -99,11 +99,12 @@ def see(family: Family, model: nn.Module, batch: Example, labels: float) -> Seen
         weight.grad = None
     for name, module in modules.items():
 
-        def keep(_module: nn.Module, args: Any, kwargs: Any, output: Tensor, name: str = name) -> None:
+        def keep(_module: nn.Module, args: Any, kwargs: Any, output: Any, name: str = name) -> Any:
             a = (args[0] if args else next(iter(kwargs.values()))).detach().clone()
-            output = output[0] if isinstance(output, tuple) else output
-            if output.requires_grad:
-                output.register_hook(lambda g: seen.calls.setdefault(name, []).append((a, g.detach().clone())))
+            first = output[0] if isinstance(output, tuple) else output
+            if first.requires_grad:
+                first.register_hook(lambda g: seen.calls.setdefault(name, []).append((a, g.detach().clone())))
+            return output.clone() if output is first else output  # the model may write into it
 
         handles.append(module.register_forward_hook(keep, with_kwargs=True))
     with torch.random.fork_rng():
@@ -170,18 +171,23 @@ def truths_of(family: Family, model: nn.Module, examples: Sequence[Example], sid
     ]
     if agreeing:
         counted = {name: [sums_of(calls)] for name, calls in singly.calls.items()}
+        # A pooling may mix padding into rows that the loss does not reach, so that only these differ from those alone.
+        for name, sums in _counted(agreeing[0], alone, [side]).items():
+            counted.setdefault(name, []).extend(sums)
         return [_truth(singly, agreeing[0], counted, padding_seen=False)]
-    return [_truth(together, together, _counted(together, alone, side), padding_seen=True) for together in called]
+    return [
+        _truth(together, together, _counted(together, alone, [side, "right"]), padding_seen=True) for together in called
+    ]
 
 
 def _finite(seen: Seen) -> bool:
     return all(bool(gradient.isfinite().all()) for gradient in seen.gradients.values()) and math.isfinite(seen.loss)
 
 
-def _counted(together: Seen, alone: Sequence[Seen], side: str) -> dict[str, list[Sums]]:
+def _counted(together: Seen, alone: Sequence[Seen], sides: Sequence[str]) -> dict[str, list[Sums]]:
     counted: dict[str, list[Sums]] = {}
     for name, calls in together.calls.items():
-        for this in dict.fromkeys((side, "right")):
+        for this in dict.fromkeys(sides):
             selected = _rows_alone(calls, [one.calls.get(name, []) for one in alone], this) if alone else calls
             if selected is not None:
                 counted.setdefault(name, []).append(sums_of(selected))

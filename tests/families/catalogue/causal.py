@@ -425,5 +425,6 @@ FAMILIES = (
         axial_pos_embds=False,
         local_attn_chunk_length=4,
         lsh_attn_chunk_length=4,
+        paddings=("right",),  # with position ids, it can't read lengths that it pads itself
     ),
 )

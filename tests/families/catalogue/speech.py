@@ -369,13 +369,4 @@ FAMILIES = (
         SERIES,
     ),
     family("Informer", "forecasting", "InformerForPrediction", "InformerConfig", dated, SERIES, {"distil": False}),
-    family(
-        "Autoformer",
-        "forecasting",
-        "AutoformerForPrediction",
-        "AutoformerConfig",
-        dated,
-        SERIES,
-        {"moving_average": 3, "dtype": torch.float32},
-    ),
 )

@@ -35,7 +35,7 @@ class PositionCheck:
         possible = (
             isinstance(mask, Tensor)
             and mask.ndim == 2
-            and "position_ids" in inspect.signature(self._model.forward).parameters
+            and _takes_positions(self._model)
             and batch.get("position_ids") is None
             and not bool(mask[:, 0].all())
         )
@@ -56,7 +56,7 @@ class PositionCheck:
         added = min(_ADDED, spare) or _ADDED
         try:
             padded = self._outputs(axis.lengthened(batch, added), unpadded, positions=True)
-        except (ValueError, IndexError, RuntimeError):
+        except (ValueError, IndexError, RuntimeError, TypeError):  # the last one where it does not take them after all
             return False
         plain = self._outputs(batch, unpadded, positions=False)
         return len(plain) == len(padded) > 0 and all(map(_agree, plain, padded))
@@ -72,6 +72,12 @@ class PositionCheck:
         values = output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple) else [output]
         kept = [value for value in values if isinstance(value, Tensor) and value.is_floating_point() and value.ndim]
         return [value[example] if value.ndim < 3 else value[example, -1:] for value in kept if len(value) == rows]
+
+
+def _takes_positions(model: nn.Module) -> bool:
+    """Whether a model has an argument for them, or gives what it does not know to an encoder inside."""
+    accepted = inspect.signature(model.forward).parameters
+    return "position_ids" in accepted or any(one.kind is one.VAR_KEYWORD for one in accepted.values())
 
 
 def _agree(one: Tensor, other: Tensor) -> bool:

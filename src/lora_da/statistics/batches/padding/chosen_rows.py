@@ -78,11 +78,11 @@ class ChosenRows:
         if source not in self._received:
             return None
         known, rows = self._received[source]
+        own = _fingerprints(module_input)
         if rows.tokens is None:
-            return rows
+            return rows if bool(torch.isin(own, known).all()) else None
         tokens = torch.zeros(len(known), dtype=torch.bool, device=known.device)
         tokens[rows.tokens.to(known.device)] = True
-        own = _fingerprints(module_input)
         are_tokens, are_padding = torch.isin(own, known[tokens]), torch.isin(own, known[~tokens])
         if bool((are_tokens == are_padding).any()):  # neither, or either
             return None
