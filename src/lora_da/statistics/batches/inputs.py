@@ -81,7 +81,10 @@ def find_labels(batch: Mapping[str, Any]) -> Tensor:
         if isinstance(batch.get(key), Tensor):
             labels: Tensor = batch[key]
             return labels
-    raise ValueError(f"the batch has no labels; its keys are {list(batch)}")
+    raise ValueError(
+        f"the batch has no labels; its keys are {list(batch)}: give example_loss, a function of (model output, batch) "
+        "that returns each example's loss, if others hold what is to be learnt"
+    )
 
 
 def _check_mask(mask: Tensor, ids: Any) -> None:
