@@ -231,10 +231,9 @@ def test_bad_data_is_named_and_leaves_nothing(model: str, tmp_path: Path, conten
     assert [path.name for path in tmp_path.iterdir()] == ["data.jsonl"]
 
 
-@pytest.mark.parametrize("options", [(), ("--dry-run",)])
-def test_rank_above_the_input_width_is_refused(model: str, data: str, tmp_path: Path, options: tuple[str, ...]) -> None:
-    with pytest.raises(ValueError, match="rank 33, above its input width 32"):
-        call("init", model, "--data", data, "--output", tmp_path / "adapter", "--rank", 33, *options)
+def test_layers_narrower_than_the_rank_keep_the_default(model: str, data: str, tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="rank 33, above its input width 32"):
+        call("init", model, "--data", data, "--output", tmp_path / "adapter", "--rank", 33)
 
 
 def test_only_adapters_are_replaced_and_outputs_keep_apart(model: str, data: str, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_what_a_loss_refers_to_comes_from_the_base() -> None:
         found = torch.cat([batch["ref_chosen_logps"], batch["ref_rejected_logps"]])
         torch.testing.assert_close(found, wanted)
         assert "ref_chosen_logps" not in given
-        known = batch | {"ref_chosen_logps": torch.zeros(2), "ref_rejected_logps": torch.zeros(2)}
+        known = dict(batch) | {"ref_chosen_logps": torch.zeros(2), "ref_rejected_logps": torch.zeros(2)}
         (kept,) = source_of(tiny_llama(), [known], DPO()).batches
         assert not bool(kept["ref_chosen_logps"].any())
 

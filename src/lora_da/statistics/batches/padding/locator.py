@@ -57,7 +57,8 @@ class TokenLocator:
         axes = self._axes_of(batch)
         kind = tuple(sorted(batch)), tuple((axis.name, axis.side) for axis in axes)
         padded = any(not bool(axis.mask.all()) for axis in axes)
-        several = padded or batch_size(batch) > 1
+        # Processes that share the weights go the same way, with as many runs of the model.
+        several = self._agree(padded or batch_size(batch) > 1)
         if self._agree(several and kind not in self._layouts):
             try:
                 self._layouts[kind] = self._study(batch, axes)
@@ -126,7 +127,8 @@ class TokenLocator:
             for row, length in enumerate(axis.mask.sum(1).tolist())
         ]
         while self._agree(any((axis.name, length) not in self._alone for axis, _, length in todo)):
-            axis, row, length = next((one for one in todo if (one[0].name, one[2]) not in self._alone), todo[0])
+            missing = (one for one in todo if (one[0].name, one[2]) not in self._alone)
+            axis, row, length = next(missing, (axes[0], 0, int(axes[0].mask[0].sum())))  # or what another process needs
             calls = self._probe.count_alone(self._modules.values(), batch, axis, row)
             self._alone[axis.name, length] = {one: [call.shape for call in own] for one, own in calls.items()}
 
