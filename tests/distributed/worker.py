@@ -156,7 +156,7 @@ def main() -> None:
             collect_statistics(model, loader, max_examples=count, progress=False)
         with Gatherings() as plain:
             with torch.no_grad():
-                for _ in range(3):  # as the loss is found out
+                for _ in range(6):  # as the loss is found out, and which rows are tokens
                     model(**share[0])
             for batch in share:
                 model(**batch).loss.backward()
