@@ -62,6 +62,8 @@ class TokenLocator:
         if self._agree(several and kind not in self._layouts):
             try:
                 self._layouts[kind] = self._study(batch, axes)
+            except torch.OutOfMemoryError:
+                raise
             except (ValueError, IndexError, RuntimeError):
                 # The batch itself may be at fault, as will show; else all rows of all layers count, as a notice says.
                 self._layouts[kind] = {}, ChosenRows({})
