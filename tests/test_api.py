@@ -323,7 +323,7 @@ def test_bad_data_change_nothing(data: Any, error: type[Exception], message: str
 
 def test_adapters_that_can_not_be_served() -> None:
     for settings, message in (
-        ({"r": 17}, "has rank 17, above its input width 16"),
+        ({"r": 99}, "has rank 99, above its input width"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights='pissa', which changes the base"),
         ({"use_dora": True}, "no layer of the adapter can be initialised by LoRA-DA .*Dora"),
     ):
@@ -426,13 +426,13 @@ def test_losses_of_the_report_are_those_of_the_model(tmp_path: Path) -> None:
 def test_the_loss_need_not_be_measured() -> None:
     model: Any = with_lora(tiny_llama())
     calls: list[int] = []
-    model.base_model.model.model.layers[0].register_forward_hook(lambda *_: calls.append(1))
+    model.base_model.model.model.layers[0].register_forward_hook(
+        lambda *_: calls.append(1) if torch.is_grad_enabled() else None
+    )
     report = _initialize(model, _loader(EXAMPLES), measure_loss=False)
     assert report.loss_after is None
     assert "loss" not in report.seconds
-    assert len(calls) == 3 + 3  # to find the loss out, and the batches
-    _initialize(model, _loader(EXAMPLES), max_examples=5)
-    assert len(calls) == 6 + 3 + 2 + 2
+    assert len(calls) == 3
 
 
 def test_a_data_set_with_its_collator() -> None:
