@@ -324,7 +324,7 @@ def test_an_example_loss_of_ones_own() -> None:
         _collect(model, batches_of(examples), example_loss=lambda output, batch: loss(output, batch).sum())
 
 
-@pytest.mark.filterwarnings("ignore:.*all rows of their inputs are counted")  # without labels, nothing tells its padding
+@pytest.mark.filterwarnings("ignore:.*all rows of their inputs are counted")  # nothing tells its padding
 def test_a_decoder_with_a_loss_of_its_own_needs_no_labels() -> None:
     batch = collate(translated_examples(3))
     batch["decoder_input_ids"] = batch.pop("labels").clamp(min=0)
