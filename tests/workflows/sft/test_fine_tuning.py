@@ -119,10 +119,11 @@ def test_models_that_transformers_does_not_know(data: str, tmp_path: Path, monke
         return tiny_model_folder(folder)
 
     monkeypatch.setattr(module, "convert_gguf", convert)
-    for name in ("some.gguf", "other.GGUF"):
-        trainer: Any = make_trainer(arguments(name, data, tmp_path / "run"))
-        folder = tmp_path / f"{Path(name).stem}-safetensors"
-        assert converted[-1] == (Path(name), folder)
+    for file in (tmp_path / "some.gguf", tmp_path / "other.GGUF"):
+        file.touch()
+        trainer: Any = make_trainer(arguments(str(file), data, tmp_path / "run"))
+        folder = tmp_path / f"{file.stem}-safetensors"
+        assert converted[-1] == (file, folder)
         assert trainer.model.config._name_or_path == str(folder)
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").touch()
