@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 
 def tiny_model_folder(folder: Path, seed: int = 0) -> Path:
@@ -40,3 +41,10 @@ def sums_file(path: Path, count: int = 40) -> Path:
     rows = [{"prompt": f"{a} + {a + 3} =", "completion": f" {2 * a + 3}"} for a in range(count)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+def tokenizer_in(folder: Path, template: str) -> Any:
+    """The tokenizer of a :func:`tiny_model_folder`, one token a byte, with a chat template."""
+    found = AutoTokenizer.from_pretrained(folder)
+    found.chat_template = template
+    return found

@@ -16,6 +16,18 @@ from torch import Tensor, nn
 VOCABULARY = 37
 PADDING = 0
 Example = dict[str, Tensor]
+LLAMA: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "pad_token_id": PADDING,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
 
 
 def _made(make: Callable[[Any], nn.Module], config: Any, seed: int) -> Any:
@@ -30,20 +42,8 @@ def _labels(count: int) -> dict[str, Any]:
 
 
 def tiny_llama(seed: int = 0, **changes: Any) -> Any:
-    settings: dict[str, Any] = {
-        "vocab_size": VOCABULARY,
-        "hidden_size": 16,
-        "intermediate_size": 24,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 64,
-        "initializer_range": 0.3,
-        "pad_token_id": PADDING,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-    }
-    return _made(transformers.LlamaForCausalLM, transformers.LlamaConfig(**settings | changes), seed)
+    config = transformers.LlamaConfig(**{**LLAMA, "initializer_range": 0.3, **changes})
+    return _made(transformers.LlamaForCausalLM, config, seed)
 
 
 def tiny_llama_with_dropout(seed: int = 0) -> Any:

@@ -10,24 +10,10 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-VOCABULARY = 37
-PADDING = 0
+from models import VOCABULARY
+
 Example = dict[str, Any]  # a batch of one
 Labels = Callable[[Example], float]
-
-
-LLAMA: dict[str, Any] = {
-    "vocab_size": 37,
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 64,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
 
 
 @dataclass(frozen=True)

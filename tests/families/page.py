@@ -13,6 +13,7 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from datetime import date
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 from families.catalogue import FAMILIES
 from families.check import ALL_ROWS, CRASH, EXACT, NOT_RUN, REFUSED, WRONG, Row, Verdict, check
 from families.family import Family
+from lora_da.report.provenance import describe_machine, find_versions
 
 ROOT = Path(__file__).parents[2]
 PAGE, RESULTS = ROOT / "docs" / "models.md", ROOT / "results" / "families" / "families.json"
@@ -78,10 +80,15 @@ def _cell(row: Row, column: str, reasons: dict[str, int]) -> str:
     return f"{cell.word}{mark} ({reasons.setdefault(reason, len(reasons) + 1)})"
 
 
+def _commit() -> str:
+    """The commit of the checkout; none outside of one."""
+    command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+
+
 def tenth_of_them() -> list[int]:
     """The places of a tenth of the families in the catalogue, another one at each commit."""
-    command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
-    commit = subprocess.run(command, capture_output=True, text=True).stdout.strip()  # none outside a checkout
+    commit = _commit()
     keys = [f"{commit} {family.key}".encode() for family in FAMILIES]
     return [place for place, key in enumerate(keys) if int.from_bytes(hashlib.sha256(key).digest()[:4]) % 10 == 0]
 
@@ -110,7 +117,15 @@ def main() -> int:
     rows = check_all(tenth_of_them() if chosen.tenth else range(len(FAMILIES)))
     if chosen.write:
         RESULTS.parent.mkdir(parents=True, exist_ok=True)
-        RESULTS.write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=1, ensure_ascii=False) + "\n")
+        content = {
+            "command": "make families",
+            "commit": _commit(),
+            "date": date.today().isoformat(),
+            "machine": describe_machine(),
+            "versions": find_versions(),
+            "rows": [dataclasses.asdict(row) for row in rows],
+        }
+        RESULTS.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
         PAGE.write_text(text_of(rows))
     wrong = [row for row in rows if row.verdict.word in (WRONG, CRASH, NOT_RUN)]
     for row in wrong:

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from families.family import LLAMA, Family, aligned, causal, family
+from families.family import Family, aligned, causal, family
+from models import LLAMA
 
 GPT2: dict[str, Any] = {
     "vocab_size": 37,

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from families.family import (
-    LLAMA,
     Example,
     Family,
     aligned,
@@ -26,6 +25,7 @@ from families.family import (
     texts,
     two,
 )
+from models import LLAMA
 
 BERT: dict[str, Any] = LLAMA | {"num_key_value_heads": ..., "num_labels": 3}
 EMBEDDED: dict[str, Any] = BERT | {"embedding_size": 16}

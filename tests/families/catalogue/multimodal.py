@@ -12,7 +12,8 @@ import transformers
 from torch import Tensor, nn
 
 from families.catalogue.seq2seq import BART
-from families.family import LLAMA, Example, Family, aligned, causal, family, generator_of, one, pictures, shifted, texts
+from families.family import Example, Family, aligned, causal, family, generator_of, one, pictures, shifted, texts
+from models import LLAMA
 
 IMAGE = 3
 """The token that stands for a part of an image."""

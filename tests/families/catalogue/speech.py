@@ -11,7 +11,8 @@ import transformers
 from torch import Tensor, nn
 
 from families.catalogue.seq2seq import BART
-from families.family import LLAMA, Example, Family, aligned, family, generator_of, one, texts
+from families.family import Example, Family, aligned, family, generator_of, one, texts
+from models import LLAMA
 
 WAV2VEC2: dict[str, Any] = {
     "vocab_size": 37,

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.modeling_outputs import CausalLMOutput, SequenceClassifierOutput
 
-from families.family import LLAMA, VOCABULARY, Example, Family, causal, classified, family, generator_of, one, shifted
+from families.family import Example, Family, causal, classified, family, generator_of, one, shifted
+from models import LLAMA, VOCABULARY
 
 
 class Written(nn.Module):

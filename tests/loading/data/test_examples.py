@@ -11,8 +11,9 @@ import datasets
 import pytest
 import torch
 import trl
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
+from folders import tokenizer_in
 from lora_da.loading.data.examples import PreparedExamples, prepare_examples
 from lora_da.loading.data.row_format import RowFormat
 
@@ -29,10 +30,7 @@ END = "</s>"
 
 @pytest.fixture
 def tokenizer(folder: Path) -> Any:
-    """One token a byte."""
-    found = AutoTokenizer.from_pretrained(folder)
-    found.chat_template = MARKED
-    return found
+    return tokenizer_in(folder, MARKED)
 
 
 def prepared(tokenizer: Any, *rows: dict[str, Any], **form: Any) -> PreparedExamples:

@@ -12,8 +12,8 @@ from typing import Any
 
 import datasets
 import pytest
-from transformers import AutoTokenizer
 
+from folders import tokenizer_in
 from lora_da.loading.data.examples import prepare_examples
 from lora_da.loading.data.row_format import RowFormat
 from lora_da.loading.data.rows import load_rows
@@ -35,10 +35,7 @@ TAKES_PARTS = "{% for m in messages %}<{{ m.role }}>{{ m.content[0].text }}{% en
 
 @pytest.fixture
 def tokenizer(folder: Path) -> Any:
-    """One token a byte."""
-    found = AutoTokenizer.from_pretrained(folder)
-    found.chat_template = TEMPLATE
-    return found
+    return tokenizer_in(folder, TEMPLATE)
 
 
 @pytest.fixture

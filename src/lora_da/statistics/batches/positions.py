@@ -59,7 +59,7 @@ class PositionCheck:
         except (ValueError, IndexError, RuntimeError, TypeError):  # the last one where it does not take them after all
             return False
         plain = self._outputs(batch, unpadded, positions=False)
-        return len(plain) == len(padded) > 0 and all(map(_agree, plain, padded))
+        return len(plain) == len(padded) > 0 and all(map(_nearly_equal, plain, padded))
 
     def _outputs(self, batch: Mapping[str, Any], example: int, *, positions: bool) -> list[Tensor]:
         """What the model makes of an example, at its end: that of the padding is left out."""
@@ -80,7 +80,7 @@ def _takes_positions(model: nn.Module) -> bool:
     return "position_ids" in accepted or any(one.kind is one.VAR_KEYWORD for one in accepted.values())
 
 
-def _agree(one: Tensor, other: Tensor) -> bool:
+def _nearly_equal(one: Tensor, other: Tensor) -> bool:
     one, other = one.flatten(), other.flatten()
     length = min(len(one), len(other))  # scores of each token: the text's stand behind the padding
     one, other = one[-length:], other[-length:]

@@ -43,6 +43,9 @@ class TokenLocator:
         self._modules = {
             name: layer.module if isinstance(layer, ParameterLayer) else layer for name, layer in layers.items()
         }
+        self._names: dict[nn.Module, set[str]] = {}
+        for name, module in self._modules.items():
+            self._names.setdefault(module, set()).add(name)
         self._around = ancestors_of(model, self._modules.values())
         self._probe = Probe(model, entry, device, agree)
         self._layouts: dict[Any, tuple[Layouts, ChosenRows]] = {}
@@ -73,15 +76,12 @@ class TokenLocator:
         layouts, chosen = self._layouts[kind]
         self._read_alone(batch, axes, layouts)
         located = _LocatedBatch(layouts, chosen, {axis.name: axis for axis in axes}, self._count)
-        names: dict[nn.Module, set[str]] = {}
-        for name, module in self._modules.items():
-            names.setdefault(module, set()).add(name)
 
         def rows_of(layer: str, layer_input: Tensor) -> TokenRows:
             module = self._modules[layer]
             rows, told = located.find_rows(module, layer_input)
             if not told:
-                self.wholly_counted |= names[module]
+                self.wholly_counted |= self._names[module]
             return rows
 
         with ExitStack() as hooks:
@@ -93,9 +93,8 @@ class TokenLocator:
         return find_axes(self._model, batch, None if segments is None else segments.numbers >= 0)
 
     def _study(self, batch: Mapping[str, Any], axes: list[PaddedAxis]) -> tuple[Layouts, ChosenRows]:
-        layers = dict.fromkeys(self._modules.values())
-        layouts = self._probe.find_layouts(layers, batch, axes)
-        unclear = [module for module in layers if Unplaced.CHOSEN in layouts.get(module, (Unplaced.CHOSEN,))]
+        layouts = self._probe.find_layouts(self._names, batch, axes)
+        unclear = [module for module in self._names if Unplaced.CHOSEN in layouts.get(module, (Unplaced.CHOSEN,))]
         if self._agree(bool(unclear)):
             outer = dict.fromkeys(one for around in self._around.values() for one in around)
             layouts |= self._probe.find_layouts(outer, batch, axes)
@@ -131,7 +130,7 @@ class TokenLocator:
         while self._agree(any((axis.name, length) not in self._alone for axis, _, length in todo)):
             missing = (one for one in todo if (one[0].name, one[2]) not in self._alone)
             axis, row, length = next(missing, (axes[0], 0, int(axes[0].mask[0].sum())))  # or what another process needs
-            calls = self._probe.count_alone(self._modules.values(), batch, axis, row)
+            calls = self._probe.count_alone(self._names, batch, axis, row)
             self._alone[axis.name, length] = {one: [call.shape for call in own] for one, own in calls.items()}
 
     def _count(self, axis: PaddedAxis, module: nn.Module, layout: Layout, call: int) -> Tensor | None:
