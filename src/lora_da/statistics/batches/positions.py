@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lora_da.statistics.batches.inputs import prepare_inputs
 from lora_da.statistics.batches.padding.axis import find_axes
+from lora_da.statistics.batches.padding.part import take_part
 from lora_da.statistics.batches.padding.probe import Agree
 from lora_da.system.random_state import preserve_random_state
 
@@ -46,7 +47,9 @@ class PositionCheck:
 
     def _try(self, batch: Mapping[str, Any]) -> bool:
         """Whether derived position ids make up for more padding on the left."""
-        axis = next((one for one in find_axes(self._model, batch, None) if one.name == "input"), None)
+        axes = find_axes(self._model, batch, None)
+        batch, axes = take_part(batch, axes) or (batch, axes)
+        axis = next((one for one in axes if one.name == "input"), None)
         if axis is None:
             return False
         spare = int((~axis.mask.any(0)).sum())

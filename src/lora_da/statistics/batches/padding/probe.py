@@ -15,6 +15,7 @@ from lora_da.statistics.batches.indices import check_indices
 from lora_da.statistics.batches.inputs import prepare_inputs
 from lora_da.statistics.batches.padding.axis import PaddedAxis, with_other_content, without_boundaries
 from lora_da.statistics.batches.padding.layout import Call, Comparison, Found, Layout, Unplaced
+from lora_da.statistics.batches.padding.part import take_part
 from lora_da.system.random_state import preserve_random_state
 
 _ADDED = 3  # positions of padding, in the run that shows which axes grow with it
@@ -45,10 +46,24 @@ class Probe:
     ) -> dict[nn.Module, tuple[Found, ...]]:
         """Find how positions lie in each module's input, call by call; modules that are not called are left out.
 
+        A small part of a batch of text is enough where it leaves nothing open.
+
         Raises:
             Exception: The model can't read the batch itself, or neither more padding nor a shorter text.
         """
         batch, modules = without_boundaries(batch), list(modules)
+        part = take_part(batch, axes)
+        if self.agree(part is not None):
+            found: dict[nn.Module, tuple[Found, ...]] = {}
+            with suppress(ValueError, IndexError, RuntimeError):
+                found = self._study_padded(modules, *(part or (batch, axes)))
+            if not self.agree(not _are_certain(found)):
+                return found
+        return self._study_padded(modules, batch, axes)
+
+    def _study_padded(
+        self, modules: Sequence[nn.Module], batch: Mapping[str, Any], axes: Sequence[PaddedAxis]
+    ) -> dict[nn.Module, tuple[Found, ...]]:
         try:
             return self._study(modules, batch, axes)
         except (ValueError, IndexError, RuntimeError):  # no position so late: a shorter text is padded up again
@@ -113,6 +128,14 @@ class Probe:
         decoder = model.get_decoder()
         body = next((set(part.modules()) for part in model.children() if decoder in set(part.modules())), set())
         return {"logits_to_keep": 1} if body.issuperset(modules) else {}
+
+
+def _are_certain(found: Mapping[nn.Module, Sequence[Found]]) -> bool:
+    """Whether each call's rows are placed; on a whole batch more may be."""
+    calls = [call for calls in found.values() for call in calls]
+    return bool(calls) and all(
+        not call.counted if isinstance(call, Layout) else call is Unplaced.EXAMPLE for call in calls
+    )
 
 
 def _is_matrix(value: Any) -> bool:
