@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from lora_da.config import CollectionConfig, LoraDAConfig
     from lora_da.pipeline.checkpoint import Checkpoint
     from lora_da.report.initialization import InitializationReport, load_report
-    from lora_da.solver.layer import LayerInit, solve_layer
+    from lora_da.solver.layer import solve_layer
+    from lora_da.solver.layer_init import LayerInit
     from lora_da.statistics.storage import load_statistics, save_statistics
     from lora_da.statistics.sums import LayerStatistics, Statistics
 
@@ -37,7 +38,8 @@ _HOMES = {
     "config": ("CollectionConfig", "LoraDAConfig"),
     "pipeline.checkpoint": ("Checkpoint",),
     "report.initialization": ("InitializationReport", "load_report"),
-    "solver.layer": ("LayerInit", "solve_layer"),
+    "solver.layer": ("solve_layer",),
+    "solver.layer_init": ("LayerInit",),
     "statistics.storage": ("load_statistics", "save_statistics"),
     "statistics.sums": ("LayerStatistics", "Statistics"),
 }

@@ -30,7 +30,7 @@ from lora_da.pipeline.memory_plan import MemoryPlan
 from lora_da.pipeline.solution import check_statistics, report_layer
 from lora_da.report.initialization import InitializationReport
 from lora_da.report.notices import POPULATION_UNKNOWN, list_collection_notices, list_notices
-from lora_da.solver.layer import LayerInit
+from lora_da.solver.layer_init import LayerInit
 from lora_da.solver.scale import scale_factors
 from lora_da.statistics.sums import Statistics
 from lora_da.system.memory import MemoryBudget, peak_memory, reset_peak_memory
