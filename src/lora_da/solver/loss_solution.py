@@ -45,7 +45,7 @@ def solve_for_loss(
         input_raised=input_factor.raised,
         output_damping=output.damping,
         output_raised=output.raised,
-        residual=triplets.residual,
+        residual=triplets.residual**2,
     )
 
 
