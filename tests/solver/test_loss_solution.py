@@ -18,7 +18,8 @@ CONFIG = LoraDAConfig(metric="loss", input_damping=1.0, population_size=1000)
 
 
 def rows(A: torch.Tensor) -> torch.Tensor:
-    return torch.linalg.qr(A.T)[0].T
+    orthonormal: torch.Tensor = torch.linalg.qr(A.T)[0]
+    return orthonormal.T
 
 
 def check(init: LayerInit | None, layer: object, rank: int, config: LoraDAConfig, tolerance: float) -> None:

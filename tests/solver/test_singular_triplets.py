@@ -11,7 +11,8 @@ from oracles import largest_angle, randn
 
 def decaying(rows: int, columns: int, decay: float = 0.05) -> torch.Tensor:
     U, _, Vh = torch.linalg.svd(randn(0, rows, columns), full_matrices=False)
-    return U @ torch.diag(torch.exp(-decay * torch.arange(len(Vh)).double())) @ Vh
+    matrix: torch.Tensor = U @ torch.diag(torch.exp(-decay * torch.arange(len(Vh)).double())) @ Vh
+    return matrix
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

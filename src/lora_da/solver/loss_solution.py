@@ -30,13 +30,14 @@ def solve_for_loss(
         triplets = leading_triplets(whitened, rank, config.seed)
     A = in_float64(rows_of(triplets.right[:, :rank], input_factor))
     sizes = in_float64(triplets.values)
-    shrunken = shrink(sizes, *whitened.shape, layer.examples)
+    d_out, d_in = whitened.shape
+    shrunken = shrink(sizes, d_out, d_in, layer.examples)
     step = step_in_span(in_float64(triplets.left[:, :rank]), shrunken[:rank], output.inverse, unit)
     energies = sizes[:rank].square().cumsum(0) / in_float64(whitened).square().sum()
     return LayerInit(
         A=A,
         delta_A=step,
-        eigenvalues=expected_changes(shrunken, len(whitened), config.population_size or float("inf")),
+        eigenvalues=expected_changes(shrunken, d_out, config.population_size or float("inf")),
         captured_energy=energies.clamp(max=1.0),
         delta_norm=_norm_of_product(step, A),
         activation_covariance=A @ in_float64(input_factor.times(A.mT.to(input_factor.scale.dtype))),
