@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from peft.tuners.lora import LoraLayer
 from torch import nn
 from torch.utils.data import DataLoader
 
 from lora_da.adapter.layers import AdaptedLayer, find_adapted_layers, find_linear_layers, shape_of_linear
 from lora_da.adapter.sharding import has_shards
-from lora_da.adapter.wrapping import find_base_model, find_entry
+from lora_da.adapter.wrapping import find_adapter_config, find_base_model, find_entry
 from lora_da.distributed.processes import Processes, current_processes
 from lora_da.distributed.shares import count_repeats, select_own_batches
 from lora_da.statistics.accumulator import COMPENSATED_ABOVE
@@ -158,6 +159,7 @@ def find_adapter_if_any(model: nn.Module, adapter_name: str) -> dict[str, Adapte
     Raises:
         ValueError: See :func:`lora_da.adapter.layers.find_adapted_layers`.
     """
-    if not hasattr(find_base_model(model), "peft_config"):
+    adapted = any(isinstance(module, LoraLayer) for module in model.modules())
+    if not adapted and find_adapter_config(model, adapter_name) is None:
         return None
     return find_adapted_layers(model, adapter_name)[0]
