@@ -456,6 +456,34 @@ def test_the_settings_of_peft_are_none_of_the_library() -> None:
         initialize_lora_da_weights(with_lora(tiny_llama()), _loader(EXAMPLES), LoraConfig(r=2))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            (with_lora(tiny_llama()), EXAMPLES, LoraConfig(r=2)),
+            r"a lora_da\.CollectionConfig, not a LoraConfig",
+        ),
+        ((with_lora(tiny_llama()), EXAMPLES, LoraDAConfig()), r"must be a lora_da\.CollectionConfig, not a LoraDA"),
+        ((EXAMPLES, with_lora(tiny_llama())), "first argument must be the model"),
+        ((tiny_llama(), None), "data must give batches"),
+    ],
+)
+def test_arguments_of_other_kinds(arguments: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        collect_statistics(*arguments, progress=False)
+
+
+def test_statistics_are_no_data() -> None:
+    statistics: Any = collect_statistics(tiny_llama(), batches_of(EXAMPLES), progress=False)
+    with pytest.raises(TypeError, match="give them as statistics="):
+        initialize_lora_da_weights(with_lora(tiny_llama()), statistics, progress=False)
+
+
+def test_a_model_without_weights_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"layer .*q_proj is on the meta device"):
+        collect_statistics(tiny_llama().to("meta"), batches_of(EXAMPLES), progress=False)
+
+
 def test_too_long_a_step_is_noticed() -> None:
     model = with_lora(tiny_llama())
     config = LoraDAConfig(init_scale="stable", stable_gamma=1e-3)
