@@ -14,7 +14,7 @@ import pytest
 import torch
 from peft import LoraConfig
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 import oracles
 from lora_da import (
@@ -449,6 +449,21 @@ def test_a_data_set_with_its_collator() -> None:
         assert found.loss_before == pytest.approx(wanted.loss_before, rel=1e-5)
     with pytest.raises(ValueError, match=r"'input_ids' in batch 0 .* is a list.*give the data set with"):
         _initialize(with_lora(tiny_llama()), rows)
+
+
+def test_a_data_set_that_does_not_know_its_length() -> None:
+    class Refusing(Dataset[Example]):
+        def __getitem__(self, index: int) -> Example:
+            return EXAMPLES[index]
+
+        def __len__(self) -> int:
+            raise RuntimeError("not known")
+
+    found = _initialize(with_lora(tiny_llama()), Refusing(), collate_fn=collate)
+    assert found.examples == len(EXAMPLES)
+    assert found.population_size is None
+    with pytest.raises(TypeError, match="a DataLoader has its own collator"):
+        _initialize(with_lora(tiny_llama()), _loader(EXAMPLES), collate_fn=collate)
 
 
 def test_the_settings_of_peft_are_none_of_the_library() -> None:

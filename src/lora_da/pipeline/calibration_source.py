@@ -10,7 +10,7 @@ from typing import Any
 
 from peft.tuners.lora import LoraLayer
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from lora_da.adapter.layers import AdaptedLayer, find_adapted_layers, find_linear_layers, shape_of_linear
 from lora_da.adapter.sharding import has_shards
@@ -18,7 +18,7 @@ from lora_da.adapter.wrapping import find_adapter_config, find_base_model, find_
 from lora_da.distributed.processes import Processes, current_processes
 from lora_da.distributed.shares import count_repeats, select_own_batches
 from lora_da.statistics.accumulator import COMPENSATED_ABOVE
-from lora_da.statistics.batches.examples import batch_size
+from lora_da.statistics.batches.examples import batch_size, find_length
 from lora_da.statistics.layers import Layer, find_device
 from lora_da.statistics.losses.example_losses import ExampleLoss, couples_examples, find_rows_per_example
 from lora_da.statistics.losses.objective import Objective
@@ -165,7 +165,21 @@ def load_batches(data: Any, collate_fn: Callable[[list[Any]], Any] | None) -> It
     if collate_fn is None:
         batches: Iterable[Any] = data
         return batches
+    if isinstance(data, DataLoader):
+        raise TypeError("a DataLoader has its own collator: leave collate_fn out, or give the data set alone")
+    if find_length(data) is None and not isinstance(data, IterableDataset):
+        data = _Stream(data)
     return DataLoader(data, batch_size=_BATCH_SIZE, collate_fn=collate_fn)
+
+
+class _Stream(IterableDataset[Any]):
+    """A data set that does not know its length, read from its beginning."""
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._data)
 
 
 def find_adapter_if_any(model: nn.Module, adapter_name: str) -> dict[str, AdaptedLayer] | None:
