@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
+import torch.nn.functional as F
 
 from lora_da import collect_statistics
 from lora_da.statistics.batches.indices import check_indices
@@ -22,6 +25,12 @@ def test_examples_longer_than_the_learned_positions_are_named(make: object, name
     ids = torch.full((2, 70), 5)
     with pytest.raises(ValueError, match=rf"index \d+ is looked up in .*{name}.*longer than the positions"):
         collect_statistics(model, [{"input_ids": ids, "labels": ids}], progress=False)
+
+
+def test_labels_that_the_loss_leaves_out_need_be_no_class() -> None:
+    logits, labels = torch.zeros(2, 3), torch.tensor([3, 1])
+    with check_indices(tiny_llama()):
+        assert F.cross_entropy(logits, labels, ignore_index=3) == pytest.approx(math.log(3))
 
 
 def test_indices_within_their_embeddings_change_nothing() -> None:

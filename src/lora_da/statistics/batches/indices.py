@@ -35,7 +35,7 @@ class _Lookups(TorchFunctionMode):
         if function is F.embedding and len(arguments) > 1:
             self._check(arguments[0], arguments[1])
         if function is F.cross_entropy and len(arguments) > 1:
-            _check_labels(*arguments[:2])
+            _check_labels(arguments[0], arguments[1], (options or {}).get("ignore_index", -100))
         return function(*arguments, **(options or {}))
 
     def _check(self, indices: Tensor, weight: Tensor) -> None:
@@ -53,12 +53,12 @@ class _Lookups(TorchFunctionMode):
         )
 
 
-def _check_labels(logits: Tensor, labels: Tensor) -> None:
+def _check_labels(logits: Tensor, labels: Tensor, left_out: int) -> None:
     if labels.is_floating_point() or logits.ndim != 2:
         return
-    wrong = labels[(labels != -100) & ((labels < 0) | (labels >= logits.shape[1]))]
+    wrong = labels[(labels != left_out) & ((labels < 0) | (labels >= logits.shape[1]))]
     if len(wrong):
         raise ValueError(
             f"the label {int(wrong[0])} is none of the {logits.shape[1]} classes, or tokens, that the model tells "
-            "apart: they are counted from 0, and -100 stands where there is no label"
+            f"apart: they are counted from 0, and {left_out} stands where there is no label"
         )
