@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 from peft import PeftMixedModel, PeftModel
 from peft.tuners.tuners_utils import BaseTuner
@@ -27,6 +28,15 @@ def find_base_model(model: nn.Module) -> nn.Module:
     entry = find_entry(model)
     inner = _passed_on_to(entry)
     return entry if inner is None else find_base_model(inner)
+
+
+def find_adapter_config(model: nn.Module, adapter_name: str) -> Any:
+    """Return the configuration of an adapter of a model or of one inside it, such as a ``LoraConfig``; None if none."""
+    for module in model.modules():
+        configs = getattr(module, "peft_config", None)
+        if isinstance(configs, dict) and adapter_name in configs:
+            return configs[adapter_name]
+    return None
 
 
 def find_entry(model: nn.Module) -> nn.Module:
