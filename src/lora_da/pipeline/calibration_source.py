@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lora_da.adapter.layers import AdaptedLayer, find_adapted_layers, find_linear_layers, shape_of_linear
 from lora_da.adapter.sharding import has_shards
+from lora_da.adapter.entry import open_entry
 from lora_da.adapter.wrapping import find_adapter_config, find_base_model, find_entry
 from lora_da.distributed.processes import Processes, current_processes
 from lora_da.distributed.shares import count_repeats, select_own_batches
@@ -64,7 +65,7 @@ class CalibrationSource:
     @property
     def entry(self) -> nn.Module:
         """The module that is called: sharded weights are gathered by the outermost module alone."""
-        return self.model if self.sharded else find_entry(self.model)
+        return self.model if self.sharded else open_entry(find_entry(self.model), self.base)
 
     @property
     def objective(self) -> Objective:
