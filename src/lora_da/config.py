@@ -30,7 +30,8 @@ class CollectionConfig:
 class LoraDAConfig:
     """Settings of the solver and the scale, with the collection settings that belong to them.
 
-    The defaults are the best that has been measured; :meth:`paper` and :meth:`released` are the two published readings.
+    The defaults are the best that has been measured with both factors trained; :meth:`loss` keeps what lowers the loss
+    most, and :meth:`paper` and :meth:`released` are the two published readings.
 
     Attributes:
         collection: Which statistics are collected.
@@ -79,6 +80,11 @@ class LoraDAConfig:
     def needs_population_size(self) -> bool:
         """Whether N decides the result; where it does not, the bias term and its sample correction stand alone."""
         return self.variance_weight > 0 and (self.sample_correction == "none" or self.bias_weight == 0)
+
+    @classmethod
+    def loss(cls) -> LoraDAConfig:
+        """Return the metric of the loss, with the damping that it takes."""
+        return cls(metric="loss", input_damping=1.0)
 
     @classmethod
     def paper(cls) -> LoraDAConfig:

@@ -88,10 +88,10 @@ def test_statistics_of_another_model_are_refused(model: str, adapter: Path, tmp_
 
 def test_presets_differ(model: str, data: str, tmp_path: Path) -> None:
     kept = []
-    for preset in ("default", "paper", "released"):
+    for preset in ("default", "loss", "paper", "released"):
         call("init", model, "--data", data, "--output", tmp_path / preset, "--preset", preset, "--examples", 8)
         kept.append(load_report(tmp_path / preset).config.fisher_unit)
-    assert kept == ["example", "example", "token"]
+    assert kept == ["example", "example", "example", "token"]
     with pytest.raises(ValueError, match="no preset 'best'"):
         call("init", model, "--data", data, "--output", tmp_path / "best", "--preset", "best")
 

@@ -14,7 +14,7 @@ import typer
 Preset = Annotated[
     str,
     typer.Option(
-        help="default: the best measured so far; paper: as the paper derives it; released: what the authors' released "
+        help="default: the best measured so far; loss: what lowers the loss most, to be tried with A frozen; paper: as the paper derives it; released: what the authors' released "
         "configuration computes."
     ),
 ]

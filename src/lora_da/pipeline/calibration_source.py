@@ -12,9 +12,9 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
+from lora_da.adapter.entry import open_entry
 from lora_da.adapter.layers import AdaptedLayer, find_adapted_layers, find_linear_layers, shape_of_linear
 from lora_da.adapter.sharding import has_shards
-from lora_da.adapter.entry import open_entry
 from lora_da.adapter.wrapping import find_adapter_config, find_base_model, find_entry
 from lora_da.distributed.processes import Processes, current_processes
 from lora_da.distributed.shares import count_repeats, select_own_batches

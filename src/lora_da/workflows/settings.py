@@ -15,7 +15,12 @@ from lora_da.system.validation import check_fields, required, setting
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
 
-PRESETS = {"default": LoraDAConfig, "paper": LoraDAConfig.paper, "released": LoraDAConfig.released}
+PRESETS = {
+    "default": LoraDAConfig,
+    "loss": LoraDAConfig.loss,
+    "paper": LoraDAConfig.paper,
+    "released": LoraDAConfig.released,
+}
 
 
 def preset_config(preset: str, seed: int) -> LoraDAConfig:

@@ -83,6 +83,12 @@ _GAMMAS = (256, 4096)
 METHODS = (
     Method("lora-da", "LoRA-DA with this library's defaults (arXiv 2510.24561)", initialise_lora_da, uses_data=True),
     Method(
+        "lora-da-loss",
+        "LoRA-DA in the metric of the loss: the whitened gradient's leading directions",
+        partial(initialise_lora_da, config=LoraDAConfig.loss()),
+        uses_data=True,
+    ),
+    Method(
         "lora-da-paper",
         "LoRA-DA as the paper derives it, with the damping that it does not give",
         partial(initialise_lora_da, config=LoraDAConfig.paper()),
