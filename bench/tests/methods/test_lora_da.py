@@ -25,6 +25,7 @@ from models import with_lora
 
 CONFIGS = {
     "lora-da": LoraDAConfig(),
+    "lora-da-loss": LoraDAConfig.loss(),
     "lora-da-paper": LoraDAConfig.paper(),
     "lora-da-released": LoraDAConfig.released(),
     "lora-da-no-variance": LoraDAConfig(variance_weight=0.0, sample_correction="none"),
