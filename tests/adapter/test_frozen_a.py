@@ -26,35 +26,36 @@ from models import (
     tiny_vit,
     with_lora,
 )
+from reference import distance
 from test_mixtures import TARGETS, tiny_mixtral
 
 BATCH = collate(causal_examples(4))
 A_NAMES = (".lora_A.", ".lora_embedding_A.")
 
 
-def with_embedding() -> PeftModel:
+def with_embedding() -> Any:
     """An adapter on the embedding too, with an A as it is after training: PEFT starts it at zero."""
-    model = with_lora(tiny_llama(), trained=True, target_modules=["embed_tokens", "q_proj"])
+    model: Any = with_lora(tiny_llama(), trained=True, target_modules=["embed_tokens", "q_proj"])
     for name, parameter in model.named_parameters():
         if "lora_embedding_A" in name:
             nn.init.normal_(parameter)
     return model
 
 
-def with_convolution() -> PeftModel:
+def with_convolution() -> Any:
     vit = tiny_vit()
     names = [name for name, module in vit.named_modules() if isinstance(module, nn.Conv2d)]
     return with_lora(vit, trained=True, target_modules=[*names, "classifier"])
 
 
-KINDS: dict[str, Callable[[], PeftModel]] = {
+KINDS: dict[str, Callable[[], Any]] = {
     "linear": lambda: with_lora(tiny_llama(), trained=True),
     "transposed": lambda: with_lora(tiny_gpt2(), trained=True, target_modules=["c_attn", "c_fc"]),
     "embedding": with_embedding,
     "convolution": with_convolution,
     "experts": lambda: with_lora(tiny_mixtral(), trained=True, target_modules=["q_proj"], target_parameters=TARGETS),
     "dora": lambda: with_lora(tiny_llama(), trained=True, use_dora=True),
-    "saved": lambda: with_lora(tiny_llama(), trained=True, modules_to_save=["lm_head"], lora_bias=False, bias="all"),
+    "saved": lambda: with_lora(tiny_llama(), trained=True, modules_to_save=["lm_head"]),
 }
 
 
@@ -119,7 +120,7 @@ def test_the_layers_inputs_are_not_kept_for_a(dropout: float) -> None:
     """Attention keeps its own output, which o_proj receives; no other input is anyone's but A's."""
     kept, sizes = [], []
     for frozen in (False, True):
-        model = with_lora(tiny_llama(), lora_dropout=dropout).train()
+        model: Any = with_lora(tiny_llama(), lora_dropout=dropout).train()
         if frozen:
             freeze_a(model)
         observed = _InputsOfAdaptedLayers(model)
@@ -133,7 +134,7 @@ def test_the_layers_inputs_are_not_kept_for_a(dropout: float) -> None:
 
 
 def test_peft_keeps_a_frozen_whatever_it_switches(tmp_path: Path) -> None:
-    model = with_lora(tiny_llama(), trained=True)
+    model: Any = with_lora(tiny_llama(), trained=True)
     model.add_adapter("second", LoraConfig(r=2, target_modules=["q_proj"]))
     model.save_pretrained(tmp_path)
     freeze_a(model)  # the active one
@@ -158,7 +159,7 @@ def test_peft_keeps_a_frozen_whatever_it_switches(tmp_path: Path) -> None:
 
 
 def test_saved_and_merged_it_is_an_ordinary_adapter(tmp_path: Path) -> None:
-    model = with_lora(tiny_llama(), trained=True)
+    model: Any = with_lora(tiny_llama(), trained=True)
     freeze_a(model)
     model.save_pretrained(tmp_path)
     again = PeftModel.from_pretrained(tiny_llama(), tmp_path, is_trainable=True)
@@ -177,11 +178,11 @@ def test_saved_and_merged_it_is_an_ordinary_adapter(tmp_path: Path) -> None:
 def test_models_without_the_adapter_and_partitioned_ones() -> None:
     with pytest.raises(ValueError, match="the model has no LoRA adapter; make one"):
         freeze_a(tiny_llama())
-    model = with_lora(tiny_llama())
+    model: Any = with_lora(tiny_llama())
     before = trained_names(model)
     with pytest.raises(ValueError, match="no LoRA adapter named 'second'; it has default"):
         freeze_a(model, "second")
-    next(model.parameters()).ds_id = 0  # type: ignore[attr-defined]
+    next(model.parameters()).ds_id = 0
     with pytest.raises(ValueError, match="checkpoints of DeepSpeed's ZeRO-3 would lack A"):
         freeze_a(model)
     assert trained_names(model) == before
@@ -190,7 +191,7 @@ def test_models_without_the_adapter_and_partitioned_ones() -> None:
 def test_before_the_initialisation_or_after_it() -> None:
     weights = []
     for freeze_first in (True, False):
-        model = with_lora(tiny_llama())
+        model: Any = with_lora(tiny_llama())
         if freeze_first:
             freeze_a(model)
         with warnings.catch_warnings():
@@ -204,7 +205,7 @@ def test_before_the_initialisation_or_after_it() -> None:
 
 
 def test_an_embeddings_zero_a_is_warned_of() -> None:
-    model = with_lora(tiny_llama(), target_modules=["embed_tokens", "q_proj"])
+    model: Any = with_lora(tiny_llama(), target_modules=["embed_tokens", "q_proj"])
     with pytest.warns(UserWarning, match=r"A is zero in 1 layers, the first model\.embed_tokens, which learn nothing"):
         freeze_a(model)
     assert not any(is_a(name) for name in trained_names(model))
@@ -212,7 +213,7 @@ def test_an_embeddings_zero_a_is_warned_of() -> None:
 
 def test_of_a_tied_adapter_the_linear_layers_a_is_frozen() -> None:
     config = LoraConfig(r=2, target_modules=["embed_tokens", "lm_head"], ensure_weight_tying=True)
-    model = get_peft_model(tiny_llama(tie_word_embeddings=True), config)
+    model: Any = get_peft_model(tiny_llama(tie_word_embeddings=True), config)
     freeze_a(model)
     assert {name.split(".")[-3 if name.endswith("weight") else -2] for name in trained_names(model)} == {
         "lora_embedding_A",
@@ -228,7 +229,7 @@ def test_of_a_tied_adapter_the_linear_layers_a_is_frozen() -> None:
 
 
 def test_an_optimizer_that_has_a_already_leaves_it() -> None:
-    model = with_lora(tiny_llama(), trained=True)
+    model: Any = with_lora(tiny_llama(), trained=True)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.1)
     gradients(model)
     freeze_a(model)
@@ -240,16 +241,15 @@ def test_an_optimizer_that_has_a_already_leaves_it() -> None:
 
 def test_pefts_lora_fa_optimizer_trains_the_same_with_the_call_and_without() -> None:
     """Its step is Adam's with B's gradient times (A Aᵀ)⁻¹ / s², whatever scale A was initialised with."""
-    model = with_lora(tiny_llama(), use_rslora=True, rank_pattern={"down_proj": 2})
+    model: Any = with_lora(tiny_llama(), use_rslora=True, rank_pattern={"down_proj": 2})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         initialize_lora_da_weights(model, batches_of(causal_examples(12)), progress=False)
     other = copy.deepcopy(model)
     freeze_a(model)
-    starts = model.state_dict()
-    starts = {name: value.clone() for name, value in starts.items()}
+    starts = {name: value.clone() for name, value in model.state_dict().items()}
     for each in (model, other):
-        optimizer = create_lorafa_optimizer(each, r=4, lora_alpha=8, lr=1e-2)
+        optimizer: Any = create_lorafa_optimizer(each, r=4, lora_alpha=8, lr=1e-2)
         found = gradients(each)
         optimizer.step()
         layer = each.get_base_model().model.layers[1].mlp.down_proj
@@ -257,7 +257,7 @@ def test_pefts_lora_fa_optimizer_trains_the_same_with_the_call_and_without() -> 
         name = next(name for name in found if "layers.1.mlp.down_proj.lora_B" in name)
         wanted = found[name].double() @ torch.linalg.inv(A @ A.T) / scaling**2
         first_moment = optimizer.state[name[: name.index("lora")] + "lora"]["exp_avg_B"]
-        torch.testing.assert_close(first_moment.double(), 0.1 * wanted, rtol=0.05, atol=0.02 * float(wanted.abs().max()))
+        assert distance(first_moment.double(), 0.1 * wanted) < 0.02  # PEFT multiplies in bfloat16
         for _ in range(3):
             gradients(each)
             optimizer.step()
