@@ -26,8 +26,8 @@ def freeze_a(peft_model: nn.Module, adapter_name: str | None = None) -> int:
     is the embedding's B.
 
     Args:
-        peft_model: A model with a LoRA adapter, before an optimiser is made for it and before DistributedDataParallel
-            or FSDP wraps it.
+        peft_model: A model with a LoRA adapter: that of a trainer once this is made, and before an optimiser is, or
+            DistributedDataParallel or FSDP wrap it. (TRL rounds what is trained on a quantised base to bfloat16.)
         adapter_name: Which adapter; without it, the active one (or ones).
 
     Returns:
