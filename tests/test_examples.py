@@ -67,7 +67,8 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         sums_file(tmp_path / f"{name}.jsonl", length)
     rows = datasets.Dataset.from_json(str(tmp_path / "train.jsonl"), cache_dir=str(tmp_path / "cache"))
     rows.save_to_disk("DATA")
-    questions = [{"question": f"{n} + 7?", "answer": f"Added: #### {n + 7}"} for n in range(600)]
+    units = ("$", "hours", "apples")
+    questions = [{"question": f"{n} {units[n % 3]} + 7?", "answer": f"Added: #### {n + 7}"} for n in range(600)]
     for name, part in (("train", questions[:400]), ("test", questions[400:])):
         datasets.Dataset.from_list(part).to_json(f"gsm8k/{name}.jsonl")
     Path("text").mkdir()

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lora_da import LoraDAConfig, collect_statistics, initialize_lora_da_weights
+from lora_da import LoraDAConfig, collect_statistics, freeze_a, initialize_lora_da_weights
 from lora_da.adapter.layers import find_adapted_layers
 from lora_da.pipeline.checkpoint import fingerprint_weights
 from models import batches_of, causal_examples, tiny_llama, with_lora
@@ -129,6 +129,19 @@ def test_an_adapter_on_a_quantised_base(make: Callable[[], tuple[Any, Dequantise
     assert report.loss_after < report.loss_before
     with model.disable_adapter(), torch.no_grad():
         torch.testing.assert_close(model(input_ids=ids).logits, before)
+
+
+@pytest.mark.parametrize("make", [bitsandbytes_4bit, bitsandbytes_8bit, torchao_8bit, hqq_4bit, quanto_8bit])
+def test_with_a_frozen_b_has_the_same_gradients(make: Callable[[], tuple[Any, Dequantise]]) -> None:
+    model: Any = with_lora(make()[0], trained=True).train()
+    model(**BATCHES[0]).loss.backward()
+    wanted = {name: p.grad for name, p in model.named_parameters() if ".lora_B." in name}
+    model.zero_grad()
+    assert freeze_a(model) == sum(gradient.numel() for gradient in wanted.values())
+    model(**BATCHES[0]).loss.backward()
+    found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(gradient, wanted[name]) for name, gradient in found.items())
 
 
 @pytest.mark.parametrize("make", [bitsandbytes_4bit, bitsandbytes_8bit, torchao_8bit, hqq_4bit, quanto_8bit])

@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lora_da.adapter.frozen_a import freeze_a
     from lora_da.api import collect_statistics, initialize_from_trainer, initialize_lora_da_weights
     from lora_da.config import CollectionConfig, LoraDAConfig
     from lora_da.pipeline.checkpoint import Checkpoint
@@ -26,6 +27,7 @@ __all__ = [
     "Statistics",
     "choose_ranks",
     "collect_statistics",
+    "freeze_a",
     "initialize_from_trainer",
     "initialize_lora_da_weights",
     "load_report",
@@ -36,6 +38,7 @@ __all__ = [
 
 # Imported at first use, so that `lora-da --help` need not wait for torch and PEFT.
 _HOMES = {
+    "adapter.frozen_a": ("freeze_a",),
     "api": ("collect_statistics", "initialize_from_trainer", "initialize_lora_da_weights"),
     "config": ("CollectionConfig", "LoraDAConfig"),
     "pipeline.checkpoint": ("Checkpoint",),

@@ -46,6 +46,25 @@ class AdaptedLayer:
         return whole_shape(self.B)[0], whole_shape(self.A)[1]
 
 
+def find_lora_layers(model: nn.Module, adapter_name: str) -> dict[str, LoraLayer]:
+    """Find PEFT's layers of an adapter, of every kind, by their names in the base model.
+
+    Raises:
+        ValueError: There is no LoRA adapter, none of that name, or one is merged into a layer of it.
+    """
+    found = {name: m for name, m in find_base_model(model).named_modules() if isinstance(m, LoraLayer)}
+    if not found:
+        raise ValueError("the model has no LoRA adapter; make one with peft.get_peft_model(model, LoraConfig(...))")
+    names = sorted({name for layer in found.values() for name in layer.r})
+    if adapter_name not in names:
+        raise ValueError(f"the model has no LoRA adapter named {adapter_name!r}; it has {', '.join(names)}")
+    layers = {name: layer for name, layer in found.items() if adapter_name in layer.r}
+    for name, layer in layers.items():
+        if layer.merged:
+            raise ValueError(f"an adapter is merged into layer {name}; call unmerge_adapter() first")
+    return layers
+
+
 def find_adapted_layers(model: nn.Module, adapter_name: str) -> tuple[dict[str, AdaptedLayer], dict[str, str]]:
     """Find the layers that an adapter adapts.
 
@@ -61,21 +80,12 @@ def find_adapted_layers(model: nn.Module, adapter_name: str) -> tuple[dict[str, 
             merged, or of an initialisation that has changed the base; or its configuration names a layer that is not
             there.
     """
-    lora_layers = {name: m for name, m in find_base_model(model).named_modules() if isinstance(m, LoraLayer)}
-    if not lora_layers:
-        raise ValueError("the model has no LoRA adapter; make one with peft.get_peft_model(model, LoraConfig(...))")
-    names = sorted({name for layer in lora_layers.values() for name in layer.r})
-    if adapter_name not in names:
-        raise ValueError(f"the model has no LoRA adapter named {adapter_name!r}; it has {', '.join(names)}")
+    lora_layers = find_lora_layers(model, adapter_name)
     _check_config(model, adapter_name)
 
     served: dict[str, AdaptedLayer] = {}
     refused: dict[str, str] = {}
     for name, layer in lora_layers.items():
-        if adapter_name not in layer.r:
-            continue
-        if layer.merged:
-            raise ValueError(f"an adapter is merged into layer {name}; call unmerge_adapter() first")
         reason = _cannot_serve(layer, adapter_name)
         if reason:
             refused[name] = reason

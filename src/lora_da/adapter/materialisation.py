@@ -21,7 +21,7 @@ def materialise_adapter(model: nn.Module, adapter_name: str) -> None:
     """
     with preserve_random_state():
         for name, layer in find_base_model(model).named_modules():
-            if isinstance(layer, LoraLayer) and any(map(_is_meta, _parts_of(layer, adapter_name).values())):
+            if isinstance(layer, LoraLayer) and any(map(_is_meta, parts_of(layer, adapter_name).values())):
                 _materialise(name, layer, adapter_name)
 
 
@@ -32,15 +32,15 @@ def _materialise(name: str, layer: LoraLayer, adapter_name: str) -> None:
             f"layer {name} is on the meta device, with its adapter: the model was made without weights, or device_map "
             "has offloaded them, which is not supported; load it onto devices that hold it"
         )
-    for key, part in _parts_of(layer, adapter_name).items():
+    for key, part in parts_of(layer, adapter_name).items():
         if isinstance(part, nn.Module):
             part.to_empty(device=device)
         else:
-            getattr(layer, key)[adapter_name] = nn.Parameter(torch.empty_like(part, device=device))
+            getattr(layer, key)[adapter_name] = nn.Parameter(torch.empty_like(part, device=device), part.requires_grad)
     layer.reset_lora_parameters(adapter_name, True)
 
 
-def _parts_of(layer: LoraLayer, adapter_name: str) -> dict[str, nn.Module | nn.Parameter]:
+def parts_of(layer: LoraLayer, adapter_name: str) -> dict[str, nn.Module | nn.Parameter]:
     """What a layer holds of an adapter, by where it does."""
     holders = {key: getattr(layer, key, {}) for key in ("lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B")}
     return {key: holder[adapter_name] for key, holder in holders.items() if adapter_name in holder}

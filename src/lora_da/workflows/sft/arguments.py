@@ -39,6 +39,10 @@ class InitializationArguments:
             "layers are then its own."
         },
     )
+    lora_da_freeze_a: bool = field(
+        default=False,
+        metadata={"help": "Train B alone: A stays as it is at the start, whatever that is, and takes less memory."},
+    )
 
 
 @dataclass(frozen=True)

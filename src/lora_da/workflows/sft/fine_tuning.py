@@ -10,6 +10,7 @@ from transformers import set_seed
 from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTTrainer
 
+from lora_da.adapter.frozen_a import freeze_a
 from lora_da.adapter.target_names import check_target_names
 from lora_da.loading.gguf import convert_gguf
 from lora_da.loading.model_source import ModelSource
@@ -18,6 +19,7 @@ from lora_da.loading.positions import check_positions, find_position_count
 from lora_da.loading.vocabulary import check_vocabulary
 from lora_da.workflows.sft.arguments import SftArguments
 from lora_da.workflows.sft.base_model import load_base, load_processor
+from lora_da.workflows.sft.frozen_card import FrozenATrainer
 from lora_da.workflows.sft.splits import load_splits
 from lora_da.workflows.sft.start import adapter_config, prepare_start
 
@@ -40,6 +42,9 @@ def fine_tune(arguments: SftArguments) -> None:
         report = prepare_start(trainer, arguments)
         if report is not None:
             tell(report)
+    if arguments.initialization.lora_da_freeze_a:
+        model: Any = trainer.model
+        tell(f"A is frozen: {freeze_a(model):,} parameters are trained")
     trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
     trainer.save_model(training.output_dir)
     tell(f"written: {training.output_dir}")
@@ -87,7 +92,8 @@ def make_trainer(arguments: SftArguments) -> SFTTrainer:
     train, held_out = load_splits(arguments, processor)
     base, adapter = load_base(name, training, model), adapter_config(arguments)
     check_target_names(base, adapter)
-    trainer = SFTTrainer(
+    kind = FrozenATrainer if arguments.initialization.lora_da_freeze_a else SFTTrainer
+    trainer = kind(
         model=base,
         args=training,
         train_dataset=train,

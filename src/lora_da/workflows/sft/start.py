@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from lora_da.workflows.sft.arguments import SftArguments
 
 INITIAL_ADAPTER = "initial_adapter"
 """The folder in a run's output that keeps the start, with how it came about in ``lora_da.json``."""
+
+_FROZEN = "A is frozen in training (--lora_da_freeze_a): B alone moves from here"
 
 
 def adapter_config(arguments: SftArguments) -> Any:
@@ -57,6 +60,8 @@ def prepare_start(trainer: Any, arguments: SftArguments) -> InitializationReport
         return None
     config, progress = preset_config(own.lora_da_preset, arguments.training.seed), not arguments.training.disable_tqdm
     report = initialize_from_trainer(trainer, config, max_examples=own.lora_da_examples, progress=progress)
+    if own.lora_da_freeze_a:
+        report = dataclasses.replace(report, notices=(*report.notices, _FROZEN))
     if trainer.is_world_process_zero():
         base = trainer.model.config._name_or_path
         save_adapter(
@@ -91,6 +96,7 @@ def _provenance(arguments: SftArguments) -> dict[str, Any]:
         "data": [entry.path for entry in arguments.mixture.datasets] or script.dataset_name,
         "split": script.dataset_train_split,
         "preset": own.lora_da_preset,
+        "freeze_a": own.lora_da_freeze_a,
         "calibration": {"examples": own.lora_da_examples, "seed": training.seed},
         "max_length": training.max_length,
         "packing": training.packing,
