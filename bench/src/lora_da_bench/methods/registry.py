@@ -8,6 +8,7 @@ from functools import partial
 
 from torch import nn
 
+from lora_da import freeze_a
 from lora_da_bench.experiment.validation import nearest_name
 from lora_da_bench.methods import controls, corda, eva, lora, lora_da, lora_ga, lora_one, pissa
 from lora_da_bench.methods.method import Method, Setup
@@ -65,7 +66,5 @@ def get_method(spec: str) -> Method:
 
 def _freeze_a(initialise: Callable[[Setup], nn.Module], setup: Setup) -> nn.Module:
     model = initialise(setup)
-    for name, parameter in model.named_parameters():
-        if "lora_A." in name:
-            parameter.requires_grad_(False)
+    freeze_a(model)
     return model
