@@ -29,7 +29,7 @@ class Around(nn.Module):
 @pytest.mark.parametrize("adapted", ["no", "inside", "outside"])
 def test_left_padding_through_a_module_around_the_model(make: Callable[[], Any], adapted: str) -> None:
     examples, model = causal_examples(5), make().eval()
-    targets = {"target_modules": ["c_attn"] if make is tiny_gpt2 else ["q_proj"], "task_type": None}
+    targets: Any = {"target_modules": ["c_attn"] if make is tiny_gpt2 else ["q_proj"], "task_type": None}
     around: nn.Module = Around(with_lora(model, **targets) if adapted == "inside" else model)
     around = with_lora(around, **targets) if adapted == "outside" else around
     found = collect_statistics(around, batches_of(examples, 5, "left"), progress=False)
