@@ -52,7 +52,11 @@ def test_quick_ends_with_a_line_of_figures(small: list[object], tmp_path: Path) 
 
     assert call(*small).strip().splitlines()[-1] == output.strip().splitlines()[-1]
     assert (tmp_path / "out" / RECORDS).read_text() == records
-    assert "lora_trained" in call(*small, "--report-only")
+    assert "versions of the code" not in call(*small, "--report-only")
+    first, *others = records.splitlines(keepends=True)
+    first = re.sub('"code": "[^"]*"', '"code": "another"', first)
+    (tmp_path / "out" / RECORDS).write_text("".join([first, *others]))
+    assert "made by 2 versions of the code" in call(*small, "--report-only")
 
 
 def test_more_is_added_and_the_same_runs_give_the_same(small: list[object], tmp_path: Path) -> None:

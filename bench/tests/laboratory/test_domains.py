@@ -9,7 +9,7 @@ import torch
 
 from folders import tiny_model_folder, tokenizer_in
 from lora_da_bench.laboratory import domains
-from lora_da_bench.laboratory.domains import Domain, load_domain
+from lora_da_bench.laboratory.domains import load_domain
 
 SIZES: dict[str, Any] = {"length": 8, "selection": 3, "test": 5, "needed": 10}
 
@@ -73,8 +73,3 @@ def test_what_cannot_be_used_is_said(text: Path, tokenizer: Any, monkeypatch: py
     monkeypatch.delenv("LORA_DA_DATA")
     with pytest.raises(ValueError, match="LORA_DA_DATA is not set"):
         load_domain("gsm8k", tokenizer, **SIZES)
-
-
-def test_a_domain_is_what_its_blocks_are() -> None:
-    first = Domain("a", torch.zeros(2, 3), torch.zeros(1, 3), torch.zeros(1, 3), "x")
-    assert [len(part) for part in first.draw(1, 5, 0)] == [1, 5]

@@ -91,7 +91,7 @@ def _grid_of(chosen: dict[str, Any], everything: tuple[str, ...], *, train_a: bo
 
 
 def _show(grid: Any, records: Any) -> None:
-    """A table for each rank, and its figures in one line."""
+    """A table for each rank, and last its figures in one line."""
     from lora_da_bench.laboratory.results import summarise
     from lora_da_bench.laboratory.tables import LEGEND, tabulate, write_figures
 
@@ -101,5 +101,7 @@ def _show(grid: Any, records: Any) -> None:
         header, *rows = tabulate(results, grid.domains)
         print(f"\nrank {rank}")
         show_rows(header, rows)
+    if len(codes := {records[run].code for run in grid.runs() if run in records}) > 1:
+        print(f"\nThese runs were made by {len(codes)} versions of the code, so that a method may not be one thing.")
     for rank, results in summaries.items():
         print(f"rank={rank} {write_figures(results)}")
