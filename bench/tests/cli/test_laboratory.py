@@ -42,7 +42,10 @@ def small(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list
 
 
 def test_quick_ends_with_a_line_of_figures(small: list[object], tmp_path: Path) -> None:
+    assert "0 runs are there, 10 are next" in call(*small, "--dry-run")
+    assert not (tmp_path / "out").exists()
     output = call(*small)
+    assert "10 runs are there, 0 are next" in call(*small, "--dry-run")
     figures = dict(part.split("=") for part in output.strip().splitlines()[-1].split())
     assert {"default_frozen", "eva_frozen", "paper_frozen", "random_frozen", "lora_trained"} < figures.keys()
     assert all(3 < float(value) < 8 for value in figures.values())  # nats a byte, untrained

@@ -64,7 +64,7 @@ def test_diverged_runs_are_never_chosen() -> None:
     assert all(result.diverged == 2 for result in results)
     everything = summarise(GRID, {run: diverged(r) for run, r in RECORDS.items()}, 4)
     assert not any(result.cells or result.differences for result in everything)
-    assert write_figures(everything).startswith("random_frozen=nan ")
+    assert write_figures(everything, GRID.domains).startswith("random_frozen=nan ")
 
 
 def test_unfinished_seeds_do_not_count() -> None:
@@ -75,6 +75,7 @@ def test_unfinished_seeds_do_not_count() -> None:
     assert results["eva_frozen"].differences["random_frozen"].estimable
     none = {run: record for run, record in RECORDS.items() if run.domain == "a"}
     assert not any(result.differences for result in summarise(GRID, none, 4))
+    assert "eva_frozen=nan" in write_figures(summarise(GRID, none, 4), GRID.domains)
 
 
 def test_the_table_and_the_figures() -> None:
@@ -86,5 +87,5 @@ def test_the_table_and_the_figures() -> None:
     assert lora["a"].endswith("@0.01")
     assert lora["- random"].startswith("-0.5")
     assert lora["- random"].endswith("]*")
-    line = write_figures(summarise(GRID, RECORDS, 4))
+    line = write_figures(summarise(GRID, RECORDS, 4), GRID.domains)
     assert [part.partition("=")[0] for part in line.split()] == [row[0] for row in rows]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from lora_da_bench.cli.rows import show_rows
+from lora_da_bench.laboratory.runs import Grid, LaboratoryRecord, LaboratoryRun, list_missing, load_records
 
 _FULL: dict[str, Any] = {
     "domains": ("shakespeare", "gsm8k", "wikitext", "arc-easy"),
@@ -40,6 +42,9 @@ def laboratory(
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps of a run.")] = None,
     train_a: Annotated[bool, typer.Option("--train-a", help="Run each method with A trained as well.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Few methods, domains, seeds and steps: minutes.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say how many runs are there, how many next; stop.")
+    ] = False,
     report_only: Annotated[bool, typer.Option("--report-only", help="Show what is there, and run nothing.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="Say what each method is, and run nothing.")] = False,
 ) -> None:
@@ -50,9 +55,8 @@ def laboratory(
     command goes on.
     """
     # Here, as they bring torch, transformers and PEFT with them, which --help need not wait for.
-    from lora_da_bench.laboratory.carrying_out import carry_out
+    from lora_da_bench.laboratory.carrying_out import carry_out, check_grid
     from lora_da_bench.laboratory.domains import find_model
-    from lora_da_bench.laboratory.runs import load_records
     from lora_da_bench.laboratory.settings import RECORDS, Settings
     from lora_da_bench.laboratory.subspaces import SUBSPACES
 
@@ -63,12 +67,16 @@ def laboratory(
     chosen = (_QUICK if quick else _FULL) | {
         name: _split(name, text) for name, text in given.items() if text is not None
     }
-    settings = dataclasses.replace(Settings(), steps=steps or chosen.pop("steps"))
+    own_steps = chosen.pop("steps")
+    settings = dataclasses.replace(Settings(), steps=steps or own_steps)
     folder = out or Path("results") / ("laboratory-quick" if quick else "laboratory")
-    grid = _grid_of(chosen, tuple(SUBSPACES), train_a=train_a)
-    if report_only:
-        records = load_records(folder / RECORDS)
-    else:
+    grid = Grid(**chosen | {"methods": chosen["methods"] or tuple(SUBSPACES)}, train_a=train_a)
+    check_grid(grid)
+    records = load_records(folder / RECORDS)
+    if dry_run:
+        print(f"{folder}: {len(records)} runs are there, {len(list_missing(grid, records))} are next")
+        return
+    if not report_only:
         records = carry_out(grid, settings, model or find_model(), folder)
     _show(grid, records)
 
@@ -83,14 +91,7 @@ def _split(name: str, text: str) -> tuple[Any, ...]:
     return tuple(sorted(values) if name == "learning_rates" else values)
 
 
-def _grid_of(chosen: dict[str, Any], everything: tuple[str, ...], *, train_a: bool) -> Any:
-    from lora_da_bench.laboratory.runs import Grid
-
-    chosen.pop("steps", None)
-    return Grid(**chosen | {"methods": chosen["methods"] or everything}, train_a=train_a)
-
-
-def _show(grid: Any, records: Any) -> None:
+def _show(grid: Grid, records: Mapping[LaboratoryRun, LaboratoryRecord]) -> None:
     """A table for each rank, and last its figures in one line."""
     from lora_da_bench.laboratory.results import summarise
     from lora_da_bench.laboratory.tables import LEGEND, tabulate, write_figures
@@ -104,4 +105,4 @@ def _show(grid: Any, records: Any) -> None:
     if len(codes := {records[run].code for run in grid.runs() if run in records}) > 1:
         print(f"\nThese runs were made by {len(codes)} versions of the code, so that a method may not be one thing.")
     for rank, results in summaries.items():
-        print(f"rank={rank} {write_figures(results)}")
+        print(f"rank={rank} {write_figures(results, grid.domains)}")

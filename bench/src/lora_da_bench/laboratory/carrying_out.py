@@ -54,7 +54,7 @@ def carry_out(grid: Grid, settings: Settings, model: Path, folder: Path) -> Reco
     Raises:
         ValueError: A method, domain or grid can't be used, or the folder holds runs of other settings.
     """
-    _check_grid(grid)
+    check_grid(grid)
     with silence_bars():
         bench = _Bench(grid, settings, model)
     fix_settings(folder, settings, bench.fingerprint, {name: d.fingerprint for name, d in bench.domains.items()})
@@ -70,7 +70,12 @@ def carry_out(grid: Grid, settings: Settings, model: Path, folder: Path) -> Reco
     return known
 
 
-def _check_grid(grid: Grid) -> None:
+def check_grid(grid: Grid) -> None:
+    """Check the names of methods, and that no list is empty or has a value twice.
+
+    Raises:
+        ValueError: One does.
+    """
     for method in grid.methods:
         if method not in SUBSPACES:
             what = "is always there, with A trained" if method == VANILLA else f"is unknown: there are {[*SUBSPACES]}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -51,10 +51,10 @@ class ArmResult:
     differences: Mapping[str, Difference]
     diverged: int
 
-    @property
-    def mean(self) -> float:
-        """The mean test loss over its domains; not a number without any."""
-        return float(np.mean([cell.losses.mean() for cell in self.cells.values()])) if self.cells else math.nan
+    def mean(self, domains: Collection[str]) -> float:
+        """The mean test loss over some domains; not a number where one of them is missing."""
+        found = [float(self.cells[domain].losses.mean()) if domain in self.cells else math.nan for domain in domains]
+        return sum(found) / len(found)
 
 
 def summarise(grid: Grid, records: Mapping[LaboratoryRun, LaboratoryRecord], rank: int) -> list[ArmResult]:
@@ -108,11 +108,11 @@ def _select(grid: Grid, records: Iterable[LaboratoryRecord]) -> Cell | None:
 
 
 def _differ(
-    mine: Mapping[str, Cell], theirs: Mapping[str, Cell], domains: Iterable[str], comparisons: int
+    mine: Mapping[str, Cell], theirs: Mapping[str, Cell], domains: Collection[str], comparisons: int
 ) -> Difference | None:
     """The mean difference over all domains, paired by seed and block."""
     found = [(mine[domain], theirs[domain]) for domain in domains if domain in mine and domain in theirs]
-    if len(found) < len(list(domains)):
+    if len(found) < len(domains):
         return None
     seeds = set.intersection(*(set(cell.seeds) for pair in found for cell in pair))
     if not seeds:

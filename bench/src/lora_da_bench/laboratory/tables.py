@@ -35,7 +35,7 @@ def _row(result: ArmResult, domains: Sequence[str]) -> tuple[str, ...]:
         result.arm,
         "-".join(map(str, {counts[0]: 0, counts[-1]: 0})) if counts else NOTHING,
         *(_loss(result.cells.get(domain)) for domain in domains),
-        f"{result.mean:.4f}" if len(result.cells) == len(domains) else NOTHING,
+        f"{result.mean(domains):.4f}" if len(result.cells) == len(domains) else NOTHING,
         *(_difference(result.differences.get(name)) for name in REFERENCES),
         str(result.diverged) if result.diverged else NOTHING,
     )
@@ -58,6 +58,6 @@ def _difference(difference: Difference | None) -> str:
     return f"{difference.mean:+.4f} ± {difference.standard_error:.4f} {interval}"
 
 
-def write_figures(results: Sequence[ArmResult]) -> str:
+def write_figures(results: Sequence[ArmResult], domains: Sequence[str]) -> str:
     """Write the mean test losses over the domains as ``name=value``; "nan" where runs are missing or diverged."""
-    return " ".join(f"{result.arm}={result.mean:.4f}" for result in results)
+    return " ".join(f"{result.arm}={result.mean(domains):.4f}" for result in results)
