@@ -9,7 +9,7 @@ import torch
 
 from lora_da import LoraDAConfig, Statistics
 from lora_da.pipeline.solution import solve_layers
-from lora_da.solver.layer import LayerInit
+from lora_da.solver.layer_init import LayerInit
 
 
 def solved(statistics: Statistics, rank: int) -> dict[str, LayerInit]:

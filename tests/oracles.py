@@ -80,3 +80,37 @@ def relative_gap(values: Tensor, rank: int) -> float:
     if rank >= len(values):
         return float("inf")
     return float((values[rank] - values[rank - 1]) / values[0].abs())
+
+
+@dataclass
+class LossOracle:
+    whitened: Tensor  # in coordinates of the symmetric root of Z
+    sizes: Tensor  # all singular values, descending
+    A: Tensor
+    step: Tensor  # the product B A
+    excess: Tensor  # expected change of the loss by each of the first directions
+
+
+def solve_in_loss_metric(layer: LayerStatistics, rank: int, config: LoraDAConfig) -> LossOracle:
+    """Section 8 of the method with symmetric roots, by eigen- and singular value decompositions."""
+    S, N = layer.examples, config.population_size or float("inf")
+    T_bar = layer.tokens / S if config.fisher_unit == "example" else 1.0
+    G = layer.gradient_sum.double() / S
+    Z, Y = layer.input_sum.double() / layer.tokens, layer.output_sum.double() / layer.tokens
+    diag_Y = Y.diagonal() if Y.ndim == 2 else Y
+    relative = config.damping_mode == "relative"
+    Z_damped = Z + config.input_damping * (Z.diagonal().mean() if relative else 1.0) * torch.eye(len(Z)).double()
+    Y_damped = diag_Y + config.output_damping * (diag_Y.mean() if relative else 1.0)
+    values, vectors = torch.linalg.eigh(Z_damped)
+    inverse_root = vectors @ torch.diag(values**-0.5) @ vectors.T
+    whitened = T_bar**-0.5 * torch.diag(Y_damped**-0.5) @ G @ inverse_root
+    U, sizes, Vh = torch.linalg.svd(whitened)
+    d_out, d_in = G.shape
+    edge, low = ((d_out**0.5 + sign * d_in**0.5) ** 2 / S for sign in (1, -1))
+    squares = sizes**2
+    shrunken = torch.where(squares > edge, ((squares - edge) * (squares - low)).clamp(min=0).sqrt() / sizes, 0 * sizes)
+    A = Vh[:rank] @ inverse_root
+    kept = min(rank, len(sizes))
+    hat = -U[:, :kept] @ torch.diag(shrunken[:kept]) @ Vh[:kept]
+    step = T_bar**-0.5 * torch.diag(Y_damped**-0.5) @ hat @ inverse_root
+    return LossOracle(whitened, sizes, A, step, d_out / (2 * N) - shrunken**2 / 2)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from peft import LoraConfig
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 import oracles
 from lora_da import (
@@ -451,9 +451,52 @@ def test_a_data_set_with_its_collator() -> None:
         _initialize(with_lora(tiny_llama()), rows)
 
 
+def test_a_data_set_that_does_not_know_its_length() -> None:
+    class Refusing(Dataset[Example]):
+        def __getitem__(self, index: int) -> Example:
+            return EXAMPLES[index]
+
+        def __len__(self) -> int:
+            raise RuntimeError("not known")
+
+    found = _initialize(with_lora(tiny_llama()), Refusing(), collate_fn=collate)
+    assert found.examples == len(EXAMPLES)
+    assert found.population_size is None
+    with pytest.raises(TypeError, match="a DataLoader has its own collator"):
+        _initialize(with_lora(tiny_llama()), _loader(EXAMPLES), collate_fn=collate)
+
+
 def test_the_settings_of_peft_are_none_of_the_library() -> None:
     with pytest.raises(TypeError, match=r"config must be a lora_da\.LoraDAConfig, not a LoraConfig: the rank"):
         initialize_lora_da_weights(with_lora(tiny_llama()), _loader(EXAMPLES), LoraConfig(r=2))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            (with_lora(tiny_llama()), EXAMPLES, LoraConfig(r=2)),
+            r"a lora_da\.CollectionConfig, not a LoraConfig",
+        ),
+        ((with_lora(tiny_llama()), EXAMPLES, LoraDAConfig()), r"must be a lora_da\.CollectionConfig, not a LoraDA"),
+        ((EXAMPLES, with_lora(tiny_llama())), "first argument must be the model"),
+        ((tiny_llama(), None), "data must give batches"),
+    ],
+)
+def test_arguments_of_other_kinds(arguments: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        collect_statistics(*arguments, progress=False)
+
+
+def test_statistics_are_no_data() -> None:
+    statistics: Any = collect_statistics(tiny_llama(), batches_of(EXAMPLES), progress=False)
+    with pytest.raises(TypeError, match="give them as statistics="):
+        initialize_lora_da_weights(with_lora(tiny_llama()), statistics, progress=False)
+
+
+def test_a_model_without_weights_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"layer .*q_proj is on the meta device"):
+        collect_statistics(tiny_llama().to("meta"), batches_of(EXAMPLES), progress=False)
 
 
 def test_too_long_a_step_is_noticed() -> None:

@@ -7,8 +7,10 @@ if TYPE_CHECKING:
     from lora_da.api import collect_statistics, initialize_from_trainer, initialize_lora_da_weights
     from lora_da.config import CollectionConfig, LoraDAConfig
     from lora_da.pipeline.checkpoint import Checkpoint
+    from lora_da.pipeline.rank_choice import choose_ranks
     from lora_da.report.initialization import InitializationReport, load_report
-    from lora_da.solver.layer import LayerInit, solve_layer
+    from lora_da.solver.layer import solve_layer
+    from lora_da.solver.layer_init import LayerInit
     from lora_da.statistics.storage import load_statistics, save_statistics
     from lora_da.statistics.sums import LayerStatistics, Statistics
 
@@ -22,6 +24,7 @@ __all__ = [
     "LayerStatistics",
     "LoraDAConfig",
     "Statistics",
+    "choose_ranks",
     "collect_statistics",
     "initialize_from_trainer",
     "initialize_lora_da_weights",
@@ -36,8 +39,10 @@ _HOMES = {
     "api": ("collect_statistics", "initialize_from_trainer", "initialize_lora_da_weights"),
     "config": ("CollectionConfig", "LoraDAConfig"),
     "pipeline.checkpoint": ("Checkpoint",),
+    "pipeline.rank_choice": ("choose_ranks",),
     "report.initialization": ("InitializationReport", "load_report"),
-    "solver.layer": ("LayerInit", "solve_layer"),
+    "solver.layer": ("solve_layer",),
+    "solver.layer_init": ("LayerInit",),
     "statistics.storage": ("load_statistics", "save_statistics"),
     "statistics.sums": ("LayerStatistics", "Statistics"),
 }

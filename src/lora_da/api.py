@@ -88,8 +88,9 @@ def collect_statistics(
 
     Raises:
         ValueError: The data or the adapter can't be used; the message says what is wrong and where.
-        TypeError: A batch is no mapping.
+        TypeError: The settings are none of the collection's, the data are no iterable, or a batch is no mapping.
     """
+    _check_types(model, collection_config, CollectionConfig)
     model = unwrap_model(model)
     adapted = find_adapter_if_any(model, adapter_name)
     dataloader = load_batches(dataloader, collate_fn)
@@ -144,7 +145,7 @@ def initialize_lora_da_weights(
         ValueError: The adapter, the data, the statistics or the settings can't be used; the adapter is then unchanged.
         TypeError: The settings are none of LoRA-DA's, or a batch is no mapping.
     """
-    _check_config(config)
+    _check_types(peft_model, config, LoraDAConfig)
     if dataloader is None and statistics is None:
         raise ValueError("give a data loader or statistics: there is nothing to initialise from")
     peft_model = unwrap_model(peft_model)
@@ -176,11 +177,13 @@ def initialize_lora_da_weights(
     return dataclasses.replace(report, notices=(*report.notices, *list_quiet_notices(plan, config)))
 
 
-def _check_config(config: Any) -> None:
-    if config is not None and not isinstance(config, LoraDAConfig):
+def _check_types(model: Any, config: Any, kind: type) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"the first argument must be the model, a torch module, and not a {type(model).__name__}")
+    if config is not None and not isinstance(config, kind):
         raise TypeError(
-            f"config must be a lora_da.LoraDAConfig, not a {type(config).__name__}: the rank and the other settings of "
-            "the adapter itself (LoraConfig) belong to peft.get_peft_model, from which they are read"
+            f"config must be a lora_da.{kind.__name__}, not a {type(config).__name__}: the rank and the other settings "
+            "of the adapter itself (LoraConfig) belong to peft.get_peft_model, from which they are read"
         )
 
 
@@ -234,8 +237,8 @@ def initialize_from_trainer(
             the examples' can't be told apart and no ``example_loss`` is given; or as
             :func:`initialize_lora_da_weights`. The adapter is then unchanged.
     """
-    _check_config(config)
     check_trainer(trainer)
+    _check_types(trainer.model, config, LoraDAConfig)
     loss = find_trainer_loss(trainer) if example_loss is None else example_loss
     seed = trainer.args.seed if seed is None else seed
     batches = calibration_batches(trainer, max_examples, seed, find_rows_per_example(loss))

@@ -34,6 +34,8 @@ class LoraDAConfig:
 
     Attributes:
         collection: Which statistics are collected.
+        metric: What the subspace keeps most of: the expected decrease of the "loss", or the step towards the target
+            in the "parameters", which the paper minimises.
         fisher_unit: The Fisher information belongs to one "example" (J ≈ T̄·Y ⊗ Z, T̄ tokens per example) or to one
             "token" (J ≈ Y ⊗ Z).
         output_factor: What is used of the inverse output factor: the "diagonal_of_inverse" [Y⁻¹]_ii (needs
@@ -54,6 +56,7 @@ class LoraDAConfig:
     """
 
     collection: CollectionConfig = field(default_factory=CollectionConfig)
+    metric: Literal["loss", "parameters"] = "parameters"
     fisher_unit: Literal["example", "token"] = "example"
     output_factor: Literal["diagonal_of_inverse", "inverse_of_diagonal"] = "inverse_of_diagonal"
     input_damping: float = setting(0.1, minimum=0)

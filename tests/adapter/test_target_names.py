@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from peft import LoraConfig
 
-from lora_da import initialize_lora_da_weights
+from lora_da import collect_statistics, initialize_lora_da_weights
 from lora_da.adapter.target_names import check_target_names
 from models import batches_of, causal_examples, tiny_gpt2, tiny_llama, with_lora
 
@@ -37,8 +37,9 @@ def test_names_that_nothing_has(settings: dict[str, Any], message: str) -> None:
     if "target_parameters" in settings:  # a parameter with a bias is not PEFT's to adapt
         return
     model = with_lora(tiny_llama(), **settings)  # PEFT adapts what it finds
-    with pytest.raises(ValueError, match=message):
-        initialize_lora_da_weights(model, batches_of(causal_examples(2)), progress=False)
+    for call in (initialize_lora_da_weights, collect_statistics):
+        with pytest.raises(ValueError, match=message):
+            call(model, batches_of(causal_examples(2)), progress=False)
     assert not any(bool(value.any()) for name, value in model.named_parameters() if "lora_B" in name)
 
 

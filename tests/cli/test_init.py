@@ -173,7 +173,7 @@ def test_a_memory_budget_makes_passes_and_changes_nothing_else(
         call(*common, "--output", tmp_path / "none", "--memory-budget", "100")
     assert not (tmp_path / "none").exists()
     monkeypatch.setattr(lora_da.workflows.init, "load_model", lambda *_: pytest.fail("the model was loaded"))
-    with pytest.raises(ValueError, match=r"collected in one pass, which takes .* or leave --save-statistics out"):
+    with pytest.raises(ValueError, match=r"collected in one pass, which takes .* or leave out --save-statistics"):
         call(*common, "--output", tmp_path / "a", "--memory-budget", "60KB", "--save-statistics", tmp_path / "sums")
 
 
@@ -277,3 +277,23 @@ def test_errors_are_one_line_without_a_traceback(model: str, tmp_path: Path) -> 
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     assert result.stderr.splitlines()[-1].startswith("lora-da: There is no data file none.jsonl")
+
+
+def test_ranks_from_the_data_have_one_scaling(model: str, data: str, adapter: Path, tmp_path: Path) -> None:
+    budget = ["--rank", "auto", "--rank-budget", 3]
+    call("init", model, "--data", data, "--examples", 16, *budget, "--output", tmp_path / "data")
+    call("init", model, "--statistics", adapter.parent / "sums.safetensors", *budget, "--output", tmp_path / "sums")
+    one, other = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("data", "sums"))
+    assert {name: value.shape for name, value in one.items()} == {name: value.shape for name, value in other.items()}
+    loaded = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model), tmp_path / "data")
+    layers: list[Any] = [module for module in loaded.modules() if isinstance(module, LoraLayer)]
+    ranks = [layer.r["default"] for layer in layers]
+    assert len(set(ranks)) > 1
+    assert {round(layer.scaling["default"], 6) for layer in layers} == {round(16 / 3**0.5, 6)}
+    sizes = [sum(layer.get_base_layer().weight.shape) for layer in layers]
+    assert 2.5 * sum(sizes) < sum(rank * size for rank, size in zip(ranks, sizes, strict=True)) <= 3 * sum(sizes)
+
+
+def test_a_budget_belongs_to_ranks_from_the_data(model: str, data: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='goes with the rank "auto"'):
+        call("init", model, "--data", data, "--rank-budget", 3, "--output", tmp_path / "out")

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from lora_da import CollectionConfig, LayerStatistics, LoraDAConfig, solve_layer
 from lora_da.solver import _eigenpairs as eigen
-from lora_da.solver import layer as module
+from lora_da.solver import parameter_solution as module
 from lora_da.solver.factors import SolverError
-from lora_da.solver.layer import LayerInit, factorise_input
+from lora_da.solver.layer import factorise_input
+from lora_da.solver.layer_init import LayerInit
 from oracles import OracleSolution, largest_angle, randn, solve
 
 FULL = CollectionConfig(output_factor="full")

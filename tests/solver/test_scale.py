@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lora_da.solver.layer import LayerInit
+from lora_da.solver.layer_init import LayerInit
 from lora_da.solver.scale import scale_factors
 from oracles import randn
 

@@ -11,7 +11,8 @@ from peft.tuners.lora.layer import ParamWrapper
 from torch import Tensor, nn
 
 from lora_da.adapter.sharding import is_sharded, whole_shape
-from lora_da.adapter.wrapping import find_base_model
+from lora_da.adapter.target_names import check_target_names
+from lora_da.adapter.wrapping import find_adapter_config, find_base_model
 from lora_da.statistics.layers import Layer, ParameterLayer
 
 # Inits that write part of W into A and B and leave the rest in the base layer: the base is no longer the model.
@@ -57,7 +58,8 @@ def find_adapted_layers(model: nn.Module, adapter_name: str) -> tuple[dict[str, 
 
     Raises:
         ValueError: There is no LoRA adapter, none of that name, none with a layer that can be served; or the adapter is
-            merged, or of an initialisation that has changed the base.
+            merged, or of an initialisation that has changed the base; or its configuration names a layer that is not
+            there.
     """
     lora_layers = {name: m for name, m in find_base_model(model).named_modules() if isinstance(m, LoraLayer)}
     if not lora_layers:
@@ -145,8 +147,9 @@ def _weight(part: nn.Module) -> nn.Parameter:
 
 
 def _check_config(model: nn.Module, adapter_name: str) -> None:
-    configs = getattr(find_base_model(model), "peft_config", None)
-    config = configs.get(adapter_name) if isinstance(configs, dict) else None
+    config = find_adapter_config(model, adapter_name)
+    if config is not None:
+        check_target_names(find_base_model(model), config)
     init = getattr(config, "init_lora_weights", True)
     if isinstance(init, str) and init.startswith(_CHANGES_THE_BASE):
         raise ValueError(

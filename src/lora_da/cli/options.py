@@ -55,7 +55,11 @@ def with_fields(command: Callable[..., None]) -> Callable[..., None]:
 
 def _parameter(field: dataclasses.Field[Any], kind: Any) -> inspect.Parameter:
     """A field as a parameter that typer understands."""
-    told: dict[str, Any] = {"help": field.metadata["help"], "min": field.metadata["minimum"]}
+    told: dict[str, Any] = {"help": field.metadata["help"]}
+    if field.metadata["parser"] is None:
+        told["min"] = field.metadata["minimum"]
+    else:
+        told, kind = told | {"parser": field.metadata["parser"]}, str
     needed = field.default is dataclasses.MISSING
     if field.metadata["argument"]:
         info = typer.Argument(show_default=not needed, **told)

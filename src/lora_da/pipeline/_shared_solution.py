@@ -12,7 +12,7 @@ from torch import Tensor
 from lora_da.config import LoraDAConfig
 from lora_da.distributed.processes import Processes
 from lora_da.pipeline.solution import solve_layers
-from lora_da.solver.layer import LayerInit
+from lora_da.solver.layer_init import LayerInit
 from lora_da.statistics.sums import Statistics
 
 _DOING = "solving the layers"

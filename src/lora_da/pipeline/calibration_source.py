@@ -8,19 +8,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from peft.tuners.lora import LoraLayer
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from lora_da.adapter.layers import AdaptedLayer, find_adapted_layers, find_linear_layers, shape_of_linear
 from lora_da.adapter.sharding import has_shards
-from lora_da.adapter.wrapping import find_base_model, find_entry
+from lora_da.adapter.entry import open_entry
+from lora_da.adapter.wrapping import find_adapter_config, find_base_model, find_entry
 from lora_da.distributed.processes import Processes, current_processes
 from lora_da.distributed.shares import count_repeats, select_own_batches
 from lora_da.statistics.accumulator import COMPENSATED_ABOVE
-from lora_da.statistics.batches.examples import batch_size
-from lora_da.statistics.layers import Layer
+from lora_da.statistics.batches.examples import batch_size, find_length
+from lora_da.statistics.layers import Layer, find_device
 from lora_da.statistics.losses.example_losses import ExampleLoss, couples_examples, find_rows_per_example
 from lora_da.statistics.losses.objective import Objective
+from lora_da.statistics.sums import Statistics
 
 _BATCH_SIZE = 8  # of a data set that is given with its collator; the result does not depend on it
 
@@ -62,7 +65,7 @@ class CalibrationSource:
     @property
     def entry(self) -> nn.Module:
         """The module that is called: sharded weights are gathered by the outermost module alone."""
-        return self.model if self.sharded else find_entry(self.model)
+        return self.model if self.sharded else open_entry(find_entry(self.model), self.base)
 
     @property
     def objective(self) -> Objective:
@@ -122,7 +125,7 @@ def open_source(
     progress bars are shown alone.
 
     Raises:
-        ValueError: The model has no linear layer, or the processes' loaders don't fit together.
+        ValueError: The model has no linear layer, or a layer no weights, or the processes' loaders don't fit together.
         TypeError: A batch is no mapping.
     """
     layers: dict[str, Layer]
@@ -135,6 +138,12 @@ def open_source(
     else:
         layers = {name: layer.base for name, layer in adapted.items()}
         shapes = {name: layer.shape for name, layer in adapted.items()}
+    for name, layer in layers.items():
+        if find_device(layer).type == "meta":
+            raise ValueError(
+                f"layer {name} is on the meta device: the model was made without weights, or device_map has "
+                "offloaded them to the disk or the CPU, which is not supported; load it onto devices that hold it"
+            )
     processes, together = current_processes(), find_rows_per_example(example_loss)
     coupled = couples_examples(example_loss)
     batches = select_own_batches(dataloader, max_examples, processes, together, coupled=coupled)
@@ -144,12 +153,34 @@ def open_source(
     return source.counting_rows() if read >= max_examples else source
 
 
-def load_batches(data: Iterable[Any], collate_fn: Callable[[list[Any]], Any] | None) -> Iterable[Any]:
-    """Return what gives batches: the data themselves, or a loader of a data set of examples with its collator."""
+def load_batches(data: Any, collate_fn: Callable[[list[Any]], Any] | None) -> Iterable[Any]:
+    """Return what gives batches: the data themselves, or a loader of a data set of examples with its collator.
+
+    Raises:
+        TypeError: The data can't be such.
+    """
+    if isinstance(data, Statistics):
+        raise TypeError("statistics are not read as batches: give them as statistics=")
+    if not hasattr(data, "__iter__") and not hasattr(data, "__getitem__"):
+        raise TypeError(f"the data must give batches one after the other, as a DataLoader does, not {data!r}")
     if collate_fn is None:
-        return data
-    dataset: Any = data
-    return DataLoader(dataset, batch_size=_BATCH_SIZE, collate_fn=collate_fn)
+        batches: Iterable[Any] = data
+        return batches
+    if isinstance(data, DataLoader):
+        raise TypeError("a DataLoader has its own collator: leave collate_fn out, or give the data set alone")
+    if find_length(data) is None and not isinstance(data, IterableDataset):
+        data = _Stream(data)
+    return DataLoader(data, batch_size=_BATCH_SIZE, collate_fn=collate_fn)
+
+
+class _Stream(IterableDataset[Any]):
+    """A data set that does not know its length, read from its beginning."""
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._data)
 
 
 def find_adapter_if_any(model: nn.Module, adapter_name: str) -> dict[str, AdaptedLayer] | None:
@@ -158,6 +189,7 @@ def find_adapter_if_any(model: nn.Module, adapter_name: str) -> dict[str, Adapte
     Raises:
         ValueError: See :func:`lora_da.adapter.layers.find_adapted_layers`.
     """
-    if not hasattr(find_base_model(model), "peft_config"):
+    adapted = any(isinstance(module, LoraLayer) for module in model.modules())
+    if not adapted and find_adapter_config(model, adapter_name) is None:
         return None
     return find_adapted_layers(model, adapter_name)[0]

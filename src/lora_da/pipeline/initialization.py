@@ -17,7 +17,6 @@ from lora_da.adapter.identity import identify_model
 from lora_da.adapter.layers import AdaptedLayer, find_adapted_layers, split_by_rank
 from lora_da.adapter.materialisation import materialise_adapter
 from lora_da.adapter.sharding import gather_parameter
-from lora_da.adapter.target_names import check_target_names
 from lora_da.adapter.wrapping import find_base_model
 from lora_da.config import LoraDAConfig
 from lora_da.distributed.processes import current_processes
@@ -30,7 +29,7 @@ from lora_da.pipeline.memory_plan import MemoryPlan
 from lora_da.pipeline.solution import check_statistics, report_layer
 from lora_da.report.initialization import InitializationReport
 from lora_da.report.notices import POPULATION_UNKNOWN, list_collection_notices, list_notices
-from lora_da.solver.layer import LayerInit
+from lora_da.solver.layer_init import LayerInit
 from lora_da.solver.scale import scale_factors
 from lora_da.statistics.sums import Statistics
 from lora_da.system.memory import MemoryBudget, peak_memory, reset_peak_memory
@@ -73,16 +72,12 @@ def open_adapter(model: nn.Module, name: str) -> Adapter:
     """Find the adapter of a model, and let the peak of its device's memory count from now on.
 
     Raises:
-        ValueError: See :func:`lora_da.adapter.layers.find_adapted_layers`; or the adapter's configuration names a layer
-            that is not there.
+        ValueError: See :func:`lora_da.adapter.layers.find_adapted_layers`.
     """
     materialise_adapter(model, name)
     found, refused = find_adapted_layers(model, name)
     layers, narrow = split_by_rank(found)
     adapter = Adapter(model, name, layers, refused | narrow)
-    configs = getattr(getattr(model, "_orig_mod", model), "peft_config", None)
-    if isinstance(configs, dict) and name in configs:
-        check_target_names(adapter.base, configs[name])
     if adapter.device.type == "cuda":
         reset_peak_memory(adapter.device)
     return adapter

@@ -11,7 +11,8 @@ from lora_da.adapter.layers import AdaptedLayer
 from lora_da.config import LoraDAConfig
 from lora_da.report.layers import LayerReport
 from lora_da.solver.factors import DampedFactor, SolverError
-from lora_da.solver.layer import LayerInit, factorise_input, solve_layer, solver_bytes
+from lora_da.solver.layer import factorise_input, solve_layer, solver_bytes
+from lora_da.solver.layer_init import LayerInit
 from lora_da.statistics.sums import ModelIdentity, Statistics
 from lora_da.system.memory import free_bytes
 

@@ -48,6 +48,16 @@ class DampedFactor:
         """Return F_λ⁻¹ X."""
         return self.scale[:, None] * torch.cholesky_solve(self.scale[:, None] * right, self.cholesky)
 
+    def divide_by_root(self, right: Float[Tensor, "d k"]) -> Float[Tensor, "d k"]:
+        """Return R⁻¹ X for the root R = D¹ᐟ² L, with F_λ = R Rᵀ."""
+        quotient: Tensor = torch.linalg.solve_triangular(self.cholesky, self.scale[:, None] * right, upper=False)
+        return quotient
+
+    def divide_by_root_transposed(self, right: Float[Tensor, "d k"]) -> Float[Tensor, "d k"]:
+        """Return R⁻ᵀ X for the same root."""
+        quotient: Tensor = torch.linalg.solve_triangular(self.cholesky.mT, right, upper=True)
+        return self.scale[:, None] * quotient
+
     def times(self, right: Float[Tensor, "d k"]) -> Float[Tensor, "d k"]:
         """Return F X, without damping."""
         return self.matrix @ right
@@ -146,3 +156,14 @@ def diagonal_of_inverse(matrix: Float[Tensor, "d_out d_out"], damping: float, mo
     """
     factor = factorise(matrix, damping, mode)
     return InverseDiagonal(factor.inverse_diagonal(), factor.damping, factor.raised)
+
+
+def in_float64(tensor: Tensor) -> Tensor:
+    """Return a tensor in float64, on the same device unless that has none."""
+    return tensor.to("cpu" if tensor.device.type == "mps" else tensor.device, torch.float64)
+
+
+def random_columns(height: int, width: int, like: Tensor, seed: int) -> Tensor:
+    """Return normally distributed columns, no more than there are dimensions; the same ones for a seed everywhere."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(height, min(width, height), generator=generator, dtype=torch.float64).to(like)

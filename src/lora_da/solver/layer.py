@@ -2,62 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 import torch
-from torch import Tensor
 
 from lora_da.config import LoraDAConfig
-from lora_da.solver._eigenpairs import Eigenpairs, lowest_eigenpairs, orthonormal
 from lora_da.solver.factors import (
     DampedFactor,
     InverseDiagonal,
     SolverError,
+    absolute_damping,
     diagonal_of_inverse,
     factorise,
+    in_float64,
     inverse_of_diagonal,
+    try_factorise,
 )
-from lora_da.solver.guidance import Guidance, displacement, guidance
+from lora_da.solver.layer_init import LayerInit
+from lora_da.solver.loss_solution import solve_for_loss
+from lora_da.solver.parameter_solution import solve_for_parameters
 from lora_da.statistics.sums import LayerStatistics
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-
-_NORM_TOLERANCE = 1e-6  # of a residual: that of the value is its square, over the gap
-_RANK_TOLERANCE = 1e-12  # of the largest eigenvalue of ΔᵀΔ: smaller ones are rounding
-
-
-@dataclass(frozen=True)
-class LayerInit:
-    """The solution of one layer, before any scaling; its tensors are in float64.
-
-    Attributes:
-        A: Orthonormal rows that span the subspace.
-        delta_A: Δ Aᵀ.
-        eigenvalues: The r lowest eigenvalues of Ω and, if there is one, the next, so k = min(r + 1, d_in).
-        captured_energy: The share ‖Δ A_kᵀ‖²/‖Δ‖² of the first k rows.
-        delta_norm: σ, the largest singular value of Δ.
-        activation_covariance: M = A Z Aᵀ.
-        input_mean_square: tr(Z)/d_in.
-        input_damping: λ really used, absolute; ``input_raised``: how often it had to be raised.
-        output_damping: λ' really used, absolute; ``output_raised``: the same.
-        residual: The largest ‖Ω x − ω x‖ of the r eigenvectors, relative to the largest |ω|.
-    """
-
-    A: Float[Tensor, "r d_in"]
-    delta_A: Float[Tensor, "d_out r"]
-    eigenvalues: Float[Tensor, " k"]
-    captured_energy: Float[Tensor, " r"]
-    delta_norm: float
-    activation_covariance: Float[Tensor, "r r"]
-    input_mean_square: float
-    input_damping: float
-    input_raised: int
-    output_damping: float
-    output_raised: int
-    residual: float
 
 
 def check_population(config: LoraDAConfig, population_size: int | None) -> None:
@@ -90,7 +52,13 @@ def factorise_input(layer: LayerStatistics, config: LoraDAConfig) -> DampedFacto
     """
     if layer.tokens == 0:
         raise SolverError("no token reached the layer")
-    return factorise(_float64(layer.input_sum) / layer.tokens, config.input_damping, config.damping_mode)
+    if config.metric == "loss":
+        # With the damping that this metric takes float32 is enough, and where it is not the factorisation says so.
+        matrix = layer.input_sum.float() / layer.tokens
+        factor = try_factorise(matrix, absolute_damping(matrix.diagonal(), config.input_damping, config.damping_mode))
+        if factor is not None:
+            return factor
+    return factorise(in_float64(layer.input_sum) / layer.tokens, config.input_damping, config.damping_mode)
 
 
 def solve_layer(
@@ -100,9 +68,11 @@ def solve_layer(
     *,
     input_factor: DampedFactor | None = None,
 ) -> LayerInit | None:
-    """Solve for the subspace and the starting point of one layer; see ``guidance.py`` for the equations.
+    """Solve for the subspace and the starting point of one layer.
 
-    Everything is done in float64, on the statistics' device or, where that has no float64, on the CPU.
+    The equations stand in ``guidance.py`` and ``loss_metric.py``, for either metric.
+    Everything is done in float64, on the statistics' device or, where that has no float64, on the CPU; in the metric
+    of the loss in float32, unless that can't tell the subspace to a thousandth of a radian.
 
     Args:
         layer: Its statistics.
@@ -124,25 +94,8 @@ def solve_layer(
         return None
     input_factor = input_factor or factorise_input(layer, config)
     output = _invert_output_factor(layer, config)
-    operator = _guidance_of(layer, config, input_factor, output.inverse)
-    pairs = _lowest_of(operator, min(rank + 1, layer.gradient_sum.shape[1]), config.seed)
-    A = pairs.vectors[:, :rank].mT.contiguous()
-    delta_A = operator.delta @ A.mT
-    energies = delta_A.square().sum(0).cumsum(0) / operator.delta.square().sum()
-    init = LayerInit(
-        A=A,
-        delta_A=delta_A,
-        eigenvalues=pairs.values,
-        captured_energy=energies.clamp(max=1.0),
-        delta_norm=_largest_singular_value(operator.delta, A, config.seed),
-        activation_covariance=A @ input_factor.times(A.mT),
-        input_mean_square=float(input_factor.matrix.diagonal().mean()),
-        input_damping=input_factor.damping,
-        input_raised=input_factor.raised,
-        output_damping=output.damping,
-        output_raised=output.raised,
-        residual=pairs.residual,
-    )
+    solve = solve_for_loss if config.metric == "loss" else solve_for_parameters
+    init = solve(layer, rank, config, input_factor, output)
     for value in (init.A, init.delta_A, init.eigenvalues, init.activation_covariance):
         if not bool(torch.isfinite(value).all()):
             raise SolverError("the solution is not finite: the statistics' range exceeds float64")
@@ -162,65 +115,11 @@ def _invert_output_factor(layer: LayerStatistics, config: LoraDAConfig) -> Inver
     """y⁻, as the settings ask for it."""
     output = layer.output_sum
     if config.output_factor == "inverse_of_diagonal":
-        diagonal = _float64(output.diagonal() if output.ndim == 2 else output) / layer.tokens
+        diagonal = in_float64(output.diagonal() if output.ndim == 2 else output) / layer.tokens
         return inverse_of_diagonal(diagonal, config.output_damping, config.damping_mode)
     if output.ndim != 2:
         raise ValueError(
             "the settings need the diagonal of the inverse output factor, but the statistics hold only the diagonal of "
             'the factor itself: collect with CollectionConfig(output_factor="full"), as the preset "paper" does'
         )
-    return diagonal_of_inverse(_float64(output) / layer.tokens, config.output_damping, config.damping_mode)
-
-
-def _guidance_of(
-    layer: LayerStatistics, config: LoraDAConfig, input_factor: DampedFactor, output_inverse: Tensor
-) -> Guidance:
-    """Ω, which holds Δ, of a layer's sums and the settings."""
-    tokens_per_example = layer.tokens / layer.examples
-    unit = tokens_per_example if config.fisher_unit == "example" else 1.0
-    delta = displacement(_float64(layer.gradient_sum) / layer.examples, output_inverse, input_factor, unit)
-    return guidance(
-        delta,
-        output_inverse,
-        input_factor,
-        unit=unit,
-        tokens_per_example=tokens_per_example,
-        examples=layer.examples,
-        population_size=config.population_size or float("inf"),
-        bias_weight=config.bias_weight,
-        variance_weight=config.variance_weight,
-        sample_correction=config.sample_correction,
-    )
-
-
-def _lowest_of(operator: Guidance, count: int, seed: int) -> Eigenpairs:
-    """The lowest eigenpairs of Ω, from a start that holds what Δᵀ Δ amplifies and, for the rest, random directions."""
-    random = _random_columns(operator.delta, operator.delta.shape[1], count + 8, seed)
-    start = torch.cat([operator.delta.mT @ (operator.delta @ random), random], 1)
-    pairs = lowest_eigenpairs(operator.times, start, count, precondition=operator.preconditioner, dense=operator.dense)
-    if operator.variance:
-        return pairs
-    # Ω = −α ΔᵀΔ says nothing about its null space, where a dense decomposition would choose for itself.
-    null = pairs.values >= -_RANK_TOLERANCE * pairs.values[0].abs()
-    completion = orthonormal(random, pairs.vectors[:, ~null])[:, : int(null.sum())]
-    return dataclasses.replace(pairs, vectors=torch.cat([pairs.vectors[:, ~null], completion], 1))
-
-
-def _largest_singular_value(delta: Tensor, A: Tensor, seed: int) -> float:
-    """σ of Δ; the subspace that was found, where Δ is large, is the first guess."""
-    wide, guess = (delta, delta @ A.mT) if delta.shape[0] <= delta.shape[1] else (delta.mT, A.mT)
-    start = torch.cat([guess, _random_columns(wide, wide.shape[0], 9, seed)], 1)
-    pairs = lowest_eigenpairs(
-        lambda right: -(wide @ (wide.mT @ right)), start, 1, dense_limit=0, tolerance=_NORM_TOLERANCE
-    )
-    return float(pairs.values[0].abs().sqrt())
-
-
-def _random_columns(like: Tensor, height: int, width: int, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(height, min(width, height), generator=generator, dtype=torch.float64).to(like.device)
-
-
-def _float64(tensor: Tensor) -> Tensor:
-    """In float64, on the same device unless that has none."""
-    return tensor.to("cpu" if tensor.device.type == "mps" else tensor.device, torch.float64)
+    return diagonal_of_inverse(in_float64(output) / layer.tokens, config.output_damping, config.damping_mode)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from lora_da.solver.layer import LayerInit
+from lora_da.solver.layer_init import LayerInit
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -47,13 +47,14 @@ def scale_factors(
     Returns:
         lora_A and lora_B, float64.
     """
+    norm = init.delta_norm or 1.0  # a step of zero stays zero
     if init_scale == "theory":
         return init.A, init.delta_A / scaling
     if init_scale == "stable":
-        return init.A / stable_gamma**0.5, init.delta_A / (init.delta_norm * stable_gamma**0.5)
+        return init.A / stable_gamma**0.5, init.delta_A / (norm * stable_gamma**0.5)
     eigenvalues, rotation = torch.linalg.eigh(init.activation_covariance)
     floor = max(_EIGENVALUE_FLOOR * float(eigenvalues.max()), _LEAST_MEAN_SQUARE * init.input_mean_square)
     roots = eigenvalues.clamp(min=floor).sqrt()
     size = (init.input_mean_square / 3) ** 0.5
     whiten, colour = (rotation / roots) @ rotation.mT, (rotation * roots) @ rotation.mT
-    return size * (whiten @ init.A), init.delta_A @ colour / (size * init.delta_norm * stable_gamma)
+    return size * (whiten @ init.A), init.delta_A @ colour / (size * norm * stable_gamma)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -46,7 +47,9 @@ def estimation_mode(model: nn.Module) -> Iterator[None]:
         for owner, name, _ in rates:
             setattr(owner, name, 0.0)
         torch.backends.mha.set_fastpath_enabled(False)
-        with torch.compiler.set_stance("force_eager"):
+        with torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
+            # Checkpointing says so of every run that is for outputs alone.
+            warnings.filterwarnings("ignore", "None of the inputs have requires_grad=True")
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)

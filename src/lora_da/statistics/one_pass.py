@@ -68,17 +68,7 @@ class OnePass:
         procedure: Procedure | None = None,
         identity: ModelIdentity | None = None,
     ) -> None:
-        """Prepare empty sums of linear layers, by their names in a model with no adapter active.
-
-        Raises:
-            ValueError: A layer has no weights.
-        """
-        for name, layer in layers.items():
-            if find_device(layer).type == "meta":
-                raise ValueError(
-                    f"layer {name} is on the meta device: the model was made without weights, or device_map has "
-                    "offloaded them to the disk or the CPU, which is not supported; load it onto devices that hold it"
-                )
+        """Prepare empty sums of linear layers, by their names in a model with no adapter active."""
         self._objective, self._layers, self._config = objective, layers, config
         self._procedure, self._identity = procedure or Procedure(), identity or ModelIdentity()
         halves = any(parameter.dtype == torch.float16 for parameter in objective.model.parameters())

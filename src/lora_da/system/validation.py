@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 required: Any = dataclasses.MISSING
@@ -17,6 +18,7 @@ def setting(
     minimum: float | None = None,
     above: float | None = None,
     argument: bool = False,
+    parser: Callable[[Any], Any] | None = None,
 ) -> Any:
     """Declare a dataclass field with the range that :func:`check_fields` checks.
 
@@ -26,8 +28,9 @@ def setting(
         minimum: The smallest number that is valid.
         above: A number that valid ones exceed.
         argument: Whether it stands in the command line without a name.
+        parser: Makes the value of what stands there, where the field's type has several kinds.
     """
-    metadata = {"help": help_text, "minimum": minimum, "above": above, "argument": argument}
+    metadata = {"help": help_text, "minimum": minimum, "above": above, "argument": argument, "parser": parser}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -40,8 +43,12 @@ def check_fields(instance: Any) -> None:
     hints = get_type_hints(type(instance))
     for field in dataclasses.fields(instance):
         value, name = getattr(instance, field.name), f"{type(instance).__name__}.{field.name}"
-        if get_origin(hints[field.name]) is Literal:
-            _check_choice(name, value, get_args(hints[field.name]))
+        hint = hints[field.name]
+        if get_origin(hint) is Literal:
+            _check_choice(name, value, get_args(hint))
+        named = [choice for part in get_args(hint) if get_origin(part) is Literal for choice in get_args(part)]
+        if value in named:
+            continue
         if value is not None or field.default is not None:
             _check_range(name, value, field.metadata.get("minimum"), field.metadata.get("above"))
 

@@ -22,6 +22,7 @@ from lora_da.system.memory import format_size
 from lora_da.workflows.adapter_folder import save_adapter
 from lora_da.workflows.calibration_sample import CalibrationSample
 from lora_da.workflows.job import is_first_process
+from lora_da.workflows.own_ranks import adapt_with_own_ranks
 from lora_da.workflows.plan import plan_for_sample
 from lora_da.workflows.settings import AdapterShape, Calibration, Outputs
 
@@ -43,12 +44,13 @@ def create_adapter(
         ValueError: The model, a batch or the statistics don't fit into memory; found out before the model is loaded.
     """
     outputs.check()
-    check_memory(model, sample, shape, config, calibration, in_one_pass=outputs.save_statistics is not None)
+    first_collected = outputs.save_statistics is not None or shape.rank == "auto"
+    check_memory(model, sample, shape, config, calibration, in_one_pass=first_collected)
     loaded = load_model(model, outputs.output)
     check_vocabulary(loaded.model, loaded.tokenizer, sample.examples.rows)
     set_seed(config.seed)  # layers that the data say nothing about keep PEFT's random A
     peft_model = shape.adapt(loaded.model)
-    report = _initialize(peft_model, sample, config, calibration, outputs, checkpoint)
+    peft_model, report = _initialize(peft_model, sample, shape, config, calibration, outputs, checkpoint)
     if is_first_process():
         save_adapter(
             peft_model,
@@ -65,12 +67,13 @@ def create_adapter(
 def _initialize(
     peft_model: PeftModel,
     sample: CalibrationSample,
+    shape: AdapterShape,
     config: LoraDAConfig,
     calibration: Calibration,
     outputs: Outputs,
     checkpoint: Checkpoint | None,
-) -> InitializationReport:
-    """Initialise the adapter, by way of statistics on disk where they are wanted."""
+) -> tuple[PeftModel, InitializationReport]:
+    """Initialise the adapter, by way of all layers' statistics where they are to be saved or give the ranks."""
     batches = sample.examples.batches(calibration.batch_size)
     reading: dict[str, Any] = {
         "max_examples": len(sample.examples),
@@ -79,15 +82,17 @@ def _initialize(
     }
     config = dataclasses.replace(config, population_size=config.population_size or sample.row_count)
     statistics, seconds = None, {}
-    if outputs.save_statistics is not None:
+    if outputs.save_statistics is not None or shape.rank == "auto":
         started = time.perf_counter()
         statistics = collect_statistics(peft_model, batches, config.collection, **reading)
         statistics = dataclasses.replace(statistics, population_size=sample.row_count)
         seconds = {"statistics": time.perf_counter() - started}
-        if is_first_process():
+        if outputs.save_statistics is not None and is_first_process():
             save_statistics(statistics, outputs.save_statistics, overwrite=outputs.overwrite)
+    if statistics is not None and shape.rank == "auto":
+        peft_model = adapt_with_own_ranks(peft_model, statistics, shape, config)
     report = initialize_lora_da_weights(peft_model, batches, config, statistics=statistics, **reading)
-    return dataclasses.replace(report, seconds=seconds | report.seconds)
+    return peft_model, dataclasses.replace(report, seconds=seconds | report.seconds)
 
 
 def check_memory(
@@ -101,7 +106,7 @@ def check_memory(
 ) -> None:
     """Refuse what can't fit into memory, before the model is loaded; warn where that can't be told.
 
-    In one pass, the sums of all layers have to be there at once, to be saved.
+    In one pass, the sums of all layers have to be there at once, to be saved or to give the ranks.
 
     Raises:
         ValueError: It does not fit; the message says which option would make it fit.
@@ -115,7 +120,7 @@ def check_memory(
         raise ValueError(f"this does not fit: {plan.problem}")
     if in_one_pass and plan.memory is not None and len(plan.memory.passes) > 1:
         raise ValueError(
-            "this does not fit: statistics that are saved are collected in one pass, which takes "
+            "this does not fit: statistics that are saved or give the ranks are collected in one pass, which takes "
             f"{format_size(plan.statistics_bytes)} of sums: raise --memory-budget, choose fewer --target-modules, or "
-            "leave --save-statistics out"
+            "leave out --save-statistics and --rank auto"
         )

@@ -144,7 +144,7 @@ def plan_initialization(
     batch_size = min(workload.batch_size, workload.examples)
     outline = model_outline(model, shape, batch_size, workload.longest)
     widest = max(outline.shapes, key=lambda name: outline.shapes[name][1])  # narrower ones keep PEFT's default init
-    check_rank(widest, shape.rank, outline.shapes[widest][1])
+    check_rank(widest, shape.usual_rank, outline.shapes[widest][1])
     logits = _logits_bytes(outline, batch_size * workload.longest)
     activations = outline.activation_bytes + logits
     full = config.collection.output_factor == "full"

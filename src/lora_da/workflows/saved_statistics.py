@@ -19,7 +19,9 @@ from lora_da.loading.model_source import ModelSource
 from lora_da.loading.models import load_config
 from lora_da.report.initialization import InitializationReport
 from lora_da.statistics.storage import load_statistics
+from lora_da.statistics.sums import Statistics
 from lora_da.workflows.adapter_folder import save_adapter
+from lora_da.workflows.own_ranks import adapt_with_own_ranks
 from lora_da.workflows.settings import AdapterShape, Outputs
 
 
@@ -37,7 +39,7 @@ def create_adapter_from_statistics(
     folder, path = model.converted_folder(outputs.output), model.path
     base = path if folder is None else str(convert_gguf(Path(path), folder))
     set_seed(config.seed)
-    peft_model = _model_without_weights(dataclasses.replace(model, model=base), shape)
+    peft_model = _model_without_weights(dataclasses.replace(model, model=base), shape, statistics, config)
     report = initialize_lora_da_weights(peft_model, config=config, statistics=statistics)
     save_adapter(
         peft_model,
@@ -51,7 +53,9 @@ def create_adapter_from_statistics(
     return report
 
 
-def _model_without_weights(model: ModelSource, shape: AdapterShape) -> PeftModel:
+def _model_without_weights(
+    model: ModelSource, shape: AdapterShape, statistics: Statistics, settings: LoraDAConfig
+) -> PeftModel:
     """The model without memory for its weights, with a real adapter on it."""
     config = load_config(model)
     with torch.device("meta"):
@@ -59,6 +63,8 @@ def _model_without_weights(model: ModelSource, shape: AdapterShape) -> PeftModel
     _load_embeddings(empty, Path(model.path))
     with torch.device("meta"):
         peft_model = shape.adapt(empty, low_cpu_mem_usage=True)
+    if shape.rank == "auto":
+        peft_model = adapt_with_own_ranks(peft_model, statistics, shape, settings, on_meta=True)
     for layer in peft_model.modules():
         if isinstance(layer, LoraLayer):
             for part in (layer.lora_A, layer.lora_B, layer.lora_embedding_A, layer.lora_embedding_B):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lora_da.config import LoraDAConfig
 from lora_da.system.files import refuse_existing
@@ -28,17 +29,37 @@ def preset_config(preset: str, seed: int) -> LoraDAConfig:
     return dataclasses.replace(PRESETS[preset](), seed=seed)
 
 
+def _parse_rank(text: str | int) -> int | str:
+    return text if text == "auto" else int(text)
+
+
 @dataclass(frozen=True)
 class AdapterShape:
-    """A LoRA adapter: rank r, alpha, rank-stabilised scaling or not, and the layers it adapts."""
+    """A LoRA adapter: rank r, alpha, rank-stabilised scaling or not, and the layers it adapts.
 
-    rank: int = setting(8, "LoRA's rank r.", minimum=1)
+    With the rank "auto" each layer has a rank of its own, and all have the scaling that alpha gives at the budget's
+    rank, or without a budget at 8.
+    """
+
+    rank: int | Literal["auto"] = setting(
+        8,
+        "LoRA's rank r, or auto: each layer has as many directions as the data say are worth learning.",
+        minimum=1,
+        parser=_parse_rank,
+    )
+    rank_budget: int | None = setting(
+        None,
+        "With --rank auto, choose as many parameters as this rank has in every layer, where they gain most.",
+        minimum=1,
+    )
     alpha: int = setting(16, "LoRA's alpha; the update is scaled by alpha/√r, without rslora alpha/r.", minimum=1)
     rslora: bool = setting(True, "Rank-stabilised scaling.")
     target_modules: str = setting("all-linear", "all-linear, or names of layers separated by commas.")
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.rank_budget is not None and self.rank != "auto":
+            raise ValueError('a rank budget goes with the rank "auto", which shares it out among the layers')
         if not self._names:
             raise ValueError("target modules are missing: give all-linear, or names such as q_proj,v_proj")
 
@@ -46,8 +67,13 @@ class AdapterShape:
     def _names(self) -> list[str]:
         return [name.strip() for name in self.target_modules.split(",") if name.strip()]
 
-    def adapt(self, model: Any, **options: Any) -> PeftModel:
-        """Put a fresh adapter of this shape on a model.
+    @property
+    def usual_rank(self) -> int:
+        """The rank of layers that have none of their own."""
+        return self.rank if self.rank != "auto" else self.rank_budget or 8
+
+    def adapt(self, model: Any, ranks: Mapping[str, int] | None = None, **options: Any) -> PeftModel:
+        """Put a fresh adapter of this shape on a model, with some layers' own ranks.
 
         Raises:
             ValueError: A name of its layers is not there; the message tells the nearest one.
@@ -56,18 +82,22 @@ class AdapterShape:
 
         from lora_da.adapter.target_names import check_target_names
 
-        config = self.lora_config()
+        config = self.lora_config(ranks)
         check_target_names(model, config)
         adapted: PeftModel = get_peft_model(model, config, **options)
         return adapted
 
-    def lora_config(self) -> LoraConfig:
-        """The adapter's configuration, as PEFT has it."""
+    def lora_config(self, ranks: Mapping[str, int] | None = None) -> LoraConfig:
+        """The adapter's configuration, as PEFT has it, with some layers' own ranks and one scaling for all."""
         from peft import LoraConfig  # it takes seconds, which help texts need not wait for
 
-        names = self._names
+        names, usual = self._names, self.usual_rank
+        power = 0.5 if self.rslora else 1.0
+        alphas = {name: self.alpha * (rank / usual) ** power for name, rank in (ranks or {}).items()}
         return LoraConfig(
-            r=self.rank,
+            r=usual,
+            rank_pattern=dict(ranks or {}),
+            alpha_pattern=alphas,
             lora_alpha=self.alpha,
             use_rslora=self.rslora,
             target_modules=names[0] if [name.lower() for name in names] == ["all-linear"] else names,

@@ -56,7 +56,7 @@ def test_rows_under_a_key_and_plain_texts() -> None:
     [
         ('{"a": 1}\n{"a": 2\n', None, "line 2: "),
         ('{"data": [{"text": "a"}]}', None, "under a key: name it behind a colon, :data"),
-        ('{"data": [{"text": "a"}]}', "rows", "no list under the key 'rows'"),
+        ('{"data": [{"text": "a"}]}', "rows", "no list under the key 'rows'; there is one under 'data'"),
         ('[{"a": 1}, 5]', None, "row 1 is no object"),
         ('[{"a": 1},\n 5', None, "Expecting ',' delimiter: line 2"),
     ],

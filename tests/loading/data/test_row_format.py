@@ -52,7 +52,7 @@ def test_columns_that_are_not_read() -> None:
 @pytest.mark.parametrize(
     ("available", "meaning"),
     [
-        (["prompt", "chosen", "rejected"], "a loss of pairs such as DPO's.*as completions"),
+        (["prompt", "chosen", "rejected"], r"a loss of pairs such as DPO's.*losses\.DPO\(\).*as completions"),
         (["messages", "images"], "images with texts: give initialize_from_trainer"),
         (["prompt", "answer"], "prompts without completions, as GRPO takes them"),
         (["input_ids", "labels"], "tokenised already: give initialize_lora_da_weights"),

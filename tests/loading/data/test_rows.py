@@ -56,6 +56,12 @@ def test_a_folder_of_save_to_disk(tmp_path: Path) -> None:
         load_rows(str(tmp_path / "splits"), "dev")
 
 
+def test_a_folder_of_tables_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "train.tsv").write_text('text\n"a\nb"\n')
+    with pytest.raises(ValueError, match=r"folder of tables.*name one, .*train\.tsv"):
+        load_rows(str(tmp_path))
+
+
 def test_a_changed_file_is_read_anew(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     for text in ("first", "later"):

@@ -97,6 +97,9 @@ def test_forms_of_conversations(tmp_path: Path, examples: Callable[..., Any]) ->
     assert examples(lines(tmp_path / "parts.json", parts)) == plain
     datasets.Dataset.from_list(parts).to_parquet(tmp_path / "parts.parquet")
     assert examples(tmp_path / "parts.parquet") == plain
+    as_text = datasets.Dataset.from_list([{"messages": json.dumps(row["messages"])} for row in CHAT])
+    as_text.to_csv(tmp_path / "as_text.csv")
+    assert examples(tmp_path / "as_text.csv") == plain
     datasets.DatasetDict(train=datasets.Dataset.from_list(shared)).save_to_disk(tmp_path / "saved")
     assert examples(tmp_path / "saved") == plain
 
@@ -160,6 +163,7 @@ def test_alpaca(tmp_path: Path, tokenizer: Any) -> None:
         ([{"instruction": ["a"], "output": "b"}], "Row 0 has no text as its instruction"),
         ([{"instruction": "a", "input": 5, "output": "b"}], "Row 0 has no text as its input"),
         ([{"prompt": "a", "completion": datetime(2020, 1, 1)}], "Row 0 has completion that is neither text nor"),
+        ([{"messages": "[{'role': 'user'}]"}], "Row 0 has messages as text that is no JSON"),
         ([{"text": b"a"}], "Row 0 has text that is neither text nor"),
     ],
 )

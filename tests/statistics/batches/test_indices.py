@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
+import torch.nn.functional as F
 
 from lora_da import collect_statistics
 from lora_da.statistics.batches.indices import check_indices
-from models import causal_examples, collate, tiny_gpt2, tiny_llama, tiny_opt
+from models import causal_examples, classified_examples, collate, tiny_bert, tiny_gpt2, tiny_llama, tiny_opt
 
 
 def test_a_padding_id_outside_of_the_vocabulary_is_named() -> None:
@@ -24,8 +27,25 @@ def test_examples_longer_than_the_learned_positions_are_named(make: object, name
         collect_statistics(model, [{"input_ids": ids, "labels": ids}], progress=False)
 
 
+def test_labels_that_the_loss_leaves_out_need_be_no_class() -> None:
+    logits, labels = torch.zeros(2, 3), torch.tensor([3, 1])
+    with check_indices(tiny_llama()):
+        assert F.cross_entropy(logits, labels, ignore_index=3) == pytest.approx(math.log(3))
+
+
 def test_indices_within_their_embeddings_change_nothing() -> None:
     model, ids = tiny_llama(), torch.full((2, 5), 36)
     with check_indices(model):
         checked = model(input_ids=ids).logits
     assert torch.equal(checked, model(input_ids=ids).logits)
+
+
+@pytest.mark.parametrize("wrong", [37, -1])
+def test_labels_that_are_no_class_are_named(wrong: int) -> None:
+    batch = collate(causal_examples(4))
+    batch["labels"][0, 2] = wrong
+    with pytest.raises(ValueError, match=rf"label {wrong} is none of the 37 classes, or tokens"):
+        collect_statistics(tiny_llama(), [batch], progress=False)
+    batch = collate(classified_examples(4)) | {"labels": torch.tensor([0, 1, 3, 2])}
+    with pytest.raises(ValueError, match="label 3 is none of the 3 classes"):
+        collect_statistics(tiny_bert(), [batch], progress=False)

@@ -60,7 +60,9 @@ def test_where_examples_begin_is_told_to_models_that_can_be_told() -> None:
     assert set(prepare_inputs(positionwise(), batch, CPU)) == {"input_ids"}
 
 
-@pytest.mark.parametrize("mask", [torch.tensor([[1, 1, 1, 2, 2]]), torch.ones(1, 1, 5, 5)])
+@pytest.mark.parametrize(
+    "mask", [torch.tensor([[1, 1, 1, 2, 2]]), torch.ones(1, 1, 5, 5), torch.tensor([[0.0, 0, 0, -1e9, -1e9]])]
+)
 def test_masks_of_packed_examples_are_refused(mask: torch.Tensor) -> None:
     tokens = torch.ones(1, 5, dtype=torch.long)
     with pytest.raises(ValueError, match=r"attention_mask must have one entry a token.*; unpack the examples"):

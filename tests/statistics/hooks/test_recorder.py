@@ -149,6 +149,16 @@ def test_an_unused_output_leaves_no_trace() -> None:
     assert set(sums.input_sums) == {"used"}
 
 
+def test_a_layer_that_gives_more_than_a_product_leaves_no_trace() -> None:
+    class Router(nn.Linear):
+        def forward(self, x: Tensor) -> Any:
+            return super().forward(x).relu(), x
+
+    router, last, x = Router(3, 3), _linear(3, 1, 0), _input(4, 3).float()
+    sums = _record({"router": router, "last": last}, lambda: last(router(x)[0].double()).sum())
+    assert sums.tokens == {"last": 4}
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_outputs_may_be_changed_in_place(first: bool) -> None:
     layer, x = _linear(3, 4, 0), _input(5, 3)

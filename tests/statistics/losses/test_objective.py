@@ -39,10 +39,12 @@ def test_the_given_loss_is_the_one_that_is_found() -> None:
 
 
 def test_losses_that_are_none_of_the_examples() -> None:
-    for loss, why in (
+    cases: Any = (
         (lambda output, batch: by_row(output, batch).sum(), r"must return one loss an example, \(B,\), not \(\)"),
+        (lambda output, batch: list(by_row(output, batch)), r"must return one loss an example, \(B,\), not a list"),
         (lambda output, batch: by_row(output, batch)[:3], "returned 3 losses of a batch of 4 rows: it must return one"),
-    ):
+    )
+    for loss, why in cases:
         with pytest.raises(ValueError, match=why):
             collect_statistics(tiny_bert(), BATCHES, example_loss=loss, progress=False)
 

@@ -46,12 +46,14 @@ def read_messages(value: Any, form: MessageForm) -> list[dict[str, Any]]:
     write "None".
 
     Args:
-        value: A list of messages.
+        value: A list of messages, or the text of one as JSON.
         form: The template's.
 
     Raises:
         ValueError: It is no such list; the message says what is wrong, and is to be put behind the row's name.
     """
+    if isinstance(value, str):
+        value = _parsed(value, "messages")
     if isinstance(value, list) and value and all(isinstance(message, str) for message in value):
         raise ValueError("has several texts where one is expected; make each of several answers a row of its own")
     if not isinstance(value, list) or not all(isinstance(message, Mapping) for message in value):

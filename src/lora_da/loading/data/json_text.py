@@ -51,10 +51,12 @@ def read_json(text: str, key: str | None = None) -> datasets.Dataset:
     """
     rows = _rows(text)
     if key is not None:
-        if len(rows) != 1 or not isinstance(rows[0], dict) or not isinstance(rows[0].get(key), list):
-            raise ValueError(f"there is no list under the key {key!r}")
+        if not _is_one_object(rows) or not isinstance(rows[0].get(key), list):
+            found = [name for name, value in rows[0].items() if isinstance(value, list)] if _is_one_object(rows) else []
+            there = f"; there is one under {', '.join(map(repr, found))}" if found else ""
+            raise ValueError(f"there is no list under the key {key!r}{there}")
         rows = rows[0][key]
-    elif len(rows) == 1 and isinstance(rows[0], dict) and not _OF_A_ROW & rows[0].keys():
+    elif _is_one_object(rows) and not _OF_A_ROW & rows[0].keys():
         wrapping = [name for name, value in rows[0].items() if _is_table(value)]
         if wrapping:
             raise ValueError(f"it is one object, whose rows are under a key: name it behind a colon, :{wrapping[0]}")
@@ -87,6 +89,10 @@ def _line(line: str, number: int) -> Any:
         return json.loads(line)
     except json.JSONDecodeError as error:
         raise ValueError(f"line {number}: {error.msg} at column {error.colno}") from error
+
+
+def _is_one_object(rows: list[Any]) -> bool:
+    return len(rows) == 1 and isinstance(rows[0], dict)
 
 
 def _is_table(value: Any) -> bool:

@@ -12,8 +12,9 @@ _ALPACA = ("instruction", "output")
 # Known by its columns, and not to be learnt as texts or conversations are.
 _OTHER_SHAPES = {
     ("chosen", "rejected"): "pairs of a chosen and a rejected answer, for a loss of pairs such as DPO's. Give "
-    "initialize_lora_da_weights such a loss and its batches; or learn the chosen answers alone, as completions, or as "
-    "messages where they are whole conversations",
+    "initialize_from_trainer a DPOTrainer of them, or initialize_lora_da_weights their batches with "
+    "example_loss=lora_da.losses.DPO(); or learn the chosen answers alone, as completions, or as messages where they "
+    "are whole conversations",
     ("image",): "images with texts: give initialize_from_trainer a trainer of the model with its processor",
     ("images",): "images with texts: give initialize_from_trainer a trainer of the model with its processor",
     ("input_ids",): "tokenised already: give initialize_lora_da_weights a data loader of them",

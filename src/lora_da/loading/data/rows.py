@@ -60,7 +60,7 @@ def load_local(source: str, *, sample_by: SampleBy = "line") -> datasets.Dataset
 
     Raises:
         FileNotFoundError: If a name with one of these suffixes is no file.
-        ValueError: If the suffix of a file is unknown, or it cannot be read.
+        ValueError: If the suffix of a file is unknown, it cannot be read, or it is a folder of tables.
     """
     name, _, key = source.rpartition(":")
     path, key = (Path(name), key) if _suffix(Path(name)) == ".json" else (Path(source), "")
@@ -70,6 +70,9 @@ def load_local(source: str, *, sample_by: SampleBy = "line") -> datasets.Dataset
         return _read_file(path, key or None, sample_by)
     if path.is_file():
         raise ValueError(f"{source} has a suffix that is not known; it must be one of {', '.join(_SUFFIXES)}.")
+    tables = sorted(file for file in path.rglob("*") if _suffix(file) in (".csv", ".tsv")) if path.is_dir() else []
+    if tables:  # of which datasets would take quotes, numbers and "NA" for something else
+        raise ValueError(f"{source} is a folder of tables, read one at a time; name one, such as {tables[0]}.")
     return None
 
 

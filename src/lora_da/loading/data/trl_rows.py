@@ -49,7 +49,7 @@ def as_trl_rows(rows: datasets.Dataset, form: RowFormat, tokenizer: Any) -> data
     with without_progress_bars():
         if "instruction" in columns:
             chosen = chosen.map(_alpaca_row, with_indices=True, remove_columns=list(columns))
-        elif not all(_is_text(kind) for kind in chosen.features.values()):
+        elif "messages" in columns or not all(_is_text(kind) for kind in chosen.features.values()):
             chosen = _conversations(chosen, tokenizer)
     check_rows(chosen, tokenizer)
     return chosen
@@ -71,7 +71,7 @@ def _is_text(kind: Any) -> bool:
 def _conversations(rows: datasets.Dataset, tokenizer: Any) -> datasets.Dataset:
     text = datasets.Value("string")
     kinds = {
-        name: text if name == "tools" or _is_text(kind) else JsonText()
+        name: text if name == "tools" or (_is_text(kind) and name != "messages") else JsonText()
         for name, kind in rows.features.items()
         if name != "system"  # which becomes a message
     }
@@ -96,9 +96,9 @@ def _read_row(
                 value = read_tools(value)
             elif name == "chat_template_kwargs":
                 value = value or {}
-            elif isinstance(value, list):
+            elif isinstance(value, list) or (name == "messages" and isinstance(value, str)):
                 said = [{"role": "system", "content": system}] if name == "messages" and system else []
-                value = read_messages([*said, *value], form)
+                value = [*(read_messages(said, form) if said else ()), *read_messages(value, form)]
             kind = kinds[name]
             found[name] = kind.encode_example(value) if isinstance(kind, JsonText) else value
         except ValueError as error:

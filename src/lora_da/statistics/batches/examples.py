@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ def take_examples(
         TypeError: A batch is no mapping.
         ValueError: ``max_examples`` is not positive, a batch holds lists, or it would have to be cut and can't be.
     """
-    if max_examples < 1:
+    if not isinstance(max_examples, Integral) or max_examples < 1:
         raise ValueError(f"max_examples must be at least 1, not {max_examples}")
     left = max_examples
     for index, batch in zip(count(), dataloader, strict=False):

@@ -1,4 +1,4 @@
-"""Embeddings are looked up at indices that they have, or an error says which has not."""
+"""Embeddings are looked up, and losses taken, at indices that there are, or an error says which is not."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch.overrides import TorchFunctionMode
 
 @contextmanager
 def check_indices(model: nn.Module) -> Iterator[None]:
-    """Check every index that is looked up in an embedding of a model.
+    """Check every index that is looked up in an embedding of a model, and every label of a cross-entropy.
 
     On a GPU an index that is too large would end the process, and elsewhere torch does not say which embedding it is.
 
     Raises:
-        ValueError: An index is outside of an embedding; the message names both.
+        ValueError: An index is outside of an embedding, or a label of the classes; the message names both.
     """
     with _Lookups(model):
         yield
@@ -34,6 +34,8 @@ class _Lookups(TorchFunctionMode):
     ) -> Any:
         if function is F.embedding and len(arguments) > 1:
             self._check(arguments[0], arguments[1])
+        if function is F.cross_entropy and len(arguments) > 1:
+            _check_labels(arguments[0], arguments[1], (options or {}).get("ignore_index", -100))
         return function(*arguments, **(options or {}))
 
     def _check(self, indices: Tensor, weight: Tensor) -> None:
@@ -48,4 +50,15 @@ class _Lookups(TorchFunctionMode):
             f"index {wrong} is looked up in {name}, which has {len(weight)} entries: either an id, such as the padding "
             "id, is outside of the vocabulary (resize_token_embeddings makes room), or the examples are longer than "
             "the positions that the model has learned (truncate them)"
+        )
+
+
+def _check_labels(logits: Tensor, labels: Tensor, left_out: int) -> None:
+    if labels.is_floating_point() or logits.ndim != 2:
+        return
+    wrong = labels[(labels != left_out) & ((labels < 0) | (labels >= logits.shape[1]))]
+    if len(wrong):
+        raise ValueError(
+            f"the label {int(wrong[0])} is none of the {logits.shape[1]} classes, or tokens, that the model tells "
+            f"apart: they are counted from 0, and {left_out} stands where there is no label"
         )

@@ -89,8 +89,9 @@ def find_labels(batch: Mapping[str, Any]) -> Tensor:
 
 def _check_mask(mask: Tensor, ids: Any) -> None:
     of_choices = isinstance(ids, Tensor) and mask.shape == ids.shape
-    if (mask.ndim != 2 and not of_choices) or bool((mask.long() > 1).any()):
+    if (mask.ndim != 2 and not of_choices) or bool(((mask != 0) & (mask != 1)).any()):
         raise ValueError(
-            "attention_mask must have one entry a token, zero or one: masks that number packed examples, or that say "
-            "for each pair of tokens whether one sees the other, are not supported; unpack the examples"
+            "attention_mask must have one entry a token, zero or one: masks that number packed examples, that are "
+            "added to scores, or that say for each pair of tokens whether one sees the other, are not supported; "
+            "unpack the examples"
         )

@@ -76,8 +76,10 @@ class Recorder:
             self._recomputed.clear()
 
     def _forward_hook(self, name: str) -> Callable[[nn.Module, Any, Any, Tensor], Tensor | None]:
-        def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor | None:
+        def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Tensor | None:
             layer_input: Tensor = args[0] if args else next(iter(kwargs.values()))
+            if not isinstance(output, Tensor):  # some routers make more of their product, which they don't give out
+                return None
             rows = self._recorded_rows(name, layer_input)
             return None if rows is None else self._tap(name, layer_input, output, rows)
 

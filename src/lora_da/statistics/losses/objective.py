@@ -143,10 +143,11 @@ class Objective:
         self._check_length(losses, batch)
         return losses, None, None
 
-    def _check_length(self, losses: Tensor, batch: Mapping[str, Any]) -> None:
+    def _check_length(self, losses: Any, batch: Mapping[str, Any]) -> None:
         """Refuse losses that are not one an example."""
-        if losses.ndim != 1:
-            raise ValueError(f"example_loss must return one loss an example, (B,), not {tuple(losses.shape)}")
+        if not isinstance(losses, Tensor) or losses.ndim != 1:
+            given = tuple(losses.shape) if isinstance(losses, Tensor) else f"a {type(losses).__name__}"
+            raise ValueError(f"example_loss must return one loss an example, (B,), not {given}")
         segments, found = find_segments(batch), len(losses)
         if segments is not None and found != segments.count:
             raise ValueError(

@@ -186,7 +186,7 @@ def with_other_content(model: nn.Module, batch: Mapping[str, Any], example: int)
     changed = dict(batch)
     written = any(name.endswith("input_ids") for name in batch)
     for name, value in batch.items():
-        if not isinstance(value, Tensor) or value.ndim < 2:
+        if not isinstance(value, Tensor) or value.ndim < 2 or value.dtype == torch.bool:
             continue
         flat = value.clone().flatten(0, 1) if name == "input_ids" and value.ndim == 3 else value.clone()
         if example >= len(flat):
