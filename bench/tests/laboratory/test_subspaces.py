@@ -9,7 +9,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from laboratory.made_samples import make_sample, orthonormal_rows, sample_of
-from lora_da import LayerStatistics, LoraDAConfig
+from lora_da import LayerStatistics, LoraDAConfig, solve_layer
 from lora_da_bench.laboratory.sample import LayerSample
 from lora_da_bench.laboratory.shrinkage import damping_of_weight, ledoit_wolf
 from lora_da_bench.laboratory.subspaces import SUBSPACES
@@ -100,6 +100,13 @@ def test_parameter_metrics(name: str) -> None:
     scale = 1 / (MADE.a.shape[1] - 1) if name == "released" else 1.0
     expected = solve(sample_of(MADE.a, MADE.g * scale).statistics, RANK, config).A
     assert angle_to(name, expected) < 1e-6
+
+
+@pytest.mark.parametrize("damping", [0.1, 1.0])
+def test_the_library_has_the_same_loss_metric(damping: float) -> None:
+    solution = solve_layer(MADE.sample.statistics, RANK, LoraDAConfig(metric="loss", input_damping=damping))
+    assert solution is not None
+    assert angle_to(f"whitened-{damping:g}", solution.A) < 1e-3  # what the library promises
 
 
 def test_random_spans_differ_by_layer_and_seed() -> None:

@@ -148,13 +148,17 @@ def _leading_eigenvectors(matrix: Tensor, rank: int) -> Tensor:
 
 
 def _parameters() -> LoraDAConfig:
-    """The default of version 0.1, spelt out from a preset that keeps the metric of parameters."""
-    return dataclasses.replace(
-        LoraDAConfig.paper(),
+    """The default of version 0.1, spelt out, whatever the default is now."""
+    return LoraDAConfig(
         collection=CollectionConfig(),
+        metric="parameters",
+        fisher_unit="example",
         output_factor="inverse_of_diagonal",
         input_damping=0.1,
         output_damping=0.1,
+        damping_mode="relative",
+        bias_weight=1.0,
+        variance_weight=1.0,
         sample_correction="simple",
     )
 
