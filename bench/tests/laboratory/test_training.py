@@ -52,13 +52,12 @@ def test_a_new_start_leaves_nothing_of_the_last_run(model: Any) -> None:
     assert 0.5 < float(bound) <= 1.0  # uniform up to 1/√d_in
 
 
-def test_training_is_adamw_with_a_cosine(model: Any) -> None:
-    """The same steps by torch's own schedule, the model's own loss and plain AdamW."""
+def test_training_is_adamw_at_a_constant_rate(model: Any) -> None:
+    """The same steps by the model's own loss and plain AdamW."""
     start_adapter(model, None, 0, train_a=True)
     other = copy.deepcopy(model)
     found = train_adapter(model, BLOCKS.unflatten(0, (3, 4)), 1e-2)
     optimizer = torch.optim.AdamW([p for p in other.parameters() if p.requires_grad], lr=1e-2, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=3)
     losses = []
     for batch in BLOCKS.split(4):
         loss = other(input_ids=batch, labels=batch).loss
@@ -66,7 +65,6 @@ def test_training_is_adamw_with_a_cosine(model: Any) -> None:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        schedule.step()
     assert found == pytest.approx(sum(losses) / 3, rel=1e-5)
     for (_, mine), (_, theirs) in zip(copies(model).items(), copies(other).items(), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-5)

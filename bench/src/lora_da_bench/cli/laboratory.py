@@ -16,14 +16,14 @@ _FULL: dict[str, Any] = {
     "domains": ("shakespeare", "gsm8k", "wikitext", "arc-easy"),
     "methods": None,  # all
     "ranks": (4,),
-    "learning_rates": (1e-2, 2e-2, 4e-2),
+    "learning_rates": (5e-3, 1e-2, 2e-2),
     "seeds": (1, 2, 3),
     "steps": 150,
 }
 _QUICK: dict[str, Any] = _FULL | {
     "domains": ("gsm8k",),
     "methods": ("default", "eva", "paper", "random"),
-    "learning_rates": (1e-2, 2e-2),
+    "learning_rates": (5e-3, 1e-2),
     "seeds": (1,),
     "steps": 100,
 }

@@ -25,7 +25,7 @@ class LaboratoryRun:
         rank: r.
         method: The name of a subspace, or "lora".
         train_a: Whether A is trained.
-        learning_rate: Of the first step.
+        learning_rate: Of all steps.
     """
 
     seed: int

@@ -40,12 +40,12 @@ def start_adapter(model: PeftModel, A: Mapping[str, Tensor] | None, seed: int, *
 
 
 def train_adapter(model: PeftModel, batches: Tensor, learning_rate: float) -> float | None:
-    """Train by AdamW, without weight decay, the rate falling to zero as a cosine does, without a warm-up.
+    """Train by AdamW, without weight decay, at a constant rate.
 
     Args:
         model: As :func:`start_adapter` leaves it.
         batches: (steps, batch, length).
-        learning_rate: The first step's.
+        learning_rate: Of all steps.
 
     Returns:
         The mean loss of the last steps, nats per token; None once a step's loss is not finite, where training ends.
@@ -54,9 +54,7 @@ def train_adapter(model: PeftModel, batches: Tensor, learning_rate: float) -> fl
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0, fused=True)
     losses = []
     model.train()
-    for step, batch in enumerate(batches):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate * (1 + math.cos(math.pi * step / len(batches))) / 2
+    for batch in batches:
         loss = _token_losses(model, batch).mean()
         losses.append(float(loss.detach()))
         if not math.isfinite(losses[-1]):
