@@ -9,9 +9,11 @@ from typing import Any
 import typer
 
 from lora_da_bench.cli.compare import compare
+from lora_da_bench.cli.laboratory import laboratory
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(compare)
+app.command()(laboratory)
 
 
 @app.callback()

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from lora_da_bench.cli.flags import add_flags, experiment_of_flags, show_flag
+from lora_da_bench.cli.rows import show_rows
 from lora_da_bench.experiment.description import Experiment, load_experiment
 from lora_da_bench.experiment.files import RUNS
 from lora_da_bench.experiment.record import RunRecord, load_records
@@ -130,7 +131,7 @@ def _show_report(folder: Path) -> None:
 def _show_runs(experiment: Experiment, folder: Path) -> None:
     records = load_records(folder / RUNS)
     status = {record.run: record.status for record in records}
-    _show_rows(("run", "status"), [(run.name, status.get(run, "to do")) for run in plan_runs(experiment, records)])
+    show_rows(("run", "status"), [(run.name, status.get(run, "to do")) for run in plan_runs(experiment, records)])
     _show_later(experiment, records)
 
 
@@ -144,12 +145,5 @@ def _show_methods() -> None:
     from lora_da_bench.methods.registry import METHODS
 
     rows = [(name, "yes" if method.uses_data else "", method.description) for name, method in METHODS.items()]
-    _show_rows(("method", "looks at data", "what it does"), rows)
+    show_rows(("method", "looks at data", "what it does"), rows)
     print("Behind any of them: +frozen-a trains B alone (LoRA-FA).")
-
-
-def _show_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns as wide as their widest cell: a table that is wider than the terminal stays whole."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    for row in (header, *rows):
-        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())

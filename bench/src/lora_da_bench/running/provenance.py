@@ -21,17 +21,22 @@ _PACKAGES = ("lora-da", "torch", "peft", "transformers", "trl", "safetensors")
 
 def describe_provenance(experiment: Experiment) -> dict[str, Any]:
     """Describe what a record says of its making: experiment, model, machine, versions."""
-    versions = {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
     return {
         "experiment": experiment.name,
-        "machine": _machine(),
-        "versions": versions | {"code": _code_fingerprint()},
+        "machine": describe_machine(),
+        "versions": find_versions(),
         "model": experiment.model.name,
     }
 
 
-def _machine() -> str:
-    """The machine in words, without its name."""
+def find_versions() -> dict[str, str]:
+    """Find the versions of Python and of the packages that move results, and the fingerprint of both packages' code."""
+    versions = {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+    return versions | {"code": _code_fingerprint()}
+
+
+def describe_machine() -> str:
+    """Describe the machine in words, without its name."""
     cores = f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} threads, {platform.machine()}"
     return f"{torch.cuda.get_device_name()}, {cores}" if torch.cuda.is_available() else cores
 

@@ -1,0 +1,175 @@
+"""Carrying out the runs of a laboratory, those that are missing."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import sys
+import time
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor
+
+from lora_da.loading import ModelSource, load_model
+from lora_da_bench.laboratory.domains import Domain, load_domain
+from lora_da_bench.laboratory.runs import (
+    VANILLA,
+    Grid,
+    LaboratoryRecord,
+    LaboratoryRun,
+    append_record,
+    list_missing,
+    load_records,
+)
+from lora_da_bench.laboratory.sample import LayerSample, collect_samples
+from lora_da_bench.laboratory.scale import whiten_outputs
+from lora_da_bench.laboratory.settings import RECORDS, Settings, fix_settings
+from lora_da_bench.laboratory.subspaces import SUBSPACES
+from lora_da_bench.laboratory.training import measure_blocks, start_adapter, train_adapter
+from lora_da_bench.running.progress import say_duration, silence_bars
+from lora_da_bench.running.provenance import find_versions
+
+Records = dict[LaboratoryRun, LaboratoryRecord]
+
+
+def carry_out(grid: Grid, settings: Settings, model: Path, folder: Path) -> Records:
+    """Carry out the runs of a grid that are missing.
+
+    Each finished run is a line of ``folder/runs.jsonl``, and the next call goes on from there.
+
+    Args:
+        grid: What is asked for.
+        settings: The same for all runs of a folder.
+        model: The folder of a causal language model.
+        folder: Of the runs.
+
+    Returns:
+        All runs of the folder, those of earlier calls and other grids too.
+
+    Raises:
+        ValueError: A method, domain or grid can't be used, or the folder holds runs of other settings.
+    """
+    check_grid(grid)
+    with silence_bars():
+        bench = _Bench(grid, settings, model)
+    fix_settings(folder, settings, bench.fingerprint, {name: d.fingerprint for name, d in bench.domains.items()})
+    known = load_records(folder / RECORDS)
+    missing = list_missing(grid, known)
+    started = time.monotonic()
+    for done, run in enumerate(missing, start=1):
+        record = bench.carry_out(run)
+        append_record(folder / RECORDS, record)
+        known[run] = record
+        left = (time.monotonic() - started) / done * (len(missing) - done)
+        _print_progress(record, f"{done}/{len(missing)}", f", {say_duration(left)} left" if left else "")
+    return known
+
+
+def check_grid(grid: Grid) -> None:
+    """Check the names of methods, and that no list is empty or has a value twice.
+
+    Raises:
+        ValueError: One does.
+    """
+    for method in grid.methods:
+        if method not in SUBSPACES:
+            what = "is always there, with A trained" if method == VANILLA else f"is unknown: there are {[*SUBSPACES]}"
+            raise ValueError(f"the method {method!r} {what}")
+    for name, values in vars(grid).items():
+        if isinstance(values, tuple) and (not values or len(set(values)) < len(values)):
+            raise ValueError(f"{name.replace('_', '-')} must be at least one value, each once: {values}")
+
+
+def _print_progress(record: LaboratoryRecord, count: str, left: str) -> None:
+    run = record.run
+    loss = record.status if record.selection_loss is None else f"{record.selection_loss:.4f}"
+    name = f"{run.domain} seed {run.seed} r {run.rank} lr {run.learning_rate:g} {run.arm}"
+    print(f"{count} {name}: {loss} ({record.seconds:.0f} s{left})", file=sys.stderr, flush=True)
+
+
+class _Bench:
+    """A loaded model with the domains; what one run after another needs is kept, but not for all of them.
+
+    Attributes:
+        domains: By name.
+        fingerprint: The first digits of the SHA-256 of the model's weights.
+    """
+
+    def __init__(self, grid: Grid, settings: Settings, model: Path) -> None:
+        loaded = load_model(ModelSource(str(model), dtype="float32", device="cpu"))
+        self._base, self._settings = loaded.model, settings
+        self.fingerprint = _fingerprint(loaded.model)
+        self.domains: dict[str, Domain] = {
+            name: load_domain(
+                name,
+                loaded.tokenizer,
+                length=settings.length,
+                selection=settings.selection_blocks,
+                test=settings.test_blocks,
+                needed=settings.calibration_blocks + settings.batch_size,
+            )
+            for name in grid.domains
+        }
+        self._code = find_versions()["code"]
+        self._model = functools.lru_cache(maxsize=1)(self._make_model)
+        self._samples = functools.lru_cache(maxsize=1)(self._collect)
+        self._rows = functools.lru_cache(maxsize=64)(self._find_rows)
+
+    def carry_out(self, run: LaboratoryRun) -> LaboratoryRecord:
+        """Carry out one run."""
+        domain, model = self.domains[run.domain], self._model(run.rank)
+        A = None if run.method == VANILLA else self._rows(run.domain, run.seed, run.rank, run.method)
+        _, training = self._draw(domain, run.seed)
+        started = time.perf_counter()
+        start_adapter(model, A, run.seed, train_a=run.train_a)
+        train_loss = train_adapter(model, training.unflatten(0, (self._settings.steps, -1)), run.learning_rate)
+        diverged = train_loss is None
+        selection = [] if diverged else measure_blocks(model, domain.selection)
+        test = [] if diverged else measure_blocks(model, domain.test)
+        diverged = diverged or not bool(torch.isfinite(torch.tensor(selection + test)).all())
+        return LaboratoryRecord(
+            run=run,
+            status="diverged" if diverged else "success",
+            train_loss=None if diverged else train_loss,
+            selection_loss=None if diverged else sum(selection) / len(selection),
+            test_losses=() if diverged else tuple(test),
+            seconds=round(time.perf_counter() - started, 2),
+            code=self._code,
+        )
+
+    def _draw(self, domain: Domain, seed: int) -> tuple[Tensor, Tensor]:
+        return domain.draw(self._settings.calibration_blocks, self._settings.training_blocks, seed)
+
+    def _make_model(self, rank: int) -> PeftModel:
+        config = LoraConfig(
+            r=rank,
+            lora_alpha=self._settings.alpha_per_rank * rank,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        )
+        found: Any = get_peft_model(copy.deepcopy(self._base), config)
+        return found  # type: ignore[no-any-return]
+
+    def _collect(self, domain: str, seed: int) -> Mapping[str, LayerSample]:
+        calibration, training = self._draw(self.domains[domain], seed)
+        population = min(len(training), len(self.domains[domain].pool) - len(calibration))
+        return collect_samples(self._base, calibration, population, seed)
+
+    def _find_rows(self, domain: str, seed: int, rank: int, method: str) -> Mapping[str, Tensor]:
+        samples = self._samples(domain, seed)
+        return {
+            name: whiten_outputs(SUBSPACES[method].rows(sample, rank), sample.input_factor)
+            for name, sample in samples.items()
+        }
+
+
+def _fingerprint(model: Any) -> str:
+    digest = sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]

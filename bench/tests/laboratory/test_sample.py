@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import torch
+
+from laboratory.made_samples import sample_of
+from lora_da_bench.laboratory.sample import collect_samples, rescale_loss
+from models import VOCABULARY, tiny_llama
+from oracles import randn
+
+
+def test_a_sample_is_what_autograd_sees() -> None:
+    """Inputs and gradients of every layer, from tensors that are kept; each example by itself."""
+    model = tiny_llama()
+    blocks = torch.randint(3, VOCABULARY, (10, 6), generator=torch.Generator().manual_seed(0))
+    found = collect_samples(model, blocks, population=77, seed=3)
+    reference = tiny_llama().double().requires_grad_(True)
+    seen: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {name: [] for name in found}
+
+    def keep(name: str) -> object:
+        def hook(_: object, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            output.retain_grad()
+            seen[name].append((inputs[0].detach()[0], output))
+
+        return reference.get_submodule(name).register_forward_hook(hook)
+
+    for name in found:
+        keep(name)
+    for block in blocks:
+        (reference(input_ids=block[None], labels=block[None]).loss * (blocks.shape[1] - 1)).backward()
+    assert len(found) == 14
+    for name, own in found.items():
+        a = torch.stack([inputs for inputs, _ in seen[name]])
+        g = torch.stack([output.grad[0] for _, output in seen[name] if output.grad is not None])
+        expected = sample_of(a, g, name=name)
+        torch.testing.assert_close(own.gradient, expected.gradient, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(own.input_factor, expected.input_factor, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(own.output_diagonal, expected.output_diagonal, rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(own.moments.mean, expected.moments.mean, rtol=1e-3, atol=1e-5)
+        for moment in ("fourth", "example_square"):
+            mine, theirs = (torch.tensor(getattr(entry.moments, moment)) for entry in (own, expected))
+            torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-5)
+        assert (own.name, own.labels, own.population, own.seed, own.tokens_per_example) == (name, 5, 77, 3, 6.0)
+
+
+def test_another_scale_of_the_loss() -> None:
+    a, g = randn(0, 5, 4, 3), randn(1, 5, 4, 2)
+    changed, expected = rescale_loss(sample_of(a, g), 0.25), sample_of(a, g * 0.25).statistics
+    torch.testing.assert_close(changed.gradient_sum, expected.gradient_sum)
+    torch.testing.assert_close(changed.output_sum, expected.output_sum)
+    torch.testing.assert_close(changed.input_sum, expected.input_sum)
