@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from lora_da.adapter.layers import find_active_adapter
 from lora_da.adapter.wrapping import unwrap_model
 from lora_da.config import CollectionConfig, LoraDAConfig
 from lora_da.pipeline.calibration_source import find_adapter_if_any, load_batches, open_source
@@ -55,7 +56,7 @@ def collect_statistics(
     collection_config: CollectionConfig | None = None,
     *,
     max_examples: int = 256,
-    adapter_name: str = "default",
+    adapter_name: str | None = None,
     example_loss: ExampleLoss | None = None,
     collate_fn: Collator | None = None,
     memory_budget: MemoryBudget = "auto",
@@ -73,7 +74,7 @@ def collect_statistics(
             a data set of single examples together with its ``collate_fn``.
         collection_config: What to collect.
         max_examples: How many examples to read; the paper takes 256. A pair is one example.
-        adapter_name: The adapter whose layers are served.
+        adapter_name: The adapter whose layers are served; by default the active one.
         example_loss: One of :mod:`lora_da.losses`, or a function of (model output, batch) that returns each example's
             loss in nats, (B,). Without it, the loss is the one that the model itself computes, if it is known: that of
             language models, of classifiers and of question answering.
@@ -92,7 +93,7 @@ def collect_statistics(
     """
     _check_types(model, collection_config, CollectionConfig)
     model = unwrap_model(model)
-    adapted = find_adapter_if_any(model, adapter_name)
+    adapted = find_adapter_if_any(model, adapter_name or find_active_adapter(model))
     dataloader = load_batches(dataloader, collate_fn)
     config = collection_config or CollectionConfig()
     source = open_source(model, adapted, dataloader, max_examples, example_loss, progress=progress)
@@ -109,7 +110,7 @@ def initialize_lora_da_weights(
     config: LoraDAConfig | None = None,
     *,
     statistics: Statistics | None = None,
-    adapter_name: str = "default",
+    adapter_name: str | None = None,
     max_examples: int = 256,
     measure_loss: bool = True,
     example_loss: ExampleLoss | None = None,
@@ -128,7 +129,7 @@ def initialize_lora_da_weights(
             measure the loss.
         config: The settings; the default is the best that has been measured.
         statistics: Statistics collected before, perhaps on another copy of the model (in another precision).
-        adapter_name: Which adapter.
+        adapter_name: Which adapter; by default the active one.
         max_examples: How many examples to read.
         measure_loss: Also measure the loss with the new adapter, by one forward pass over the same examples.
         example_loss: See :func:`collect_statistics`.
@@ -149,7 +150,7 @@ def initialize_lora_da_weights(
     if dataloader is None and statistics is None:
         raise ValueError("give a data loader or statistics: there is nothing to initialise from")
     peft_model = unwrap_model(peft_model)
-    adapter = open_adapter(peft_model, adapter_name)
+    adapter = open_adapter(peft_model, adapter_name or find_active_adapter(peft_model))
     dataloader = None if dataloader is None else load_batches(dataloader, collate_fn)
     config = _with_population(config or LoraDAConfig(), dataloader, statistics)
     stopwatch, source, plan = Stopwatch(), None, None
@@ -201,7 +202,7 @@ def initialize_from_trainer(
     *,
     max_examples: int = 256,
     seed: int | None = None,
-    adapter_name: str = "default",
+    adapter_name: str | None = None,
     measure_loss: bool = True,
     example_loss: ExampleLoss | None = None,
     memory_budget: MemoryBudget = "auto",
@@ -220,7 +221,7 @@ def initialize_from_trainer(
         config: The settings; the default is the best that has been measured.
         max_examples: How many examples to read; of an iterable data set the first ones.
         seed: Of the sample; by default the trainer's ``args.seed``.
-        adapter_name: Which adapter.
+        adapter_name: Which adapter; by default the active one.
         measure_loss: See :func:`initialize_lora_da_weights`.
         example_loss: See :func:`collect_statistics`. Without it, the loss is the trainer's: the model's own, that of
             TRL's ``DPOTrainer`` (sigmoid) and ``RewardTrainer``, or a ``compute_loss_func`` that the examples' losses
@@ -243,6 +244,7 @@ def initialize_from_trainer(
     seed = trainer.args.seed if seed is None else seed
     batches = calibration_batches(trainer, max_examples, seed, find_rows_per_example(loss))
     config = config or LoraDAConfig()
+    adapter_name = adapter_name or find_active_adapter(trainer.model)
     with checkpointing_as_in_training(trainer):
         report = initialize_lora_da_weights(
             trainer.model,

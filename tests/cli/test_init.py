@@ -261,8 +261,9 @@ def test_inspect_an_adapter_and_statistics(adapter: Path, tmp_path: Path) -> Non
         call("inspect", adapter, "--plot", tmp_path / "adapter.png")
     beside = adapter.parent / "sums.png"
     beside.write_text("not ours")
-    with pytest.raises(FileExistsError, match=r"sums\.png exists already"):
-        call("inspect", adapter.parent / "sums.safetensors", "--rank", 8)
+    output = call("inspect", adapter.parent / "sums.safetensors", "--rank", 8)
+    assert "mlp.down_proj" in output
+    assert "is there already and stays as it is" in output
     assert beside.read_text() == "not ours"
 
 
@@ -297,3 +298,16 @@ def test_ranks_from_the_data_have_one_scaling(model: str, data: str, adapter: Pa
 def test_a_budget_belongs_to_ranks_from_the_data(model: str, data: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match='goes with the rank "auto"'):
         call("init", model, "--data", data, "--rank-budget", 3, "--output", tmp_path / "out")
+
+
+def test_statistics_of_some_layers_make_an_adapter_on_these(model: str, data: str, tmp_path: Path) -> None:
+    sums = tmp_path / "sums.safetensors"
+    some = ["--target-modules", "q_proj,v_proj", "--output", tmp_path / "some", "--save-statistics", sums]
+    call("init", model, "--data", data, "--examples", 8, *some)
+    with pytest.warns(
+        UserWarning, match="the statistics have no mlp.down_proj, .* on self_attn.q_proj,self_attn.v_proj"
+    ):
+        call("init", model, "--statistics", sums, "--output", tmp_path / "again")
+    one, other = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("some", "again"))
+    assert one.keys() == other.keys()
+    assert load_report(tmp_path / "again").kept_default == {}

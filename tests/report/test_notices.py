@@ -24,3 +24,10 @@ def test_each_notice_names_what_is_wrong() -> None:
 
 def test_a_loss_that_is_not_a_number_counts_as_risen() -> None:
     assert "rose" in list_notices({}, {}, 2.0, float("nan"))[0]
+
+
+def test_layers_with_the_same_reason_are_named_once() -> None:
+    kept = dict.fromkeys(("a", "b", "c"), "is too narrow") | {"d": "is no linear layer"}
+    assert list_notices({}, kept, None, None) == [
+        "4 layer(s) keep PEFT's default init: a and 2 more: each is too narrow; d is no linear layer"
+    ]

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
-from lora_da.adapter.layers import find_lora_layers
+from lora_da.adapter.layers import find_lora_layers, list_active_adapters
 from lora_da.adapter.materialisation import parts_of
 from lora_da.adapter.sharding import gather_parameter, is_partitioned, whole_shape
-from lora_da.adapter.wrapping import find_base_model
 
 
 def freeze_a(peft_model: nn.Module, adapter_name: str | None = None) -> int:
@@ -42,7 +41,7 @@ def freeze_a(peft_model: nn.Module, adapter_name: str | None = None) -> int:
             "with A frozen, checkpoints of DeepSpeed's ZeRO-3 would lack A, since they hold trained parameters only: "
             "use ZeRO-2 or FSDP"
         )
-    names = [adapter_name] if adapter_name is not None else _active_adapters(peft_model)
+    names = [adapter_name] if adapter_name is not None else list_active_adapters(peft_model)
     adapters = {name: find_lora_layers(peft_model, name) for name in names}  # all errors before the first change
     zero = [layer for name, layers in adapters.items() for layer in _freeze(layers, name)]
     if zero:
@@ -52,11 +51,6 @@ def freeze_a(peft_model: nn.Module, adapter_name: str | None = None) -> int:
             stacklevel=2,
         )
     return sum(whole_shape(p).numel() for p in peft_model.parameters() if p.requires_grad)
-
-
-def _active_adapters(model: nn.Module) -> list[str]:
-    layers = (module for module in find_base_model(model).modules() if isinstance(module, LoraLayer))
-    return next((list(layer.active_adapters) for layer in layers), ["default"])
 
 
 def _freeze(layers: Mapping[str, LoraLayer], adapter_name: str) -> list[str]:

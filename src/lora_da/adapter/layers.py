@@ -65,6 +65,24 @@ def find_lora_layers(model: nn.Module, adapter_name: str) -> dict[str, LoraLayer
     return layers
 
 
+def list_active_adapters(model: nn.Module) -> list[str]:
+    """Return the names of a model's active adapters; "default" where it has none."""
+    layers = (module for module in find_base_model(model).modules() if isinstance(module, LoraLayer))
+    return next((list(layer.active_adapters) for layer in layers), ["default"])
+
+
+def find_active_adapter(model: nn.Module) -> str:
+    """Return the name of a model's active adapter.
+
+    Raises:
+        ValueError: Several are active.
+    """
+    names = list_active_adapters(model)
+    if len(names) > 1:
+        raise ValueError(f"several adapters are active ({', '.join(names)}): give adapter_name, one of them")
+    return names[0] if names else "default"
+
+
 def find_adapted_layers(model: nn.Module, adapter_name: str) -> tuple[dict[str, AdaptedLayer], dict[str, str]]:
     """Find the layers that an adapter adapts.
 

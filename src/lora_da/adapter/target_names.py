@@ -67,12 +67,17 @@ def _check(
         }
         ends[_ALL_LINEAR] = _ALL_LINEAR
         nearest = difflib.get_close_matches(name.lower(), sorted(ends), 1)
-        there = ", ".join(sorted(end for end in ends.values() if "." not in end)[:12])
+        there = ", ".join(sorted(end for end in ends.values() if "." not in end and not _of_peft(end))[:12])
         advice = f"did you mean {ends[nearest[0]]!r}?" if nearest else f"the model has {there}"
         raise ValueError(
             f"{field} has the name {name!r}, which nothing in the model has, so that other layers would be adapted "
             f"than were asked for; {advice}"
         )
+
+
+def _of_peft(name: str) -> bool:
+    """Whether it is the name of a part that PEFT adds, or of a block."""
+    return name.isdigit() or name in (_ALL_LINEAR, "default", "original_module", "modules_to_save")
 
 
 def _plain(name: str) -> str:

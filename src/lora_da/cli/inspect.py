@@ -29,13 +29,16 @@ def inspect(
     from lora_da.system.files import refuse_existing
     from lora_da.workflows.inspect import ranks_needed, reports_of
 
-    plot = plot or (source / "spectra.png" if source.is_dir() else source.with_suffix(".png"))
-    if source.exists():
+    usual = source / "spectra.png" if source.is_dir() else source.with_suffix(".png")
+    if plot is not None and source.exists():
         refuse_existing(plot, overwrite=overwrite)
     layers = reports_of(source, rank, preset)
     header, *rows = tabulate_layers(layers)
     show_table(header, rows, title=str(source))
     header, *rows = ranks_needed(layers)
     show_table(header, rows, title="Rank that captures a share of Δ's energy (median over the layers of a kind)")
-    plot_spectra(layers, plot, overwrite=True)
-    print(f"plot: {plot}")
+    if plot is None and usual.exists() and not overwrite:
+        print(f"plot: {usual} is there already and stays as it is (--overwrite replaces it)")
+    else:
+        plot_spectra(layers, plot or usual, overwrite=True)
+        print(f"plot: {plot or usual}")

@@ -20,7 +20,7 @@ def plan(
     model: ModelSource,
     shape: AdapterShape,
     calibration: Calibration,
-    tokens: Annotated[int, typer.Option(help="Tokens of an example; all are taken to be as long.")] = 512,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens of an example; all are taken to be as long.")] = 512,
     preset: options.Preset = options.DEFAULT_PRESET,
     device_memory: Annotated[
         str | None, typer.Option(help="Plan for a GPU with so much memory, such as 24GiB, and not for this machine.")

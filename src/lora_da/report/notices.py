@@ -31,7 +31,7 @@ def list_notices(
     """Return the sentences that are due, of initialised layers, those with a reason against it, and both losses."""
     notices: list[str] = []
     if kept_default:
-        named = "; ".join(f"{name} {reason}" for name, reason in kept_default.items())
+        named = "; ".join(_by_reason(kept_default))
         notices.append(f"{len(kept_default)} layer(s) keep PEFT's default init: {named}")
     few = [name for name, layer in reports.items() if layer.tokens_per_input_dimension < 1]
     if few:
@@ -58,3 +58,14 @@ def list_notices(
             'init_scale="activations" or "stable", or a larger stable_gamma'
         )
     return notices
+
+
+def _by_reason(kept_default: Mapping[str, str]) -> list[str]:
+    """What is said of layers, once for all that have the same reason."""
+    layers: dict[str, list[str]] = {}
+    for name, reason in kept_default.items():
+        layers.setdefault(reason, []).append(name)
+    return [
+        f"{names[0]}{f' and {len(names) - 1} more: each' if len(names) > 1 else ''} {reason}"
+        for reason, names in layers.items()
+    ]

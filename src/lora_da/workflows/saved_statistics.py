@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, set_seed
 
+from lora_da.adapter.layers import find_linear_layers
 from lora_da.api import initialize_lora_da_weights
 from lora_da.config import LoraDAConfig
 from lora_da.loading.gguf import convert_gguf
 from lora_da.loading.model_source import ModelSource
 from lora_da.loading.models import load_config
 from lora_da.report.initialization import InitializationReport
+from lora_da.report.layers import kind_of
 from lora_da.statistics.storage import load_statistics
 from lora_da.statistics.sums import Statistics
 from lora_da.workflows.adapter_folder import save_adapter
@@ -61,6 +64,7 @@ def _model_without_weights(
     with torch.device("meta"):
         empty = AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)
     _load_embeddings(empty, Path(model.path))
+    shape = _on_known_layers(shape, empty, statistics)
     with torch.device("meta"):
         peft_model = shape.adapt(empty, low_cpu_mem_usage=True)
     if shape.rank == "auto":
@@ -71,6 +75,19 @@ def _model_without_weights(
                 part.to_empty(device="cpu")
             layer.reset_lora_parameters("default", True)  # type: ignore[no-untyped-call]
     return peft_model
+
+
+def _on_known_layers(shape: AdapterShape, model: Any, statistics: Statistics) -> AdapterShape:
+    """The shape on the kinds of layers that statistics have, where none are named and they have not all."""
+    known = {kind_of(name) for name in statistics.layers}
+    unknown = {kind_of(name) for name in find_linear_layers(model)} - known
+    if shape.target_modules.strip().lower() != "all-linear" or not unknown:
+        return shape
+    names = ",".join(sorted(known))
+    warnings.warn(
+        f"the statistics have no {', '.join(sorted(unknown))}, so that the adapter is on {names} alone", stacklevel=2
+    )
+    return dataclasses.replace(shape, target_modules=names)
 
 
 def _load_embeddings(model: Any, folder: Path) -> None:

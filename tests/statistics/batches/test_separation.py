@@ -149,10 +149,18 @@ def test_models_whose_labels_can_not_be_packed() -> None:
     assert _collect(tiny_bert(), [collate(classified_examples(3))]).examples == 3
 
 
-def test_packed_examples_without_a_label_are_named() -> None:
-    empty = [EXAMPLES[0], EXAMPLES[1] | {"labels": torch.full_like(EXAMPLES[1]["labels"], -100)}, EXAMPLES[2]]
-    with pytest.raises(ValueError, match=r"no label token in example\(s\) \[1\]"):
-        _collect(tiny_llama(), [packed([empty])])
+@pytest.mark.parametrize("name", ["sdpa", "adapted head"])
+def test_packed_examples_without_a_label_count_with_no_loss(name: str) -> None:
+    """As TRL packs prompts that fill the whole length."""
+    empty = EXAMPLES[1] | {"labels": torch.full_like(EXAMPLES[1]["labels"], -100)}
+    model, others = SEPARATE[name](), [EXAMPLES[0], EXAMPLES[2]]
+    wanted = _collect(model, batches_of(others, 2))
+    with pytest.warns(UserWarning, match="without any label token, such as prompts"):
+        found = _collect(model, [packed([[EXAMPLES[0], empty, EXAMPLES[2]]]), packed([[empty, empty]])])
+    assert found.examples == 5
+    assert found.loss_sum == pytest.approx(wanted.loss_sum, rel=1e-5)
+    for layer in wanted.layers:
+        assert distance(found[layer].gradient_sum, wanted[layer].gradient_sum) <= 1e-5
 
 
 def test_a_loss_of_ones_own_is_one_an_example() -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from command import sft_options
 from lora_da.workflows.sft.arguments import SftArguments, parse_arguments
 
@@ -23,3 +25,14 @@ def test_resuming_is_told_as_a_command_line_can() -> None:
     assert arguments("--resume_from_checkpoint", "False").training.resume_from_checkpoint is None
     assert vars(arguments("--resume_from_checkpoint", "True").training)["resume_from_checkpoint"] is True
     assert arguments("--resume_from_checkpoint", "folder").training.resume_from_checkpoint == "folder"
+
+
+def test_a_file_may_hold_the_launchers_settings_but_no_unknown_ones(tmp_path: Path) -> None:
+    file = tmp_path / "sft.yaml"
+    settings = "model_name_or_path: model\ndataset_name: data\nuse_cpu: true\nbf16: false\n"
+    file.write_text(settings + "num_processes: 2\n")
+    with pytest.warns(UserWarning, match="num_processes are not used: those of a launcher"):
+        parse_arguments(["--config", str(file), "--output_dir", str(tmp_path)])
+    file.write_text(settings + "lora_rank: 8\n")
+    with pytest.raises(ValueError, match="setting lora_rank is no option"):
+        parse_arguments(["--config", str(file), "--output_dir", str(tmp_path)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -98,7 +99,13 @@ def find_targets(
     else:
         examples, count = segments.numbers.to(labels.device)[positions], segments.count
     counts = examples.bincount(minlength=count)
-    if not bool(counts.all() if every_example else counts.any()):
+    if segments is not None and every_example and not bool(counts.all()):
+        warnings.warn(
+            "packed examples without any label token, such as prompts that fill the whole length, are counted with the "
+            "loss 0, as training does",
+            stacklevel=2,
+        )
+    elif not bool(counts.all() if every_example else counts.any()):
         empty = (counts == 0).nonzero().flatten().tolist()
         raise ValueError(
             f"no label token in example(s) {empty} of the batch: every label is -100"

@@ -91,11 +91,7 @@ def parse_arguments(arguments: Sequence[str]) -> SftArguments:
     )
     if unknown:
         raise ValueError(f"there is no option {unknown[0]}; `lora-da sft --help` lists them")
-    if unused:  # `trl sft` hands them on to accelerate's launcher
-        warnings.warn(
-            f"the file's settings {' '.join(unused)} are not used: those of a launcher go to `accelerate launch`",
-            stacklevel=2,
-        )
+    _check_settings_of_file(unused)
     found = SftArguments(*parsed)
     if found.model.model_name_or_path is None:
         raise ValueError("the model is missing: give --model_name_or_path, a folder, a Hugging Face id or a GGUF file")
@@ -108,3 +104,19 @@ def parse_arguments(arguments: Sequence[str]) -> SftArguments:
     if resume in ("true", "false"):  # of a command line, which knows no other than strings
         found.training.resume_from_checkpoint = True if resume == "true" else None  # type: ignore[assignment]
     return found
+
+
+def _check_settings_of_file(unused: Sequence[str]) -> None:
+    """Refuse settings of a file that are no options, but for the launcher's, which `trl sft` hands on to it."""
+    from accelerate.commands.launch import launch_command_parser
+
+    names = [name for name in unused if name.startswith("--")]
+    launcher = {"--" + name[2:].replace("-", "_") for name in launch_command_parser()._option_string_actions}
+    unknown = [name for name in names if "--" + name[2:].replace("-", "_") not in launcher | {"--accelerate_config"}]
+    if unknown:
+        raise ValueError(f"the file's setting {unknown[0][2:]} is no option; `lora-da sft --help` lists them")
+    if names:
+        warnings.warn(
+            f"the file's settings {' '.join(names)} are not used: those of a launcher go to `accelerate launch`",
+            stacklevel=2,
+        )
