@@ -101,7 +101,7 @@ def test_unreachable_hub_model_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("read", [load_tokenizer, load_config, load_model])
 def test_a_model_that_is_nowhere_is_told_as_such(read: Callable[[ModelSource], Any]) -> None:
-    with pytest.raises(FileNotFoundError, match=r"'smolm2': no such folder, and no such hub model; did you mean smollm2\?"):
+    with pytest.raises(FileNotFoundError, match=r"'smolm2': no such folder, and .*; did you mean smollm2\?"):
         read(ModelSource("smolm2"))
     with pytest.raises(FileNotFoundError, match="'nobody/nothing': no such folder, and") as refusal:
         read(ModelSource("nobody/nothing"))

@@ -17,6 +17,7 @@ from lora_da_bench import compare as module
 from lora_da_bench.cli.app import app
 from lora_da_bench.experiment.description import Experiment, describe_experiment
 from lora_da_bench.experiment.record import Run, RunRecord, load_records
+from lora_da_bench.experiment.validation import Section, section_of
 from lora_da_bench.running.training_run import carry_out_run
 from small import described, toml_file
 
@@ -77,6 +78,20 @@ def test_methods_are_listed() -> None:
     assert "lora-da" in listed
     assert "lora-ga-peft" in listed
     assert "+frozen-a" in listed
+
+
+def texts(section: type[Section]) -> Iterator[str]:
+    for field in section.model_fields.values():
+        inner = section_of(field.annotation)
+        yield from [field.description or ""] if inner is None else texts(inner)
+
+
+@pytest.mark.parametrize("text", texts(Experiment))
+def test_help_of_a_flag_stands_alone(text: str) -> None:
+    assert not re.search(r"^(or|of|at|for|each|rows|the same)\b|\b(above|below)\b", text)
+    shown = re.sub(r"[│\s]+", " ", call("compare", "--help"))
+    plain = text.replace("`", "")
+    assert f" {plain[0].upper()}{plain[1:]}. " in shown  # nothing is taken for markup
 
 
 def refusal(*arguments: str | Path) -> str:

@@ -23,7 +23,9 @@ from lora_da_bench.experiment.schedule import list_later_stages, plan_runs
 def compare(
     config: Annotated[
         Path | None,
-        typer.Option(help="A TOML file that describes the experiment; see configs/. Instead of the flags from --name."),
+        typer.Option(
+            help="A TOML file that describes the experiment, in place of all flags from --name on; see configs/."
+        ),
     ] = None,
     results: Annotated[
         Path, typer.Option(help="Everything is written to a folder in here named as the experiment.")
@@ -33,7 +35,8 @@ def compare(
         bool, typer.Option("--list", help="List the runs and what became of them; without an experiment, the methods.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say how many runs and, by two steps, how long; stop.")
+        bool,
+        typer.Option("--dry-run", help="Only say how many runs are missing and, by a trial of two steps, how long."),
     ] = False,
     report_only: Annotated[
         bool, typer.Option("--report-only", help="Render the report from the runs that are there.")
