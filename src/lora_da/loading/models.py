@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
-from transformers.utils import CONFIG_NAME, cached_file
+from transformers.utils import CONFIG_NAME
+from transformers.utils.hub import cached_file
 
 from lora_da.loading.gguf import check_gguf_file, convert_gguf
 from lora_da.loading.model_source import NAMED_MODELS, ModelSource
