@@ -43,6 +43,14 @@ def test_from_plan_to_report(root: Path, tmp_path: Path) -> None:
     dry = call(*command, "--dry-run")
     assert "0 runs are there, 2 are next" in dry
     assert re.search(r"roughly \d+ seconds? .*by two steps of plain LoRA", dry)
+    stages = [
+        "loading the model",
+        "tokenising the data",
+        "loss on 8 validation rows",
+        "training for 2 steps",
+        "roughly",
+    ]
+    assert re.findall("|".join(stages), dry) == stages
     assert "once the first is finished" in call(*command, "--dry-run", "--ray")
     assert "later, as the results of these decide: the final runs (2 at each rank)" in dry
     assert not (tmp_path / "tiny" / "runs").exists()
@@ -57,9 +65,14 @@ def test_from_plan_to_report(root: Path, tmp_path: Path) -> None:
     listed = call(*command, "--list")
     assert listed.count("success") == 4
     assert "later" not in listed
-    assert "4 runs are there, 0 are next" in call(*command)
 
     report = tmp_path / "tiny" / "report.md"
+    kept = report.read_text() + "A note of the reader's.\n"
+    report.write_text(kept)
+    output = call(*command)
+    assert "4 runs are there, 0 are next" in output
+    assert "no run was missing, so" in output
+    assert report.read_text() == kept
     report.unlink()
     assert verdict in call(*command, "--report-only").splitlines()
     assert "lora-one" in report.read_text()
