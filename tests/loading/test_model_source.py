@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_da.loading.model_source import NAMED_MODELS, find_model
+from lora_da.loading.model_source import NAMED_MODELS, ModelSource, find_model
 
 
 @pytest.mark.parametrize(("name", "part"), [("smollm2", "*.gguf"), ("minilm", "model/model.safetensors")])
@@ -32,3 +32,12 @@ def test_other_names_and_folders_stay(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     (tmp_path / "smollm2").mkdir()
     assert find_model("smollm2") == "smollm2"
+
+
+def test_a_device_is_tried_before_anything_is_read() -> None:
+    assert ModelSource("nobody/nothing", device="cpu").device == "cpu"
+    for name in ("gpu", "cuda:x"):
+        with pytest.raises(ValueError, match=f"device '{name}' is unknown; use cpu, cuda or cuda:1"):
+            ModelSource("nobody/nothing", device=name)
+    with pytest.raises(ValueError, match=r"device 'cuda:99' can't be used on this machine: [^\n]*\. Use cpu"):
+        ModelSource("nobody/nothing", device="cuda:99")

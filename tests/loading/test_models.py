@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +97,12 @@ def test_unreachable_hub_model_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", fail)
     with pytest.raises(FileNotFoundError, match="'nobody/nothing': no such folder, and no such hub model"):
         load("nobody/nothing")
+
+
+@pytest.mark.parametrize("read", [load_tokenizer, load_config, load_model])
+def test_a_model_that_is_nowhere_is_told_as_such(read: Callable[[ModelSource], Any]) -> None:
+    with pytest.raises(FileNotFoundError, match=r"'smolm2': no such folder, and .*; did you mean smollm2\?"):
+        read(ModelSource("smolm2"))
+    with pytest.raises(FileNotFoundError, match="'nobody/nothing': no such folder, and") as refusal:
+        read(ModelSource("nobody/nothing"))
+    assert "did you mean" not in str(refusal.value)

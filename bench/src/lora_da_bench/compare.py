@@ -14,19 +14,24 @@ from lora_da_bench.experiment.record import Run, RunRecord, load_records
 from lora_da_bench.experiment.schedule import plan_runs
 from lora_da_bench.experiment.splits import load_splits
 from lora_da_bench.methods.registry import get_method
-from lora_da_bench.report.writing import write_report
-from lora_da_bench.running.progress import print_progress, silence_bars
+from lora_da_bench.report.writing import has_report, write_report
+from lora_da_bench.running.progress import print_progress, print_stage, silence_bars
 from lora_da_bench.running.training_run import carry_out_run
 from lora_da_bench.tasks.registry import make_task
 
 _ATTEMPTS = 2  # of a run that ends with an error: a machine that was busy for a moment must not select a learning rate
 
 
-def compare(experiment: Experiment, folder: Path, *, only: Collection[str] = (), on_ray: bool = False) -> None:
+def compare(experiment: Experiment, folder: Path, *, only: Collection[str] = (), on_ray: bool = False) -> bool:
     """Carry out every run that is still missing, or of some methods ``only``, and write the report.
+
+    Where nothing was missing, a report of all the runs that are there stays as it is.
 
     Each finished run is a file in ``folder/runs``; the next call goes on from what is there. Runs that failed with an
     error are tried once more, and again by the next call.
+
+    Returns:
+        Whether the report was written.
 
     Raises:
         ValueError: A method is unknown, a test row can't be graded, or the folder holds another experiment.
@@ -40,7 +45,10 @@ def compare(experiment: Experiment, folder: Path, *, only: Collection[str] = (),
             record.save(folder / RUNS)
             attempts[record.run] += 1
             print_progress(record, attempts.total(), total)
+    if not attempts and has_report(load_records(folder / RUNS), folder):
+        return False
     report_comparison(experiment, folder)
+    return True
 
 
 def report_comparison(experiment: Experiment, folder: Path) -> list[Path]:
@@ -121,7 +129,7 @@ def estimate_seconds(experiment: Experiment, records: Sequence[RunRecord], runs:
         first = runs[0]
         trial = Run("sweep", VANILLA, first.rank, first.learning_rate, first.seed, 2)
         try:
-            known = [carry_out_run(trial, experiment, folder, raising=True)]
+            known = [carry_out_run(trial, experiment, folder, raising=True, tell=print_stage)]
         except (ValueError, OSError, ImportError):
             raise
         except Exception as error:

@@ -17,6 +17,7 @@ from lora_da_bench import compare as module
 from lora_da_bench.cli.app import app
 from lora_da_bench.experiment.description import Experiment, describe_experiment
 from lora_da_bench.experiment.record import Run, RunRecord, load_records
+from lora_da_bench.experiment.validation import Section, section_of
 from lora_da_bench.running.training_run import carry_out_run
 from small import described, toml_file
 
@@ -42,6 +43,14 @@ def test_from_plan_to_report(root: Path, tmp_path: Path) -> None:
     dry = call(*command, "--dry-run")
     assert "0 runs are there, 2 are next" in dry
     assert re.search(r"roughly \d+ seconds? .*by two steps of plain LoRA", dry)
+    stages = [
+        "loading the model",
+        "tokenising the data",
+        "loss on 8 validation rows",
+        "training for 2 steps",
+        "roughly",
+    ]
+    assert re.findall("|".join(stages), dry) == stages
     assert "once the first is finished" in call(*command, "--dry-run", "--ray")
     assert "later, as the results of these decide: the final runs (2 at each rank)" in dry
     assert not (tmp_path / "tiny" / "runs").exists()
@@ -56,9 +65,14 @@ def test_from_plan_to_report(root: Path, tmp_path: Path) -> None:
     listed = call(*command, "--list")
     assert listed.count("success") == 4
     assert "later" not in listed
-    assert "4 runs are there, 0 are next" in call(*command)
 
     report = tmp_path / "tiny" / "report.md"
+    kept = report.read_text() + "A note of the reader's.\n"
+    report.write_text(kept)
+    output = call(*command)
+    assert "4 runs are there, 0 are next" in output
+    assert "no run was missing, so" in output
+    assert report.read_text() == kept
     report.unlink()
     assert verdict in call(*command, "--report-only").splitlines()
     assert "lora-one" in report.read_text()
@@ -77,6 +91,20 @@ def test_methods_are_listed() -> None:
     assert "lora-da" in listed
     assert "lora-ga-peft" in listed
     assert "+frozen-a" in listed
+
+
+def texts(section: type[Section]) -> Iterator[str]:
+    for field in section.model_fields.values():
+        inner = section_of(field.annotation)
+        yield from [field.description or ""] if inner is None else texts(inner)
+
+
+@pytest.mark.parametrize("text", texts(Experiment))
+def test_help_of_a_flag_stands_alone(text: str) -> None:
+    assert not re.search(r"^(or|of|at|for|each|rows|the same)\b|\b(above|below)\b", text)
+    shown = re.sub(r"[│\s]+", " ", call("compare", "--help"))
+    plain = text.replace("`", "")
+    assert f" {plain[0].upper()}{plain[1:]}. " in shown  # nothing is taken for markup
 
 
 def refusal(*arguments: str | Path) -> str:

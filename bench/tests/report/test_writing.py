@@ -13,7 +13,7 @@ from lora_da_bench.experiment.fixed_description import load_fixed_description
 from lora_da_bench.experiment.record import RunRecord, load_records
 from lora_da_bench.methods.registry import get_method
 from lora_da_bench.report import plots
-from lora_da_bench.report.writing import write_report
+from lora_da_bench.report.writing import has_report, write_report
 from simulated_records import description, simulated
 
 RESULTS = Path(__file__).parents[3] / "results"
@@ -28,6 +28,17 @@ def quick_plots(monkeypatch: pytest.MonkeyPatch) -> None:
 def report(folder: Path, records: list[RunRecord], **changes: Any) -> str:
     write_report(records, description(**changes), folder, {"lora": "Plain LoRA."})
     return (folder / "report.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_a_report_of_all_runs_is_told_from_an_older_one(name: str) -> None:
+    records = load_records(RESULTS / name / RUNS)
+    assert has_report(records, RESULTS / name)
+    last = max(records, key=lambda record: str(record.about["finished"]))
+    assert not has_report([record for record in records if record is not last], RESULTS / name)
+    later = replace(last, about=last.about | {"finished": "2100-01-01T00:00:00"})
+    assert not has_report([later if record is last else record for record in records], RESULTS / name)
+    assert not has_report(records, RESULTS)
 
 
 def test_a_planted_better_method_is_named(tmp_path: Path) -> None:

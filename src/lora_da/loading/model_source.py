@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +63,9 @@ class ModelSource:
         device: Where it goes; None is the first CUDA device where there is one, else the CPU.
         revision: Branch, tag or commit of a hub model.
         trust_remote_code: Whether code that comes with it may run.
+
+    Raises:
+        ValueError: There is no such device, or none on this machine.
     """
 
     model: str = setting(
@@ -77,6 +81,10 @@ class ModelSource:
     device: str | None = setting(None, "cpu, cuda, cuda:1 …; the default is a GPU where there is one.")
     revision: str | None = setting(None, "Branch, tag or commit of a hub model.")
     trust_remote_code: bool = setting(False, "Run code that comes with the model.")
+
+    def __post_init__(self) -> None:
+        if self.device is not None:
+            _check_device(self.device)
 
     @property
     def path(self) -> str:
@@ -96,3 +104,23 @@ class ModelSource:
         """Where a GGUF file is written out as safetensors: next to a job's output; None for other models."""
         folder = f"{Path(self.path).stem}-safetensors"
         return beside.resolve().parent / folder if self.is_gguf else None
+
+
+def _check_device(device: str) -> None:
+    """Find out whether a tensor can be there, before anything is read that should go there."""
+    import torch  # here, as --help need not wait for it
+
+    try:
+        torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(
+            f"device {device!r} is unknown; use cpu, cuda or cuda:1, or leave it out for a GPU where there is one."
+        ) from error
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without it
+        reason = re.split(r"\.?\s*\n|\. ", str(error))[0]
+        raise ValueError(
+            f"device {device!r} can't be used on this machine: {reason}. Use cpu, or leave it out for a GPU where "
+            "there is one."
+        ) from error

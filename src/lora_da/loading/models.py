@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +14,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import CONFIG_NAME
+from transformers.utils.hub import cached_file
 
 from lora_da.loading.gguf import check_gguf_file, convert_gguf
-from lora_da.loading.model_source import ModelSource
+from lora_da.loading.model_source import NAMED_MODELS, ModelSource
 from lora_da.loading.precision import check_precision, keep_trainable, loading_options
 from lora_da.loading.weights_check import check_weights
 
@@ -98,6 +101,7 @@ def load_config(source: ModelSource) -> Any:
     try:
         return _from_pretrained(AutoConfig, source)
     except (OSError, ValueError) as error:
+        _check_presence(source)
         raise FileNotFoundError(f"no model configuration in {source.model!r}: {error}") from error
 
 
@@ -105,17 +109,25 @@ def load_tokenizer(source: ModelSource) -> Any:
     """Read the tokenizer of a model.
 
     Raises:
-        FileNotFoundError: The model comes without a tokenizer that can be loaded.
+        FileNotFoundError: There is no such model, or it comes without a tokenizer that can be loaded.
     """
     check_model_path(source.path)
     try:
         return _from_pretrained(AutoTokenizer, source)
     # A folder without any tokenizer file is a ValueError to transformers; struct.error is of half a GGUF file.
     except (OSError, ValueError, struct.error) as error:
+        _check_presence(source)
         raise FileNotFoundError(
             f"The model {source.model!r} comes without a tokenizer that can be loaded ({error}). Save one beside the "
             "model with `tokenizer.save_pretrained`."
         ) from error
+
+
+def _check_presence(source: ModelSource) -> None:
+    """Refuse the name of what is neither here nor on the hub."""
+    if not Path(source.path).exists():
+        with naming_model(source.path):
+            cached_file(source.path, CONFIG_NAME, revision=source.revision)
 
 
 def _from_pretrained(kind: Any, source: ModelSource) -> Any:
@@ -187,7 +199,10 @@ def naming_model(path: str) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        kind = "the folder holds no complete model" if Path(path).is_dir() else "no such folder, and no such hub model"
+        kind = "the folder holds no complete model"
+        if not Path(path).is_dir():
+            near = difflib.get_close_matches(path, NAMED_MODELS, n=1, cutoff=0.8)
+            kind = "no such folder, and no such hub model" + (f"; did you mean {near[0]}?" if near else "")
         raise FileNotFoundError(
             f"Could not load the model {path!r}: {kind} ({error}). Check the spelling and the connection to the hub."
         ) from error

@@ -23,7 +23,9 @@ from lora_da_bench.experiment.schedule import list_later_stages, plan_runs
 def compare(
     config: Annotated[
         Path | None,
-        typer.Option(help="A TOML file that describes the experiment; see configs/. Instead of the flags from --name."),
+        typer.Option(
+            help="A TOML file that describes the experiment, in place of all flags from --name on; see configs/."
+        ),
     ] = None,
     results: Annotated[
         Path, typer.Option(help="Everything is written to a folder in here named as the experiment.")
@@ -33,7 +35,8 @@ def compare(
         bool, typer.Option("--list", help="List the runs and what became of them; without an experiment, the methods.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say how many runs and, by two steps, how long; stop.")
+        bool,
+        typer.Option("--dry-run", help="Only say how many runs are missing and, by a trial of two steps, how long."),
     ] = False,
     report_only: Annotated[
         bool, typer.Option("--report-only", help="Render the report from the runs that are there.")
@@ -101,15 +104,15 @@ def _work(experiment: Experiment, folder: Path, only: list[str], *, dry_run: boo
         print("how long they take is told once the first is finished: the cluster does the work, not this machine")
     elif todo:
         if not records:
-            print("how long they take: loading the model, and two steps of plain LoRA", flush=True)
+            print("how long they take is measured by two steps of plain LoRA:", flush=True)
         seconds = estimate_seconds(experiment, records, todo, folder)
         trial = "" if records else ", by two steps of plain LoRA: initialisations come on top"
         print(f"roughly {say_duration(seconds)} for these, one after another{trial}")
     if todo:
         _show_later(experiment, records)
     if not dry_run:
-        compare(experiment, folder, only=only, on_ray=ray)
-        _show_report(folder)
+        written = compare(experiment, folder, only=only, on_ray=ray)
+        _show_report(folder, written=written)
 
 
 def _report(experiment: Experiment, folder: Path) -> None:
@@ -118,14 +121,17 @@ def _report(experiment: Experiment, folder: Path) -> None:
     if not load_records(folder / RUNS):
         raise ValueError(f"there are no runs in {folder / RUNS}: check --results and the experiment's name")
     report_comparison(experiment, folder)
-    _show_report(folder)
+    _show_report(folder, written=True)
 
 
-def _show_report(folder: Path) -> None:
+def _show_report(folder: Path, *, written: bool) -> None:
     """What the report begins with, and where it is."""
     report = folder / "report.md"
     print(report.read_text(encoding="utf-8").split("\n## ", 1)[0].strip())
-    print(f"\nwritten: {report}, {report.with_suffix('.html')}")
+    if written:
+        print(f"\nwritten: {report}, {report.with_suffix('.html')}")
+    else:
+        print(f"\nno run was missing, so {report} stays as it is; --report-only writes it again")
 
 
 def _show_runs(experiment: Experiment, folder: Path) -> None:

@@ -52,14 +52,17 @@ Ranks = Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(_
 class ModelDescription(Section):
     """The base model."""
 
-    name: str = Field(description="a folder, a hub id, a GGUF file, or `smollm2` or `minilm`, small models on PyPI")
+    name: str = Field(
+        description="the base model: a folder, a hub id, a GGUF file, or `smollm2` or `minilm`, small models on PyPI"
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16", "8bit", "4bit"] = Field(
-        default="auto", description="or `float32`, `bfloat16`, `float16`, `8bit`, `4bit`"
+        default="auto",
+        description="the base model's precision: `auto` (as saved), `float32`, `bfloat16`, `float16`, `8bit` or `4bit`",
     )
     device: Literal["cpu", "cuda", "mps"] | None = Field(
-        default=None, description="`cpu`, `cuda` or `mps`; without it a GPU where there is one"
+        default=None, description="where the model goes: `cpu`, `cuda` or `mps`; without it a GPU where there is one"
     )
-    revision: str | None = Field(default=None, description="branch, tag or commit of a hub model")
+    revision: str | None = Field(default=None, description="the branch, tag or commit of a hub model")
 
 
 class TaskDescription(Section):
@@ -69,38 +72,47 @@ class TaskDescription(Section):
     """
 
     kind: Literal["generation", "choice", "classification"] = Field(
-        description="`generation`, `choice` or `classification`"
+        description="the kind of task: `generation`, `choice` or `classification`"
     )
-    train: str = Field(description="a file or a hub id; `$NAME` stands for an environment variable")
-    test: str = Field(description="the same; of a hub id its split `test` is taken")
+    train: str = Field(description="the training data: a file or a hub id; `$NAME` stands for an environment variable")
+    test: str = Field(description="the test data: a file, or a hub id, of which the split `test` is taken")
     train_rows: NonNegativeInt = Field(
-        default=0, description="at most so many to train on; 0 takes all that validation leaves"
+        default=0, description="how many rows to train on at most; 0 takes all that validation leaves"
     )
-    validation_rows: int = Field(default=200, ge=2, description="rows of `task.train` set aside, which select")
-    test_rows: NonNegativeInt = Field(default=0, description="the first so many of `task.test`; 0 takes all")
+    validation_rows: int = Field(
+        default=200, ge=2, description="how many training rows are set aside to select learning rates by"
+    )
+    test_rows: NonNegativeInt = Field(default=0, description="how many test rows, from the first on; 0 takes all")
     accuracy: bool = Field(default=True, description="whether answers are taken at the end, and not only losses")
     apart_words: NonNegativeInt = Field(
         default=0,
         description="training rows with so many words in a row in common with a row of validation or test are left "
         "out; 0 leaves out only rows with the same words",
     )
-    options: dict[str, Any] = Field(default={}, description="the task's own settings, below")
+    options: dict[str, Any] = Field(
+        default={},
+        description="settings of the kind of task, such as the columns of its data; docs/comparing.md lists them",
+    )
 
 
 class Protocol(Section):
     """How runs are made and learning rates selected."""
 
     learning_rates: Rates = Field(
-        default=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2), description="the grid of every method, ascending"
+        default=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
+        description="the grid of learning rates, the same for every method, ascending",
     )
-    steps: PositiveInt = Field(default=100, description="optimiser steps of a run")
-    batch_size: PositiveInt = Field(default=8, description="examples a step")
-    seeds: Seeds = Field(default=(0, 1, 2), description="of the sweep")
+    steps: PositiveInt = Field(default=100, description="how many optimiser steps a run has")
+    batch_size: PositiveInt = Field(default=8, description="how many examples a step is trained on")
+    seeds: Seeds = Field(default=(0, 1, 2), description="the seeds of the sweep over learning rates")
     fresh_seeds: Seeds = Field(  # of three, six pairs of methods would need |t| > 10.9
-        default=(100, 101, 102, 103, 104, 105), description="of what is reported; none of `protocol.seeds`"
+        default=(100, 101, 102, 103, 104, 105),
+        description="the seeds of the runs that are reported, none of them a seed of the sweep",
     )
     evaluations: PositiveInt = Field(default=5, description="how often losses are measured along a run")
-    growth: NonNegativeInt = Field(default=2, description="by how many points the grid may grow on each side")
+    growth: NonNegativeInt = Field(
+        default=2, description="by how many points the grid of learning rates may grow on each side"
+    )
 
     @model_validator(mode="after")
     def _fresh(self) -> Protocol:
@@ -127,9 +139,9 @@ class Calibration(Section):
     """The calibration sample that all methods that look at data share: one draw per seed, from the training rows."""
 
     examples: PositiveInt = Field(
-        default=64, description="for methods that look at data: one draw a seed, of training rows"
+        default=64, description="how many training rows the methods that look at data are given, drawn once a seed"
     )
-    batch_size: PositiveInt = Field(default=8, description="how many of them at once")
+    batch_size: PositiveInt = Field(default=8, description="how many calibration examples go through the model at once")
 
 
 class Forgetting(Section):
@@ -137,27 +149,36 @@ class Forgetting(Section):
 
     data: str = Field(
         description="unrelated text (a text file, or data with a column `text`) whose loss is measured before and "
-        "after; leave `[forgetting]` out to measure none"
+        "after; without it none is measured"
     )
-    blocks: PositiveInt = Field(default=32, description="how many blocks of it")
-    length: int = Field(default=256, ge=2, description="tokens of a block; the first is not predicted")
+    blocks: PositiveInt = Field(default=32, description="how many blocks of the unrelated text are read")
+    length: int = Field(
+        default=256, ge=2, description="how many tokens a block of the unrelated text has; the first is not predicted"
+    )
 
 
 class Experiment(Section):
     """A comparison of initialisations."""
 
-    name: Annotated[str, AfterValidator(_folder)] = Field(description="of the folder under the results")
+    name: Annotated[str, AfterValidator(_folder)] = Field(
+        description="the name of the comparison and of its folder among the results"
+    )
     methods: Annotated[tuple[str, ...], AfterValidator(_with_vanilla)] = Field(
         default=("lora", "pissa", "lora-one", "lora-da"),
-        description="`lora` always among them; `lora-da-bench compare --list` shows all",
+        description="the initialisations, `lora` always among them; `lora-da-bench compare --list` shows all",
     )
-    ranks: Ranks = Field(default=(8,), description="each is a comparison of its own")
-    alpha: PositiveInt = Field(default=16, description="at every rank")
-    rslora: bool = Field(default=True, description="scaling by alpha/√r, else alpha/r")
+    ranks: Ranks = Field(default=(8,), description="the ranks of the adapters, each a comparison of its own")
+    alpha: PositiveInt = Field(default=16, description="alpha of LoRA's scaling, the same at every rank")
+    rslora: bool = Field(default=True, description="whether adapters are scaled by alpha/√r, or else by alpha/r")
     target_modules: str = Field(
-        default="all-linear", min_length=1, description="or names of layers separated by commas"
+        default="all-linear",
+        min_length=1,
+        description="the layers to adapt: `all-linear`, or their names separated by commas",
     )
-    charge_init: bool = Field(default=True, description="the stage of equal compute")
+    charge_init: bool = Field(
+        default=True,
+        description="whether LoRA also runs with the time of each initialisation added to its own, as more steps",
+    )
     model: ModelDescription
     task: TaskDescription
     protocol: Protocol = Protocol()

@@ -132,9 +132,8 @@ def list_limits(experiment: Experiment) -> list[str]:
 
 def tabulate_provenance(records: Sequence[RunRecord]) -> str:
     """Tabulate where, when and with what the runs were made, as their records say."""
-    finished = sorted(str(record.about["finished"]) for record in records if record.about.get("finished"))
     rows = [("report", "made from the files in runs/ alone: lora-da-bench compare --report-only")]
-    rows += [("runs", f"{len(records)}, finished from {finished[0]} to {finished[-1]}" if finished else "0")]
+    rows += [("runs", describe_runs(records))]
     for name in ("machine", "versions", "fingerprints"):
         values = _distinct(record.about.get(name) for record in records)
         rows += [(name, _plain(value)) for value in values]
@@ -143,6 +142,12 @@ def tabulate_provenance(records: Sequence[RunRecord]) -> str:
         if seeds:
             rows.append((f"seeds of stage {stage}", _numbers(seeds)))
     return write_table(("", ""), rows, text=True)
+
+
+def describe_runs(records: Sequence[RunRecord]) -> str:
+    """Describe in a line, which no other records share, how many runs there are and when they were made."""
+    finished = sorted(str(record.about["finished"]) for record in records if record.about.get("finished"))
+    return f"{len(records)}, finished from {finished[0]} to {finished[-1]}" if finished else "0"
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:

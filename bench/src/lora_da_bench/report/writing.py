@@ -16,6 +16,7 @@ from lora_da_bench.experiment.record import RunRecord
 from lora_da_bench.report import plots
 from lora_da_bench.report.page import render_html, write_bullets, write_heading, write_image, write_table
 from lora_da_bench.report.setting import (
+    describe_runs,
     list_limits,
     list_shortcomings,
     tabulate_methods,
@@ -43,6 +44,7 @@ _CHARGED = (
     "schedule. Differences are the method's minus LoRA's."
 )
 _ACROSS_RANKS = "ranks.svg"
+_REPORT = "report.md"
 
 
 def write_report(
@@ -74,10 +76,17 @@ def write_report(
     parts += _caveats(summary, records, experiment, list_added_methods(folder))
     markdown = "\n\n".join(parts) + "\n"
     images = {name: content for name, (_, content) in figures.items()}
-    files: dict[str, str | bytes] = {"report.md": markdown, "report.html": render_html(markdown, images), **images}
+    files: dict[str, str | bytes] = {_REPORT: markdown, "report.html": render_html(markdown, images), **images}
     for name, text in files.items():
         write_atomically(folder / name, text)
     return [folder / name for name in files]
+
+
+def has_report(records: Sequence[RunRecord], folder: Path) -> bool:
+    """Say whether a folder holds a report that was made from these runs and no others."""
+    report = folder / _REPORT
+    row = write_table(("", ""), [("runs", describe_runs(records))], text=True).splitlines()[-1]
+    return report.is_file() and row in report.read_text(encoding="utf-8").splitlines()
 
 
 def _draw(summary: Summary) -> Iterator[tuple[str, str, Figure]]:

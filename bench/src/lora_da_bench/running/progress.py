@@ -22,6 +22,11 @@ def print_progress(record: RunRecord, done: int, total: int) -> None:
     print(f"{done}/{total} {record.run.name}: {outcome}", file=sys.stderr, flush=True)
 
 
+def print_stage(words: str) -> None:
+    """Print what begins now, in a trial that ends without a line of its own."""
+    print(f"  {words} …", file=sys.stderr, flush=True)
+
+
 def say_duration(seconds: float) -> str:
     """Say a time in words, in the unit that tells something."""
     if seconds < 120:

@@ -7,6 +7,7 @@ import gc
 import json
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -34,15 +35,22 @@ from lora_da_bench.tasks.registry import make_task
 from lora_da_bench.tasks.task import Answer, Task
 
 
-def carry_out_run(run: Run, experiment: Experiment, folder: Path, *, raising: bool = False) -> RunRecord:
+def _silent(_: str) -> None:
+    """Say nothing."""
+
+
+def carry_out_run(
+    run: Run, experiment: Experiment, folder: Path, *, raising: bool = False, tell: Callable[[str], None] = _silent
+) -> RunRecord:
     """Carry out one run. Its errors end in its record, so that the others go on, or are raised.
 
+    What takes its time is told in words as it begins.
     Answers are kept in the experiment's folder, in ``outputs``. The record itself is not written.
     """
     started = time.perf_counter()
     try:
         with silence_bars():
-            record = _carried_out(run, experiment, folder)
+            record = _carried_out(run, experiment, folder, tell)
     except Exception as error:  # out of memory, a method that refuses a model: a result of this run alone
         if raising:
             raise
@@ -68,10 +76,12 @@ class _Start:
     peak_bytes: int | None
 
 
-def _carried_out(run: Run, experiment: Experiment, folder: Path) -> RunRecord:
+def _carried_out(run: Run, experiment: Experiment, folder: Path, tell: Callable[[str], None]) -> RunRecord:
     task = make_task(experiment.task.kind, experiment.task.options)
     set_seed(run.seed)  # of a classifier's fresh head
+    tell("loading the model")
     base = load_base(experiment.model, task, folder)
+    tell("reading and tokenising the data")
     data = prepare_data(experiment, task, base.tokenizer)
     unrelated = None if run.stage == "sweep" else data.unrelated
     forgetting_base = None if unrelated is None else measure_item_losses(base.model, unrelated, BATCH_SIZE).mean
@@ -81,7 +91,9 @@ def _carried_out(run: Run, experiment: Experiment, folder: Path) -> RunRecord:
     lengths = data.train.lengths
     order = draw_training_order(lengths, batch_size, run.steps, run.seed)
     measured = Measurements(run, experiment, task, data, start.model, base.tokenizer)
+    tell(f"measuring the loss on {len(data.validation)} validation rows")
     measured.measure(0)
+    tell(f"training for {run.steps} steps and measuring that loss again")
     train_model(start.model, base.tokenizer, _select(data.train, order), run, batch_size, measured)
     if measured.answers:
         _keep_answers(measured.answers, folder / "outputs" / f"{run.name}.jsonl")
