@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import pytest
 import torch
 
 from lora_da import collect_statistics
 from lora_da.statistics.batches.padding.axis import find_axes
 from lora_da.statistics.batches.padding.part import EXAMPLES, POSITIONS, take_part
-from models import tiny_llama, tiny_t5
+from models import tiny_gpt2, tiny_llama, tiny_t5
 
 
 def _batch(lengths: list[int], side: str = "right") -> dict[str, torch.Tensor]:
@@ -55,3 +59,18 @@ def test_a_batch_of_text_is_run_once() -> None:
     batch = _batch([25, 30, 17], "left")
     collect_statistics(model, [batch], progress=False)
     assert sizes.count(batch["input_ids"].numel()) == 1
+
+
+@pytest.mark.parametrize("make", [tiny_gpt2, tiny_llama])
+def test_a_part_without_padding_keeps_the_side_where_it_stands(make: Callable[[], Any]) -> None:
+    """Or positions would be tried with padding on the right, where no model needs any."""
+    batch, model = _batch([25, 30, 17], "left"), make()
+    batch["labels"][[0, 1, 2], [5, 0, 13]] = -100  # which padding would predict
+    found = collect_statistics(model, [batch], progress=False)
+    singles = [
+        {name: value[[row], 30 - length :] for name, value in batch.items()} for row, length in enumerate([25, 30, 17])
+    ]
+    wanted = collect_statistics(model, singles, progress=False)
+    assert found.tokens == wanted.tokens
+    for name, value in wanted.gradient_sums.items():
+        torch.testing.assert_close(found.gradient_sums[name], value, rtol=1e-4, atol=1e-5)

@@ -30,17 +30,14 @@ class PaddedAxis:
             choices of a question, are rows of their own.
         tensors: The names of the batch's tensors that run along the axis, and which dimension of each does.
         fill: What stands at padding where ids are padded.
+        side: Where the padding stands, also in a part of the batch that has none.
     """
 
     name: str
     mask: Bool[Tensor, "rows length"]
     tensors: Mapping[str, int]
     fill: int = 0
-
-    @property
-    def side(self) -> Side:
-        """Where the padding stands."""
-        return "right" if bool(self.mask[:, 0].all()) else "left"
+    side: Side = "right"
 
     def lengthened(self, batch: Mapping[str, Any], count: int) -> dict[str, Any]:
         """Return a batch with ``count`` more positions of padding for every example."""
@@ -116,7 +113,8 @@ def _input_axis(model: nn.Module, batch: Mapping[str, Any], own: Tensor | None) 
         if dimension is not None:
             tensors[name] = dimension
     flat = mask.flatten(0, -2)
-    yield PaddedAxis("input", flat, tensors, _padding_id(model, batch.get("input_ids"), mask))
+    fill = _padding_id(model, batch.get("input_ids"), mask)
+    yield PaddedAxis("input", flat, tensors, fill, "right" if bool(flat[:, 0].all()) else "left")
 
 
 def _dimension_of(value: Tensor, mask: Tensor, *, is_main: bool) -> int | None:
@@ -154,7 +152,7 @@ def _decoder_axis(model: nn.Module, batch: Mapping[str, Any]) -> Iterator[Padded
         and (name == "labels" or name.startswith("decoder_"))
     }
     fill = getattr(getattr(model, "config", None), "pad_token_id", None) or 0
-    yield PaddedAxis("decoder", mask, tensors, fill)
+    yield PaddedAxis("decoder", mask, tensors, fill, "right" if bool(mask[:, 0].all()) else "left")
 
 
 def find_decoder_mask(
