@@ -48,7 +48,7 @@ test: $(READY) lint  ## lint, the quick tests, and a tenth of the families of mo
 
 test-slow: $(READY)  ## all families of models, and the tests on real models
 	$(FAMILIES)
-	$(BIN)/python -m pytest -q -m slow
+	$(PYTEST) -n 2 -m slow
 
 # The quick tests with other versions, in environments of their own; torch is kept, which is said in CONTRIBUTING.md.
 OTHER := -e '.[cli,quantised]' -e ./bench beartype build hatchling hypothesis jaxtyping pytest pytest-xdist sybil
