@@ -6,7 +6,7 @@ import pytest
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from lora_da.adapter.layers import find_adapted_layers, find_linear_layers, split_by_rank
+from lora_da.adapter.layers import find_active_adapter, find_adapted_layers, find_linear_layers, split_by_rank
 from models import positionwise, tiny_bert, tiny_gpt2, tiny_llama, tiny_t5, tiny_vit, with_lora
 
 
@@ -124,3 +124,18 @@ def test_linear_layers_are_those_of_all_linear() -> None:
         assert found == list(wanted)
     assert list(find_linear_layers(positionwise())) == ["once", "twice", "unused", "head"]
     assert "classifier" in find_linear_layers(tiny_bert())
+
+
+def test_the_active_adapter() -> None:
+    model: Any = with_lora(tiny_llama())
+    assert find_active_adapter(model) == "default"
+    for name in ("second", "third"):
+        model.add_adapter(name, model.peft_config["default"])
+    model.set_adapter("second")
+    assert find_active_adapter(model) == "second"
+    model.base_model.set_adapter(["second", "default"])
+    assert find_active_adapter(model) == "default"
+    model.base_model.set_adapter(["second", "third"])
+    with pytest.raises(ValueError, match="several adapters are active"):
+        find_active_adapter(model)
+    assert find_active_adapter(tiny_llama()) == "default"

@@ -72,15 +72,15 @@ def list_active_adapters(model: nn.Module) -> list[str]:
 
 
 def find_active_adapter(model: nn.Module) -> str:
-    """Return the name of a model's active adapter.
+    """Return the name of a model's active adapter; of several, that of PEFT's own name, "default".
 
     Raises:
-        ValueError: Several are active.
+        ValueError: Several are active, none of which is that.
     """
     names = list_active_adapters(model)
-    if len(names) > 1:
+    if len(names) > 1 and "default" not in names:
         raise ValueError(f"several adapters are active ({', '.join(names)}): give adapter_name, one of them")
-    return names[0] if names else "default"
+    return names[0] if len(names) == 1 else "default"
 
 
 def find_adapted_layers(model: nn.Module, adapter_name: str) -> tuple[dict[str, AdaptedLayer], dict[str, str]]:

@@ -67,7 +67,9 @@ def _check(
         }
         ends[_ALL_LINEAR] = _ALL_LINEAR
         nearest = difflib.get_close_matches(name.lower(), sorted(ends), 1)
-        there = ", ".join(sorted(end for end in ends.values() if "." not in end and not _of_peft(end))[:12])
+        there = ", ".join(
+            sorted(end for end in ends.values() if "." not in end and (name.isdigit() or not _of_peft(end)))[:12]
+        )
         advice = f"did you mean {ends[nearest[0]]!r}?" if nearest else f"the model has {there}"
         raise ValueError(
             f"{field} has the name {name!r}, which nothing in the model has, so that other layers would be adapted "

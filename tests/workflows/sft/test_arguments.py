@@ -31,7 +31,7 @@ def test_a_file_may_hold_the_launchers_settings_but_no_unknown_ones(tmp_path: Pa
     file = tmp_path / "sft.yaml"
     settings = "model_name_or_path: model\ndataset_name: data\nuse_cpu: true\nbf16: false\n"
     file.write_text(settings + "num_processes: 2\n")
-    with pytest.warns(UserWarning, match="num_processes are not used: those of a launcher"):
+    with pytest.warns(UserWarning, match="num_processes 2 are not used: those of a launcher"):
         parse_arguments(["--config", str(file), "--output_dir", str(tmp_path)])
     file.write_text(settings + "lora_rank: 8\n")
     with pytest.raises(ValueError, match="setting lora_rank is no option"):

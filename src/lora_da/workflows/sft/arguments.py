@@ -117,6 +117,6 @@ def _check_settings_of_file(unused: Sequence[str]) -> None:
         raise ValueError(f"the file's setting {unknown[0][2:]} is no option; `lora-da sft --help` lists them")
     if names:
         warnings.warn(
-            f"the file's settings {' '.join(names)} are not used: those of a launcher go to `accelerate launch`",
+            f"the file's settings {' '.join(unused)} are not used: those of a launcher go to `accelerate launch`",
             stacklevel=2,
         )
