@@ -44,8 +44,7 @@ def create_adapter(
         ValueError: The model, a batch or the statistics don't fit into memory; found out before the model is loaded.
     """
     outputs.check()
-    first_collected = outputs.save_statistics is not None or shape.rank == "auto"
-    check_memory(model, sample, shape, config, calibration, in_one_pass=first_collected)
+    check_memory(model, sample, shape, config, calibration, in_one_pass=_needs_statistics(shape, outputs))
     loaded = load_model(model, outputs.output)
     check_vocabulary(loaded.model, loaded.tokenizer, sample.examples.rows)
     set_seed(config.seed)  # layers that the data say nothing about keep PEFT's random A
@@ -82,7 +81,7 @@ def _initialize(
     }
     config = dataclasses.replace(config, population_size=config.population_size or sample.row_count)
     statistics, seconds = None, {}
-    if outputs.save_statistics is not None or shape.rank == "auto":
+    if _needs_statistics(shape, outputs):
         started = time.perf_counter()
         statistics = collect_statistics(peft_model, batches, config.collection, **reading)
         statistics = dataclasses.replace(statistics, population_size=sample.row_count)
@@ -93,6 +92,11 @@ def _initialize(
         peft_model = adapt_with_own_ranks(peft_model, statistics, shape, config)
     report = initialize_lora_da_weights(peft_model, batches, config, statistics=statistics, **reading)
     return peft_model, dataclasses.replace(report, seconds=seconds | report.seconds)
+
+
+def _needs_statistics(shape: AdapterShape, outputs: Outputs) -> bool:
+    """Whether all layers' statistics are collected before any is solved."""
+    return outputs.save_statistics is not None or shape.rank == "auto"
 
 
 def check_memory(

@@ -114,7 +114,12 @@ def _input_axis(model: nn.Module, batch: Mapping[str, Any], own: Tensor | None) 
             tensors[name] = dimension
     flat = mask.flatten(0, -2)
     fill = _padding_id(model, batch.get("input_ids"), mask)
-    yield PaddedAxis("input", flat, tensors, fill, "right" if bool(flat[:, 0].all()) else "left")
+    yield PaddedAxis("input", flat, tensors, fill, _side_of(flat))
+
+
+def _side_of(mask: Tensor) -> Side:
+    """Where the padding stands; right where there is none."""
+    return "right" if bool(mask[:, 0].all()) else "left"
 
 
 def _dimension_of(value: Tensor, mask: Tensor, *, is_main: bool) -> int | None:
@@ -152,7 +157,7 @@ def _decoder_axis(model: nn.Module, batch: Mapping[str, Any]) -> Iterator[Padded
         and (name == "labels" or name.startswith("decoder_"))
     }
     fill = getattr(getattr(model, "config", None), "pad_token_id", None) or 0
-    yield PaddedAxis("decoder", mask, tensors, fill, "right" if bool(mask[:, 0].all()) else "left")
+    yield PaddedAxis("decoder", mask, tensors, fill, _side_of(mask))
 
 
 def find_decoder_mask(
