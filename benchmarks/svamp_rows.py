@@ -1,8 +1,8 @@
-"""Write SVAMP's problems as rows with a prompt and a completion, the first 700 to train on and the last 300 to test.
+r"""Write SVAMP's problems as rows with a prompt and a completion, the first 700 to train on and the last 300 to test.
 
     LORA_DA_DATA=... python benchmarks/svamp_rows.py OUT
 
-A completion is the problem's equation and its number, as in ``( 76.0 - 25.0 )\\n#### 51``.
+A completion is the problem's equation and its number, as in ``( 76.0 - 25.0 )\n#### 51``.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import sys
 import warnings
@@ -20,8 +21,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lora_da import LoraDAConfig, initialize_lora_da_weights
+from presets import PARAMETERS
 
 VOCABULARY = 37
+DAMPED = dataclasses.replace(PARAMETERS, population_size=100)
 
 
 def machine() -> dict[str, str]:
@@ -100,31 +103,36 @@ def _mixture() -> Any:
 _EXPERTS = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj", "mlp.gate.weight"]
 
 
-def products(
-    make: Callable[[], Any] = _llama, config: LoraDAConfig | None = None, **settings: Any
-) -> dict[str, Tensor]:
-    """Initialise an adapter; B·A of each layer, (d_out, d_in), or of a stack of experts what PEFT adds to it."""
+def adapted(make: Callable[[], Any], config: LoraDAConfig, **settings: Any) -> dict[str, Any]:
+    """Initialise an adapter; its layers."""
     torch.manual_seed(1)
     shape: dict[str, Any] = {"r": 3, "lora_alpha": 6, "target_modules": "all-linear"} | settings
     model = get_peft_model(make(), LoraConfig(**shape))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        initialize_lora_da_weights(model, _batches(), config or LoraDAConfig(population_size=100), progress=False)
-    return {
-        name: layer.get_delta_weight("default").detach().contiguous()
-        for name, layer in model.get_base_model().named_modules()
-        if hasattr(layer, "get_delta_weight")
-    }
+        initialize_lora_da_weights(model, _batches(), config, progress=False)
+    return {n: layer for n, layer in model.get_base_model().named_modules() if hasattr(layer, "get_delta_weight")}
+
+
+def products(make: Callable[[], Any] = _llama, config: LoraDAConfig = DAMPED, **settings: Any) -> dict[str, Tensor]:
+    """Initialise an adapter; B·A of each layer, (d_out, d_in), or of a stack of experts what PEFT adds to it."""
+    layers = adapted(make, config, **settings)
+    return {name: layer.get_delta_weight("default").detach().contiguous() for name, layer in layers.items()}
+
+
+def rows() -> dict[str, Tensor]:
+    """Initialise an adapter by the default, whose B these few examples leave at zero; A of each layer."""
+    layers = adapted(_llama, LoraDAConfig(population_size=100))
+    return {name: layer.lora_A["default"].weight.detach().contiguous() for name, layer in layers.items()}
 
 
 def by_one_process() -> dict[str, Tensor]:
     """All cases that one process makes, by case and layer."""
-    import dataclasses
-
-    presets = {"default": LoraDAConfig(), "paper": LoraDAConfig.paper(), "released": LoraDAConfig.released()}
+    presets = {"damped": DAMPED, "paper": LoraDAConfig.paper(), "released": LoraDAConfig.released()}
     cases: dict[str, Mapping[str, Tensor]] = {
         name: products(config=dataclasses.replace(preset, population_size=100)) for name, preset in presets.items()
     }
+    cases["default"] = rows()
     cases["four bits"] = products(_quantised_llama)
     cases["experts"] = products(_mixture, target_modules=["q_proj"], target_parameters=_EXPERTS, lora_dropout=0.0)
     return {f"{case}/{name}": value for case, found in cases.items() for name, value in found.items()}

@@ -42,14 +42,10 @@ from models import (
     translated_examples,
     with_lora,
 )
+from presets import PARAMETERS, PRESETS
 from reference import distance
 
 EXAMPLES = causal_examples(12)
-PRESETS = {
-    "default": LoraDAConfig(population_size=1000),
-    "paper": dataclasses.replace(LoraDAConfig.paper(), population_size=1000),
-    "released": dataclasses.replace(LoraDAConfig.released(), population_size=1000),
-}
 
 
 def _initialize(
@@ -501,7 +497,7 @@ def test_a_model_without_weights_is_refused() -> None:
 
 def test_too_long_a_step_is_noticed() -> None:
     model = with_lora(tiny_llama())
-    config = LoraDAConfig(init_scale="stable", stable_gamma=1e-3)
+    config = dataclasses.replace(PARAMETERS, stable_gamma=1e-3)
     report = _initialize(model, _loader(EXAMPLES), config)
     assert report.loss_after is not None
     assert report.loss_before is not None
@@ -529,7 +525,9 @@ def test_the_seed_acts_only_where_the_data_leave_a_choice() -> None:
 
     def rows(rank: int, seed: int) -> Tensor:
         model = with_lora(positionwise(width=1100), r=rank, target_modules=["once"])
-        config = LoraDAConfig(sample_correction="none", variance_weight=0.0, init_scale="theory", seed=seed)
+        config = dataclasses.replace(
+            PARAMETERS, sample_correction="none", variance_weight=0.0, init_scale="theory", seed=seed
+        )
         _initialize(model, config=config, statistics=statistics)
         return find_adapted_layers(model, "default")[0]["once"].A.detach().double()
 

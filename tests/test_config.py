@@ -30,9 +30,10 @@ def test_released_is_the_authors_configuration() -> None:
 @pytest.mark.parametrize(
     ("changes", "needed"),
     [
-        ({}, False),
-        ({"sample_correction": "none"}, True),
-        ({"sample_correction": "none", "variance_weight": 0.0}, False),
+        ({"sample_correction": "none"}, False),
+        ({"metric": "parameters"}, False),
+        ({"metric": "parameters", "sample_correction": "none"}, True),
+        ({"metric": "parameters", "sample_correction": "none", "variance_weight": 0.0}, False),
     ],
 )
 def test_when_the_population_size_decides(changes: dict[str, Any], needed: bool) -> None:
@@ -59,7 +60,9 @@ def test_population_size_is_positive(size: int) -> None:
         LoraDAConfig(population_size=size)
 
 
-@pytest.mark.parametrize("name", ["fisher_unit", "output_factor", "damping_mode", "sample_correction", "init_scale"])
+@pytest.mark.parametrize(
+    "name", ["fisher_unit", "output_factor", "damping_mode", "sample_correction", "init_scale", "metric"]
+)
 def test_unknown_names_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=rf"LoraDAConfig\.{name} must be '.*' or '.*', not 'both'"):
         LoraDAConfig(**dict[str, Any]({name: "both"}))
@@ -73,6 +76,6 @@ def test_the_diagonal_of_the_inverse_needs_the_full_factor() -> None:
 
 
 def test_without_the_bias_term_nothing_but_the_population_is_left() -> None:
-    assert not LoraDAConfig().needs_population_size
-    assert LoraDAConfig(bias_weight=0).needs_population_size
-    assert not LoraDAConfig(bias_weight=0, variance_weight=0).needs_population_size
+    config = LoraDAConfig(metric="parameters", bias_weight=0)
+    assert config.needs_population_size
+    assert not dataclasses.replace(config, variance_weight=0).needs_population_size

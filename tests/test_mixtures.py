@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,17 @@ import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora.layer import ParamWrapper
 
-from lora_da import LoraDAConfig, collect_statistics, initialize_lora_da_weights
+from lora_da import collect_statistics, initialize_lora_da_weights
 from lora_da.losses import CausalLM
 from models import VOCABULARY, batches_of, causal_examples, collate
+from presets import PARAMETERS
 from reference import distance
 
 RANK = 2
 EXPERTS = 12
 TARGETS = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj", "mlp.gate.weight"]
 BATCHES = batches_of(causal_examples(6), 3)
-CONFIG = LoraDAConfig(population_size=100)
+CONFIG = dataclasses.replace(PARAMETERS, population_size=100)
 
 
 def tiny_mixtral(implementation: str = "eager") -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import warnings
 from collections.abc import Callable
@@ -11,14 +12,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lora_da import LoraDAConfig, collect_statistics, freeze_a, initialize_lora_da_weights
+from lora_da import collect_statistics, freeze_a, initialize_lora_da_weights
 from lora_da.adapter.layers import find_adapted_layers
 from lora_da.pipeline.checkpoint import fingerprint_weights
 from models import batches_of, causal_examples, tiny_llama, with_lora
+from presets import PARAMETERS
 from reference import distance
 
 BATCHES = batches_of(causal_examples(12), 4)
-CONFIG = LoraDAConfig(population_size=100)
+CONFIG = dataclasses.replace(PARAMETERS, population_size=100)
 Dequantise = Callable[[Any], Tensor]
 
 

@@ -29,6 +29,7 @@ from lora_da.pipeline.initialization import (
     write_solution,
 )
 from lora_da.pipeline.loss_preparation import prepare_loss
+from lora_da.pipeline.step_length import search_step_length
 from lora_da.pipeline.trainer import (
     calibration_batches,
     check_trainer,
@@ -39,7 +40,7 @@ from lora_da.pipeline.trainer import (
 )
 from lora_da.pipeline.trainer_loss import find_trainer_loss
 from lora_da.report.initialization import InitializationReport
-from lora_da.report.notices import list_collection_notices
+from lora_da.report.notices import NO_EXAMPLES_TO_SEARCH_WITH, list_collection_notices
 from lora_da.solver.layer import check_population
 from lora_da.statistics.batches.examples import find_dataset_length
 from lora_da.statistics.losses.example_losses import ExampleLoss, find_rows_per_example
@@ -126,7 +127,7 @@ def initialize_lora_da_weights(
     Args:
         peft_model: A model with a fresh LoRA adapter (``init_lora_weights=True``).
         dataloader: The calibration examples, see :func:`collect_statistics`. Beside ``statistics`` it serves only to
-            measure the loss.
+            search the step's length and to measure the loss.
         config: The settings; the default is the best that has been measured.
         statistics: Statistics collected before, perhaps on another copy of the model (in another precision).
         adapter_name: Which adapter; by default the active one.
@@ -153,10 +154,11 @@ def initialize_lora_da_weights(
     adapter = open_adapter(peft_model, adapter_name or find_active_adapter(peft_model))
     dataloader = None if dataloader is None else load_batches(dataloader, collate_fn)
     config = _with_population(config or LoraDAConfig(), dataloader, statistics)
-    stopwatch, source, plan = Stopwatch(), None, None
+    searching = config.init_scale == "searched"
+    stopwatch, source, plan, found = Stopwatch(), None, None, None
     passes: Passes = [] if statistics is None else [(adapter.layers, statistics)]
     with stopwatch.timing("statistics"):
-        if dataloader is not None and (statistics is None or measure_loss):
+        if dataloader is not None and (statistics is None or measure_loss or searching):
             source = open_source(peft_model, adapter.layers, dataloader, max_examples, example_loss, progress=progress)
             source = prepare_loss(
                 source, (config.collection if statistics is None else statistics.config).loss_reduction
@@ -165,14 +167,20 @@ def initialize_lora_da_weights(
                 plan, passes = start_collection(source, config, memory_budget, checkpoint)
     solution = solve_adapter(adapter, passes, config, stopwatch, progress=progress)
     with stopwatch.timing("solve"):
-        notices = write_solution(adapter, solution, config)
+        steps, notices = write_solution(adapter, solution, config)
+    if steps and source is not None:
+        with stopwatch.timing("step"):
+            found = search_step_length(adapter.layers, adapter.name, source, steps)
+    elif steps:
+        notices.append(NO_EXAMPLES_TO_SEARCH_WITH)
     losses: Losses = (solution.mean_loss if statistics is None else None, None)
     if measure_loss and source is not None:
         with stopwatch.timing("loss"):
             losses = measure_losses(adapter, source, before=losses[0])
     if statistics is not None:
         del stopwatch.seconds["statistics"]  # they had been collected before
-    report = report_initialization(adapter, solution, config, losses, stopwatch.seconds, notices)
+    length = (found.length if found else 0.0) if searching else None
+    report = report_initialization(adapter, solution, config, losses, length, stopwatch.seconds, notices)
     for notice in report.notices:
         warnings.warn(notice, stacklevel=2)
     return dataclasses.replace(report, notices=(*report.notices, *list_quiet_notices(plan, config)))

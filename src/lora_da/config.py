@@ -30,8 +30,7 @@ class CollectionConfig:
 class LoraDAConfig:
     """Settings of the solver and the scale, with the collection settings that belong to them.
 
-    The defaults are the best that has been measured with both factors trained; :meth:`loss` keeps what lowers the loss
-    most, and :meth:`paper` and :meth:`released` are the two published readings.
+    The defaults are the best that has been measured; :meth:`paper` and :meth:`released` are the two published readings.
 
     Attributes:
         collection: Which statistics are collected.
@@ -49,25 +48,26 @@ class LoraDAConfig:
         population_size: N, the number of examples that fine-tuning will see; None takes the data set's length.
         sample_correction: Whether what the noise of Δ, estimated from few examples, adds to ΔᵀΔ is removed: "none" of
             it, or the "simple" estimate (the variance term with 1/S for 1/N).
-        init_scale: The scale of A and B: "theory" (A and ΔAᵀ/s), "stable" (both divided by √γ, Δ by its norm) or
-            "activations" (the same product, with A's outputs white and as large as those of LoRA's usual A, so that
-            LoRA's usual learning rate stays right).
-        stable_gamma: γ, by which "stable" and "activations" divide the product B·A.
+        init_scale: The scale of A and B. "searched" and "zero" make A's outputs white and as large as those of LoRA's
+            usual A; B is a part of the step within A's span whose length is searched for on a few examples, or zero,
+            which is right where training compares with the base model (DPO, GRPO). "theory" is A and ΔAᵀ/s, "stable"
+            the same divided by √γ each, Δ by its norm too.
+        stable_gamma: γ, by which "stable" divides the product B·A.
         seed: The seed of what completes the subspace where the data don't determine it.
     """
 
     collection: CollectionConfig = field(default_factory=CollectionConfig)
-    metric: Literal["loss", "parameters"] = "parameters"
+    metric: Literal["loss", "parameters"] = "loss"
     fisher_unit: Literal["example", "token"] = "example"
     output_factor: Literal["diagonal_of_inverse", "inverse_of_diagonal"] = "inverse_of_diagonal"
-    input_damping: float = setting(0.1, minimum=0)
+    input_damping: float = setting(1.0, minimum=0)
     output_damping: float = setting(0.1, minimum=0)
     damping_mode: Literal["relative", "absolute"] = "relative"
     bias_weight: float = setting(1.0, minimum=0)
     variance_weight: float = setting(1.0, minimum=0)
     population_size: int | None = setting(None, minimum=1)
     sample_correction: Literal["none", "simple"] = "simple"
-    init_scale: Literal["theory", "stable", "activations"] = "activations"
+    init_scale: Literal["searched", "zero", "theory", "stable"] = "searched"
     stable_gamma: float = setting(1024.0, above=0)
     seed: int = 0
 
@@ -79,18 +79,15 @@ class LoraDAConfig:
     @property
     def needs_population_size(self) -> bool:
         """Whether N decides the result; where it does not, the bias term and its sample correction stand alone."""
-        return self.variance_weight > 0 and (self.sample_correction == "none" or self.bias_weight == 0)
-
-    @classmethod
-    def loss(cls) -> LoraDAConfig:
-        """Return the metric of the loss, with the damping that it takes."""
-        return cls(metric="loss", input_damping=1.0)
+        unchecked = self.sample_correction == "none" or self.bias_weight == 0
+        return self.metric == "parameters" and self.variance_weight > 0 and unchecked
 
     @classmethod
     def paper(cls) -> LoraDAConfig:
         """Return the method as the paper derives it, with the damping that it does not give."""
         return cls(
             collection=CollectionConfig(output_factor="full"),
+            metric="parameters",
             output_factor="diagonal_of_inverse",
             input_damping=1e-3,
             output_damping=1e-3,
@@ -103,6 +100,7 @@ class LoraDAConfig:
         """Return what the authors' released configuration computes, solved exactly."""
         return cls(
             collection=CollectionConfig(loss_reduction="mean"),
+            metric="parameters",
             fisher_unit="token",
             input_damping=1e-6,
             output_damping=1e-6,

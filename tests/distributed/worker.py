@@ -26,11 +26,12 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from lora_da import LoraDAConfig, collect_statistics, initialize_lora_da_weights
+from lora_da import collect_statistics, initialize_lora_da_weights
 from lora_da.adapter.sharding import gather_parameter
 from lora_da.pipeline.checkpoint import Checkpoint
 from lora_da.statistics.sums import Statistics
 from models import trained_llama
+from presets import PARAMETERS
 
 VOCABULARY = 512
 
@@ -132,7 +133,7 @@ def main() -> None:
     loader: Any = DataLoader(data, batch_size=size, sampler=sampler)  # type: ignore[arg-type]
     if mode == "killed" or mode.endswith("failing"):
         loader = Loader(loader, mode)
-    config = LoraDAConfig(population_size=1000)
+    config = PARAMETERS
     report = initialize_lora_da_weights(wrapped, loader, config, max_examples=count, progress=False, **options)
     found = {"loss_before": torch.tensor(report.loss_before), "loss_after": torch.tensor(report.loss_after)}
     found["passes"] = torch.tensor(any("passes over the data" in notice for notice in report.notices))

@@ -12,15 +12,16 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
 import lora_da.pipeline._collection_plan as module
-from lora_da import InitializationReport, LoraDAConfig, collect_statistics, initialize_lora_da_weights
+from lora_da import InitializationReport, collect_statistics, initialize_lora_da_weights
 from lora_da.adapter.layers import find_adapted_layers
 from lora_da.losses import CausalLM
 from lora_da.pipeline.checkpoint import Checkpoint
 from lora_da.pipeline.memory_limits import MemoryLimits
 from models import batches_of, causal_examples, tiny_llama, trained_llama, with_lora
+from presets import PARAMETERS
 from reference import distance
 
-CONFIG = LoraDAConfig(population_size=1000)
+CONFIG = PARAMETERS
 BATCHES = batches_of(causal_examples(10), 3)
 
 

@@ -8,13 +8,14 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from lora_da import CollectionConfig, LoraDAConfig, Statistics, solve_layer
+from lora_da import CollectionConfig, Statistics, solve_layer
 from lora_da.pipeline import solution as module
 from lora_da.pipeline.solution import report_layer, solve_layers, solving_device
 from lora_da.solver.factors import SolverError
 from lora_da.solver.layer import factorise_input, solver_bytes
+from presets import PARAMETERS
 
-CONFIG = LoraDAConfig(population_size=1000)
+CONFIG = PARAMETERS
 
 
 def statistics() -> Statistics:

@@ -26,6 +26,7 @@ from lora_da.solver._eigenpairs import DENSE_LIMIT
 from lora_da.solver.layer import factorise_input
 from lora_da.system.files import write_text
 from oracles import OracleSolution, largest_angle, relative_gap, solve
+from presets import PARAMETERS
 
 RANKS = (1, 8, 64)
 EXAMPLES = 16
@@ -35,7 +36,7 @@ BLOCKS = (0, 1, 11, 20, 29)  # of 30
 LIMITS = {"trace": 1e-6, "error": 1e-3, "angle": 1e-3}  # of tr(AΩAᵀ), B·A (relative) and the subspace (radians)
 
 PRESETS = {
-    "default": LoraDAConfig(population_size=POPULATION),
+    "damped": dataclasses.replace(PARAMETERS, population_size=POPULATION),
     "paper": dataclasses.replace(LoraDAConfig.paper(), population_size=POPULATION),
     "released": dataclasses.replace(LoraDAConfig.released(), population_size=POPULATION),
 }

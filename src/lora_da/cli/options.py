@@ -14,8 +14,8 @@ import typer
 Preset = Annotated[
     str,
     typer.Option(
-        help="default: the best measured so far with both factors trained; loss: what lowers the loss most, for a "
-        "frozen A; paper: as the paper derives it; released: what the authors' released configuration computes."
+        help="default: the best measured so far; paper: as the paper derives it; released: what the authors' released "
+        "configuration computes."
     ),
 ]
 DEFAULT_PRESET = "default"

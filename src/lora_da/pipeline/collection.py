@@ -104,8 +104,11 @@ def _collect_batches(
         return one_pass.run(batches, start, checkpoint.saving(file) if checkpoint and file else None)
 
 
-def measure_loss(source: CalibrationSource) -> float:
-    """Return the mean loss of the examples of all processes in nats, with adapters as they are."""
+def measure_loss(source: CalibrationSource, *, of_first_process: bool = False) -> float:
+    """Return the mean loss of the examples of all processes, or of the first one's, in nats, with adapters as they are.
+
+    All processes have to call, and get the same.
+    """
     total, count = measure_calibration_loss(
         source.objective,
         source.batches,
@@ -115,5 +118,6 @@ def measure_loss(source: CalibrationSource) -> float:
     )
     if source.processes is not None:
         parts = source.processes.gather_objects((total, count), "measuring the loss")
+        parts = parts[:1] if of_first_process else parts
         total, count = sum(part[0] for part in parts), sum(part[1] for part in parts)
     return total / count

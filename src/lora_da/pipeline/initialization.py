@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lora_da.adapter.activation import adapters_disabled, only_adapter_active
 from lora_da.adapter.factors import write_factors
@@ -167,11 +167,14 @@ def solve_adapter(
     return AdapterSolution(layers, unsolved, tokens, collected)
 
 
-def write_solution(adapter: Adapter, solution: AdapterSolution, config: LoraDAConfig) -> list[str]:
-    """Scale the solutions and write them to the adapter's A and B.
+def write_solution(
+    adapter: Adapter, solution: AdapterSolution, config: LoraDAConfig
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Scale the solutions and write them to the adapter's A and B; a step whose length is searched for is left out.
 
     Returns:
-        What the user should know: whether the adapter was not fresh.
+        That step's B by layer, whole (empty where there is none to search for); and what the user should know: whether
+        the adapter was not fresh.
 
     Raises:
         ValueError: A factor is not finite in the adapter's precision; nothing has then been written.
@@ -188,8 +191,11 @@ def write_solution(adapter: Adapter, solution: AdapterSolution, config: LoraDACo
         )
         for name, init in solution.layers.items()
     }
-    write_factors(adapter.layers, factors)
-    return notices
+    if config.init_scale != "searched":
+        write_factors(adapter.layers, factors)
+        return {}, notices
+    write_factors(adapter.layers, {name: (A, torch.zeros_like(B)) for name, (A, B) in factors.items()})
+    return {name: B for name, (_, B) in factors.items() if bool(B.any())}, notices
 
 
 def measure_losses(adapter: Adapter, source: CalibrationSource, *, before: float | None) -> Losses:
@@ -209,6 +215,7 @@ def report_initialization(
     solution: AdapterSolution,
     config: LoraDAConfig,
     losses: Losses,
+    step_length: float | None,
     seconds: dict[str, float],
     notices: Sequence[str],
 ) -> InitializationReport:
@@ -226,6 +233,7 @@ def report_initialization(
         population_size=config.population_size,
         loss_before=losses[0],
         loss_after=losses[1],
+        step_length=step_length,
         seconds=dict(seconds),
         peak_memory_bytes=peak_memory(adapter.device),
         batch_dependent=solution.collected.batch_dependent,
@@ -243,6 +251,6 @@ def list_quiet_notices(plan: MemoryPlan | None, config: LoraDAConfig) -> list[st
     notices = []
     if plan is not None and (len(plan.passes) > 1 or plan.place == "host"):
         notices.append(f"the statistics took {plan}, to fit into memory")
-    if config.population_size is None and config.variance_weight:
+    if config.population_size is None and config.metric == "parameters" and config.variance_weight:
         notices.append(POPULATION_UNKNOWN)
     return notices

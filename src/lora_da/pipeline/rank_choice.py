@@ -47,7 +47,7 @@ def choose_ranks(
     check_collection(statistics, config)
     known = config.population_size or statistics.population_size
     if config.metric != "loss":
-        config = dataclasses.replace(LoraDAConfig.loss(), collection=config.collection, seed=config.seed)
+        config = dataclasses.replace(LoraDAConfig(), collection=config.collection, seed=config.seed)
     config = dataclasses.replace(config, population_size=known)
     names = list(statistics.layers if layers is None else layers)
     shapes = {name: statistics.gradient_sums[name].shape for name in names if name in statistics.gradient_sums}

@@ -189,7 +189,8 @@ def renew_reference(trainer: Any, adapter_name: str) -> str | None:
     what = "a reference model of its own" if trainer.ref_model is not None else what
     return (
         f"the {name} compares with {what}, from which the initialised adapter differs at the first step: the margins "
-        "(and the KL divergence) don't start at 0. To compare with the initialised adapter, initialise a PEFT model "
+        '(and the KL divergence) don\'t start at 0. LoraDAConfig(init_scale="zero") starts there; to compare with the '
+        "initialised adapter, initialise a PEFT model "
         "first (`lora-da init`, or initialize_lora_da_weights), and make the trainer from it without a ref_model"
     )
 

@@ -28,11 +28,13 @@ class InitializationReport:
         population_size: N as it was used; None if it was not known and did not matter.
         loss_before: The mean loss of the calibration examples without the adapter, in nats; None if not measured.
         loss_after: The same with the initialised adapter.
-        seconds: Time by stage: "statistics", "solve", "loss".
+        seconds: Time by stage: "statistics", "solve", "step", "loss".
         peak_memory_bytes: The peak of the device's memory, or of the process's if it ran on the CPU.
         batch_dependent: Whether the examples' losses depended on the batches they came in.
         notices: What the user should know.
         config: The settings.
+        step_length: The part of the whole step that the adapter starts with, 0 where none lowers the loss of a few
+            examples; None where it was not searched for.
     """
 
     layers: dict[str, LayerReport]
@@ -46,6 +48,7 @@ class InitializationReport:
     batch_dependent: bool
     notices: tuple[str, ...]
     config: LoraDAConfig
+    step_length: float | None = None
 
     def __str__(self) -> str:
         lines = [f"LoRA-DA: {len(self.layers)} layers initialised from {self.examples} examples"]

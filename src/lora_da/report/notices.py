@@ -11,6 +11,11 @@ POPULATION_UNKNOWN = (
     "correction (set LoraDAConfig.population_size to include it)"
 )
 
+NO_EXAMPLES_TO_SEARCH_WITH = (
+    "there are no examples to search the length of the first step with, only statistics: lora_B is zero, so that "
+    "training starts from the base model itself (give the data too for a step)"
+)
+
 # Of a unit eigenvector, relative to the largest |ω|: at a relative gap of 1e-3 it moves the subspace by 1e-3 rad.
 _LARGEST_RESIDUAL = 1e-6
 
@@ -55,7 +60,7 @@ def list_notices(
     if before is not None and after is not None and not after <= before:
         notices.append(
             f"the calibration loss rose from {before:.4f} to {after:.4f}: the starting point is too long a step; use "
-            'init_scale="activations" or "stable", or a larger stable_gamma'
+            'init_scale="searched" or "zero"'
         )
     return notices
 

@@ -1,7 +1,7 @@
 """From a layer's solution to the two matrices that a LoRA layer holds.
 
-A LoRA layer computes W a + s·B A a. "theory" makes s·B A = Δ AᵀA, the displacement within the subspace; "stable" and
-"activations" make B A = Δ AᵀA/(σ·γ), whose size depends neither on the data's scale nor on s.
+A LoRA layer computes W a + s·B A a. "theory" makes s·B A the whole step within the subspace, and so does "searched" at
+first, of which the pipeline then keeps a part; "stable" makes its size depend neither on the data's scale nor on s.
 """
 
 from __future__ import annotations
@@ -26,17 +26,19 @@ def scale_factors(
     init: LayerInit,
     *,
     scaling: float,
-    init_scale: Literal["theory", "stable", "activations"],
+    init_scale: Literal["searched", "zero", "theory", "stable"],
     stable_gamma: float,
 ) -> tuple[Float[Tensor, "r d_in"], Float[Tensor, "d_out r"]]:
     """Return lora_A and lora_B of one layer (``method.md`` sections 3 and 4).
 
-    With γ = stable_gamma, σ the largest singular value of Δ, M = A Z Aᵀ and c² = tr(Z)/(3·d_in), the mean square that
-    the low-rank activations of LoRA's usual A have:
+    With D the B for which B A is the best step within the subspace (Δ Aᵀ where A's rows are orthonormal), σ the step's
+    largest singular value, γ = stable_gamma, M = A Z Aᵀ and c² = tr(Z)/(3·d_in), the mean square that the low-rank
+    activations of LoRA's usual A have:
 
-        "theory"        A                     Δ Aᵀ / s
-        "stable"        A/√γ                  Δ Aᵀ / (σ·√γ)
-        "activations"   c · M⁻¹ᐟ² A           Δ Aᵀ M¹ᐟ² / (c·σ·γ)
+        "theory"        A                D / s
+        "stable"        A/√γ             D / (σ·√γ)
+        "searched"      c · M⁻¹ᐟ² A      D M¹ᐟ² / (c·s)
+        "zero"          c · M⁻¹ᐟ² A      0
 
     Args:
         init: The layer's solution.
@@ -47,14 +49,15 @@ def scale_factors(
     Returns:
         lora_A and lora_B, float64.
     """
-    norm = init.delta_norm or 1.0  # a step of zero stays zero
     if init_scale == "theory":
         return init.A, init.delta_A / scaling
     if init_scale == "stable":
+        norm = init.delta_norm or 1.0  # a step of zero stays zero
         return init.A / stable_gamma**0.5, init.delta_A / (norm * stable_gamma**0.5)
     eigenvalues, rotation = torch.linalg.eigh(init.activation_covariance)
     floor = max(_EIGENVALUE_FLOOR * float(eigenvalues.max()), _LEAST_MEAN_SQUARE * init.input_mean_square)
     roots = eigenvalues.clamp(min=floor).sqrt()
     size = (init.input_mean_square / 3) ** 0.5
     whiten, colour = (rotation / roots) @ rotation.mT, (rotation * roots) @ rotation.mT
-    return size * (whiten @ init.A), init.delta_A @ colour / (size * norm * stable_gamma)
+    step = init.delta_A @ colour / (size * scaling)
+    return size * (whiten @ init.A), step if init_scale == "searched" else torch.zeros_like(step)

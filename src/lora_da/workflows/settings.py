@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 PRESETS = {
     "default": LoraDAConfig,
-    "loss": LoraDAConfig.loss,
     "paper": LoraDAConfig.paper,
     "released": LoraDAConfig.released,
 }

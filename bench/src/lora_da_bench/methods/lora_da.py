@@ -32,15 +32,14 @@ def _of_setup(setup: Setup, config: LoraDAConfig) -> LoraDAConfig:
 
 
 def _without_fisher(setup: Setup) -> PeftModel:
-    """LoRA-DA from the raw gradient: B·A is −(its top r singular part), at LoRA-DA's scale.
+    """The gradient's own leading right singular vectors for A, at LoRA-DA's scale, and B = 0.
 
-    With both Fisher factors the identity and no variance term, LoRA-DA's subspace is that of the gradient's singular
-    vectors. What A makes of the layer's inputs is then made white, as LoRA-DA's own scale has it, by the inputs'
-    real second moment Z: with C = A Z Aᵀ, A ← √m·C^(−½)·A and B ← B·C^½/√m, where m = tr Z / 3·d_in.
+    With both Fisher factors the identity LoRA-DA's subspace is theirs. What A makes of the layer's inputs is then made
+    white, as LoRA-DA's own scale has it, by the inputs' real second moment Z: with C = A Z Aᵀ, A ← √m·C^(−½)·A, where
+    m = tr Z / 3·d_in.
     """
     model = add_adapter(setup)
-    config = _of_setup(setup, LoraDAConfig(variance_weight=0.0, sample_correction="none", input_damping=0.0,
-                                           output_damping=0.0))  # fmt: skip
+    config = _of_setup(setup, LoraDAConfig(input_damping=0.0, output_damping=0.0, init_scale="zero"))
     statistics = collect_statistics(
         model, setup.batches, config.collection, max_examples=setup.examples, progress=False
     )
@@ -48,17 +47,14 @@ def _without_fisher(setup: Setup) -> PeftModel:
         model, config=config, statistics=_with_identities(statistics), measure_loss=False, progress=False
     )
     factors = {}
-    for name, pair in find_factors(model).items():
-        A, B = (factor.detach().double() for factor in pair)
+    for name, (own, B) in find_factors(model).items():
+        A = own.detach().double()
         sums = statistics[name]
         Z = (sums.input_sum / sums.tokens).to(A)
         values, vectors = torch.linalg.eigh(A @ Z @ A.mT)
         roots = values.clamp_min(values[-1] * 1e-12).sqrt()  # directions that no input has
         size = (Z.diagonal().mean() / 3).sqrt()
-        factors[name] = (
-            size * vectors @ ((vectors.mT @ A) / roots[:, None]),
-            ((B @ vectors) * roots) @ vectors.mT / size,
-        )
+        factors[name] = (size * vectors @ ((vectors.mT @ A) / roots[:, None]), B)
     write_factors(model, factors)
     return model
 
@@ -78,14 +74,12 @@ def _with_identities(statistics: Statistics) -> Statistics:
     )
 
 
-_GAMMAS = (256, 4096)
-
 METHODS = (
     Method("lora-da", "LoRA-DA with this library's defaults (arXiv 2510.24561)", initialise_lora_da, uses_data=True),
     Method(
-        "lora-da-loss",
-        "LoRA-DA in the metric of the loss: the whitened gradient's leading directions",
-        partial(initialise_lora_da, config=LoraDAConfig.loss()),
+        "lora-da-zero",
+        "LoRA-DA's A, and B = 0",
+        partial(initialise_lora_da, config=LoraDAConfig(init_scale="zero")),
         uses_data=True,
     ),
     Method(
@@ -101,25 +95,10 @@ METHODS = (
         uses_data=True,
     ),
     Method(
-        "lora-da-no-variance",
-        "LoRA-DA without its variance term (β = 0) and the correction for the sample's noise: its bias term alone",
-        partial(initialise_lora_da, config=LoraDAConfig(variance_weight=0.0, sample_correction="none")),
-        uses_data=True,
-    ),
-    Method(
         "lora-da-no-fisher",
-        "LoRA-DA with both Fisher factors the identity, which leaves the gradient's singular vectors, at LoRA-DA's "
-        "scale",
+        "LoRA-DA with both Fisher factors the identity, which leaves the gradient's right singular vectors, at "
+        "LoRA-DA's scale, and B = 0",
         _without_fisher,
         uses_data=True,
-    ),
-    *(
-        Method(
-            f"lora-da-gamma-{gamma}",
-            f"LoRA-DA with γ = {gamma} in place of {LoraDAConfig().stable_gamma:g}: B·A another size",
-            partial(initialise_lora_da, config=LoraDAConfig(stable_gamma=gamma)),
-            uses_data=True,
-        )
-        for gamma in _GAMMAS
     ),
 )
