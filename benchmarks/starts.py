@@ -2,10 +2,11 @@
 
     LORA_DA_DATA=<data folder> python benchmarks/starts.py --results results/starts
 
-stories260K is trained as the laboratory trains it (150 steps of 8 blocks of 128 tokens, AdamW at a constant rate, alpha
-2r), here from adapters as the library makes them. For one seed all starts have the same calibration and training blocks.
-Each finished run is a line of ``runs.jsonl``, and the same command goes on where it was stopped. The table has each arm's
-mean test loss in nats per token at the rate of its least selection loss, ^ or v where that is the grid's highest or lowest.
+stories260K is trained as the laboratory trains it (150 steps of 8 blocks of 128 tokens, AdamW at a constant rate, alpha 2r),
+here from adapters as the library makes them. For one seed all starts have the same calibration and training blocks.
+Each finished run is a line of ``runs.jsonl``, and the same command goes on where it was stopped. The table has each
+arm's mean test loss in nats per token at the rate of its least selection loss, ^ or v where that is the grid's highest
+or lowest.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import json
 import shlex
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -70,7 +71,7 @@ def main() -> None:
     for run in asked:
         if json.dumps(run) in done:
             continue
-        runs.append({"run": run} | carry_out(base.model, domains[run["domain"]], **run))
+        runs.append({"run": run} | carry_out(base.model, domains, **run))
         with path.open("a") as file:
             file.write(json.dumps(runs[-1]) + "\n")
         print(json.dumps(runs[-1]), file=sys.stderr, flush=True)
@@ -106,18 +107,19 @@ def load_domain_of(name: str, tokenizer: Any) -> Domain:
 
 def carry_out(
     base: Any,
-    domain: Domain,
+    domains: Mapping[str, Domain],
     *,
     seed: int,
+    domain: str,
     learning_rate: float,
     start: str,
     examples: int,
     train: str,
     rank: int,
-    **_: Any,
 ) -> dict[str, Any]:
     """One run: its losses, and what the initialisation reports."""
-    calibration, training = domain.draw(MOST_EXAMPLES, SETTINGS.training_blocks, seed)
+    text = domains[domain]
+    calibration, training = text.draw(MOST_EXAMPLES, SETTINGS.training_blocks, seed)
     torch.manual_seed(seed)
     shape = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
     model = get_peft_model(copy.deepcopy(base), shape)
@@ -133,13 +135,13 @@ def carry_out(
         found["step_length"] = report.step_length
     if train == "b":
         freeze_a(model)
-    found["start_loss"] = fmean(measure_blocks(model, domain.test))
+    found["start_loss"] = fmean(measure_blocks(model, text.test))
     batches = training.unflatten(0, (SETTINGS.steps, -1))
     if train_adapter(model, batches, learning_rate) is None:
         return found | {"selection_loss": None, "test_loss": None}
     return found | {
-        "selection_loss": fmean(measure_blocks(model, domain.selection)),
-        "test_loss": fmean(measure_blocks(model, domain.test)),
+        "selection_loss": fmean(measure_blocks(model, text.selection)),
+        "test_loss": fmean(measure_blocks(model, text.test)),
     }
 
 

@@ -62,7 +62,7 @@ def test_the_step_lowers_the_loss_of_the_first_examples_and_no_other_scanned_len
     assert 0 < report.step_length <= 1
     assert report.loss_after < report.loss_before
     layers, _ = find_adapted_layers(model, "default")
-    few = [batch for batch in batches_of(EXAMPLES_OF_ONE_KIND[:EXAMPLES])]
+    few = batches_of(EXAMPLES_OF_ONE_KIND[:EXAMPLES])
 
     def loss(factor: float) -> float:
         for layer in layers.values():
@@ -90,7 +90,7 @@ def test_without_examples_b_is_zero_and_that_is_said() -> None:
     assert report.step_length == 0
     assert any("no examples to search" in notice for notice in report.notices)
     assert not any(layer.B.any() for layer in find_adapted_layers(model, "default")[0].values())
-    both, report = _initialised(batches, statistics=statistics, measure_loss=False)
+    _, report = _initialised(batches, statistics=statistics, measure_loss=False)
     assert report.step_length > 0
     assert "step" in report.seconds
 

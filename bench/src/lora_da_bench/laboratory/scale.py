@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_EIGENVALUE_FLOOR = 1e-4  # of the largest eigenvalue of A Z Aᵀ: what the library's scale "activations" has
+_EIGENVALUE_FLOOR = 1e-4  # of the largest eigenvalue of A Z Aᵀ: what the library's scale "searched" has
 
 _INDEPENDENCE = 1e-10  # least singular value of unit rows: below it, rounding spans a dimension
 
@@ -13,7 +13,7 @@ _INDEPENDENCE = 1e-10  # least singular value of unit rows: below it, rounding s
 def whiten_outputs(rows: Tensor, Z: Tensor) -> Tensor:
     """Return A = c·(R Z Rᵀ)^-½ R, whose outputs A a are white and as large as those of LoRA's usual A.
 
-    R is an orthonormal basis of the rows and c² = tr(Z)/(3·d_in), as in the library's scale "activations". Where the
+    R is an orthonormal basis of the rows and c² = tr(Z)/(3·d_in), as in the library's scale "searched". Where the
     inputs hardly vary along the span, eigenvalues of R Z Rᵀ are raised to 1e-4 of the largest, and outputs stay smaller
     than white.
 
