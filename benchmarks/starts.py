@@ -2,11 +2,11 @@
 
     LORA_DA_DATA=<data folder> python benchmarks/starts.py --results results/starts
 
-stories260K is trained as the laboratory trains it (150 steps of 8 blocks of 128 tokens, AdamW at a constant rate, alpha 2r),
-here from adapters as the library makes them. For one seed all starts have the same calibration and training blocks.
-Each finished run is a line of ``runs.jsonl``, and the same command goes on where it was stopped. The table has each
-arm's mean test loss in nats per token at the rate of its least selection loss, ^ or v where that is the grid's highest
-or lowest.
+stories260K is trained as the laboratory trains it (150 steps of 8 blocks of 128 tokens, AdamW at a constant rate, alpha
+2r), here from adapters as the library makes them. For one seed all starts have the same calibration and training
+blocks. Each finished run is a line of ``runs.jsonl``, and the same command goes on where it was stopped. The table has
+each arm's mean test loss in nats per token at the rate of its least selection loss, ^ or v where that is the grid's
+highest or lowest.
 """
 
 from __future__ import annotations

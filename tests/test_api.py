@@ -52,10 +52,10 @@ IN_PARAMETERS = {name: config for name, config in PRESETS.items() if config.metr
 def _initialize(
     model: Any, data: Any = None, config: LoraDAConfig | None = None, **options: Any
 ) -> InitializationReport:
-    """With warnings off: that few examples always warn."""
+    """With warnings off, since few examples always warn; by default with a B that they can't leave at zero."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return initialize_lora_da_weights(model, data, config, progress=False, **options)
+        return initialize_lora_da_weights(model, data, config or PARAMETERS, progress=False, **options)
 
 
 def _loader(examples: list[Example], size: int = 4) -> DataLoader[Any]:

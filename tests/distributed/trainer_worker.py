@@ -19,6 +19,7 @@ from peft import LoraConfig
 from safetensors.torch import save_file
 
 from lora_da import initialize_from_trainer
+from presets import PARAMETERS
 
 
 def main() -> None:
@@ -40,7 +41,7 @@ def main() -> None:
         train_dataset=datasets.Dataset.from_list(rows),
         peft_config=LoraConfig(r=2, target_modules="all-linear"),
     )
-    report = initialize_from_trainer(trainer, max_examples=examples, progress=False)
+    report = initialize_from_trainer(trainer, PARAMETERS, max_examples=examples, progress=False)
     found = {"loss_before": torch.tensor(report.loss_before), "loss_after": torch.tensor(report.loss_after)}
     found["examples"] = torch.tensor(report.examples)
     found |= {name: value.detach().clone() for name, value in trainer.model.named_parameters() if "lora_" in name}

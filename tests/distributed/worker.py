@@ -5,6 +5,7 @@ Called as ``torchrun worker.py OUTPUT MODE EXAMPLES BATCH_SIZE``.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 import signal
@@ -133,7 +134,7 @@ def main() -> None:
     loader: Any = DataLoader(data, batch_size=size, sampler=sampler)  # type: ignore[arg-type]
     if mode == "killed" or mode.endswith("failing"):
         loader = Loader(loader, mode)
-    config = PARAMETERS
+    config = dataclasses.replace(PARAMETERS, population_size=1000)
     report = initialize_lora_da_weights(wrapped, loader, config, max_examples=count, progress=False, **options)
     found = {"loss_before": torch.tensor(report.loss_before), "loss_after": torch.tensor(report.loss_after)}
     found["passes"] = torch.tensor(any("passes over the data" in notice for notice in report.notices))

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 import lora_da
 from families.family import Example, Family
 from families.reference import Sums, Truth, linear_names, truths_of
+from presets import PARAMETERS
 
 TOLERANCE = 1e-5
 _LIBRARY = str(Path(lora_da.__file__).parent)
@@ -229,7 +230,7 @@ def _collected(family: Family, adapted: PeftModel, names: list[str], layout: _La
         warnings.simplefilter("always")
         try:
             statistics = lora_da.collect_statistics(
-                given, [batch], example_loss=family.example_loss, progress=False, max_examples=10**6
+                given, [batch], PARAMETERS, example_loss=family.example_loss, progress=False, max_examples=10**6
             )
         except Exception as error:
             return _refused_or_crashed(error)
@@ -331,7 +332,7 @@ def _initialised(family: Family, model: nn.Module, adapted: PeftModel, names: li
     with _unchanged(given, adapter=False) as changes:
         try:
             report = lora_da.initialize_lora_da_weights(
-                given, [batch], example_loss=family.example_loss, progress=False, max_examples=10**6
+                given, [batch], PARAMETERS, example_loss=family.example_loss, progress=False, max_examples=10**6
             )
         except Exception as error:
             return _refused_or_crashed(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from models import batches_of, causal_examples, tiny_llama, trained_llama, with_
 from presets import PARAMETERS
 from reference import distance
 
-CONFIG = PARAMETERS
+CONFIG = dataclasses.replace(PARAMETERS, population_size=1000)
 BATCHES = batches_of(causal_examples(10), 3)
 
 

@@ -15,7 +15,7 @@ from lora_da.solver.factors import SolverError
 from lora_da.solver.layer import factorise_input, solver_bytes
 from presets import PARAMETERS
 
-CONFIG = PARAMETERS
+CONFIG = dataclasses.replace(PARAMETERS, population_size=1000)
 
 
 def statistics() -> Statistics:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import random
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -18,9 +19,10 @@ import transformers
 from peft import LoraConfig, get_peft_model
 from transformers import AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments
 
-from lora_da import InitializationReport, LoraDAConfig, initialize_from_trainer, initialize_lora_da_weights
+from lora_da import InitializationReport, initialize_from_trainer, initialize_lora_da_weights
 from lora_da.pipeline.trainer import calibration_batches, count_examples
 from models import tiny_bert
+from presets import PARAMETERS
 
 trl = pytest.importorskip("trl")
 
@@ -130,10 +132,10 @@ def test_equals_the_call_on_the_same_examples(folder: Path, tmp_path: Path, kind
     trainer = MAKERS[kind](folder, tmp_path)
     examples = list(examples_one_by_one(trainer))
     assert len(examples) == ROWS
-    report = initialize_from_trainer(trainer, progress=False)
+    report = initialize_from_trainer(trainer, PARAMETERS, progress=False)
     assert report.examples == report.population_size == ROWS
     found = products(adapter(trainer))
-    config = LoraDAConfig(population_size=ROWS)
+    config = dataclasses.replace(PARAMETERS, population_size=ROWS)
     with pytest.warns(UserWarning, match="lora_B was not zero"):
         expected = initialize_lora_da_weights(trainer.model, examples, config, progress=False)
     assert report.loss_before == pytest.approx(expected.loss_before, rel=1e-5)

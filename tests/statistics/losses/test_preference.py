@@ -13,6 +13,7 @@ from torch import Tensor
 from lora_da import collect_statistics, initialize_lora_da_weights
 from lora_da.losses import DPO, RewardPairs
 from models import VOCABULARY, causal_examples, collate, tiny_llama, with_lora
+from presets import PARAMETERS
 from reference import assert_gradients_agree, loss_of
 
 CHOSEN, REJECTED = causal_examples(5, seed=1), causal_examples(5, seed=2)
@@ -66,7 +67,7 @@ def test_dpo_with_a_reference_of_its_own() -> None:
 def test_the_loss_with_the_adapter_is_against_the_base() -> None:
     model = with_lora(tiny_llama())
     batches = [marked(0, 1, 2), marked(3, 4)]
-    report = initialize_lora_da_weights(model, batches, example_loss=DPO(), progress=False)
+    report = initialize_lora_da_weights(model, batches, PARAMETERS, example_loss=DPO(), progress=False)
     assert report.loss_before == pytest.approx(0.6931472)
     model.eval()
     after = margins(model)
