@@ -371,7 +371,7 @@ def test_a_gradient_of_zero_keeps_the_init() -> None:
 def test_a_trained_adapter_is_overwritten_with_a_warning() -> None:
     trained, fresh = with_lora(tiny_llama(), trained=True), with_lora(tiny_llama())
     with pytest.warns(UserWarning, match="lora_B was not zero: the adapter had been trained"):
-        report = initialize_lora_da_weights(trained, _loader(EXAMPLES), progress=False)
+        report = initialize_lora_da_weights(trained, _loader(EXAMPLES), PARAMETERS, progress=False)
     assert any("lora_B was not zero" in notice for notice in report.notices)
     assert not any("lora_B was not zero" in notice for notice in _initialize(fresh, _loader(EXAMPLES)).notices)
     assert _unchanged(trained, _copies(fresh))
