@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch
 
 from laboratory.made_samples import sample_of
+from lora_da_bench.laboratory.examples import Examples
 from lora_da_bench.laboratory.sample import collect_samples, rescale_loss
 from models import VOCABULARY, tiny_llama
 from oracles import randn
@@ -12,7 +13,7 @@ def test_a_sample_is_what_autograd_sees() -> None:
     """Inputs and gradients of every layer, from tensors that are kept; each example by itself."""
     model = tiny_llama()
     blocks = torch.randint(3, VOCABULARY, (10, 6), generator=torch.Generator().manual_seed(0))
-    found = collect_samples(model, blocks, population=77, seed=3)
+    found = collect_samples(model, Examples(blocks, torch.ones_like(blocks)), population=77, seed=3)
     reference = tiny_llama().double().requires_grad_(True)
     seen: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {name: [] for name in found}
 

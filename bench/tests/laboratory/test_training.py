@@ -8,12 +8,14 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
-from lora_da_bench.laboratory.training import measure_blocks, start_adapter, train_adapter
+from lora_da_bench.laboratory.examples import Examples
+from lora_da_bench.laboratory.training import measure_examples, start_adapter, train_adapter
 from lora_da_bench.methods.adapters import find_factors
 from models import VOCABULARY, tiny_llama
 from oracles import randn
 
 BLOCKS = torch.randint(3, VOCABULARY, (12, 6), generator=torch.Generator().manual_seed(0))
+EXAMPLES = Examples(BLOCKS, torch.ones_like(BLOCKS))
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def test_only_what_is_trained_moves(model: Any, train_a: bool) -> None:
     start = {name: randn(0, *A.shape).float() for name, (A, _) in find_factors(model).items()}
     start_adapter(model, start, 0, train_a=train_a)
     assert all(torch.equal(A, start[name]) and not B.any() for name, (A, B) in copies(model).items())
-    assert train_adapter(model, BLOCKS.unflatten(0, (3, 4)), 1e-2) is not None
+    assert train_adapter(model, EXAMPLES, 4, 1e-2) is not None
     for name, (A, B) in copies(model).items():
         assert torch.equal(A, start[name]) is not train_a
         assert B.any()
@@ -44,7 +46,7 @@ def test_a_new_start_leaves_nothing_of_the_last_run(model: Any) -> None:
     for other in (model, fresh):
         start_adapter(other, None, 7, train_a=True)
     first = copies(model)
-    train_adapter(model, BLOCKS.unflatten(0, (3, 4)), 1e-2)
+    train_adapter(model, EXAMPLES, 4, 1e-2)
     start_adapter(model, None, 7, train_a=False)
     for found in (copies(model), copies(fresh)):
         assert all(torch.equal(A, first[name][0]) and not B.any() for name, (A, B) in found.items())
@@ -56,7 +58,7 @@ def test_training_is_adamw_at_a_constant_rate(model: Any) -> None:
     """The same steps by the model's own loss and plain AdamW."""
     start_adapter(model, None, 0, train_a=True)
     other = copy.deepcopy(model)
-    found = train_adapter(model, BLOCKS.unflatten(0, (3, 4)), 1e-2)
+    found = train_adapter(model, EXAMPLES, 4, 1e-2)
     optimizer = torch.optim.AdamW([p for p in other.parameters() if p.requires_grad], lr=1e-2, weight_decay=0.0)
     losses = []
     for batch in BLOCKS.split(4):
@@ -72,9 +74,9 @@ def test_training_is_adamw_at_a_constant_rate(model: Any) -> None:
 
 def test_blocks_are_measured_one_by_one(model: Any) -> None:
     expected = [model(input_ids=block[None], labels=block[None]).loss.item() for block in BLOCKS]
-    assert measure_blocks(model, BLOCKS, batch_size=5) == pytest.approx(expected, rel=1e-4)
+    assert measure_examples(model, EXAMPLES, batch_size=5) == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_run_that_diverges_ends(model: Any) -> None:
     start_adapter(model, None, 0, train_a=True)
-    assert train_adapter(model, BLOCKS.unflatten(0, (3, 4)), 1e30) is None
+    assert train_adapter(model, EXAMPLES, 4, 1e30) is None
