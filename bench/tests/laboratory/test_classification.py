@@ -13,7 +13,6 @@ ROWS = [("fine", 1), ("a bore", 0), ("fine", 1), ("so long that it is cut", 0)]
 
 def test_texts_are_padded_each_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = tokenizer_in(tiny_model_folder(tmp_path / "model"), "")
-    tokenizer.pad_token = tokenizer.eos_token
     (tmp_path / "sst2").mkdir()
     (tmp_path / "sst2" / "train.tsv").write_text("sentence\tlabel\n" + "".join(f"{t} \t{c}\n" for t, c in ROWS))
     found = encode_texts(CLASSIFICATIONS["sst2"], tmp_path, tokenizer, 8)
@@ -22,7 +21,7 @@ def test_texts_are_padded_each_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert found.attention_mask.sum(1).tolist() == [4, 6, 8]  # one token a byte
     texts = [tokenizer.decode(row[mask.bool()]) for row, mask in zip(found.input_ids, found.attention_mask, strict=True)]
     assert texts == ["fine", "a bore", "so long "]
-    assert set(found.input_ids[0, 4:].tolist()) == {tokenizer.pad_token_id}
+    assert set(found.input_ids[0, 4:].tolist()) == {tokenizer.eos_token_id}
     monkeypatch.setattr(classification, "_LARGEST", 2)
     assert len(encode_texts(CLASSIFICATIONS["sst2"], tmp_path, tokenizer, 8)) == 2
     monkeypatch.setenv("LORA_DA_DATA", str(tmp_path))

@@ -10,6 +10,7 @@ from lora_da_bench.laboratory.subspaces import SUBSPACES
 from oracles import largest_angle, randn
 
 MADE = make_sample()
+PLUS = torch.randint(0, 9, (4, 6), generator=torch.Generator().manual_seed(5))
 
 
 def test_the_moments_are_the_diagonal_of_the_fisher_matrix() -> None:
@@ -29,21 +30,18 @@ def test_the_moments_are_the_diagonal_of_the_fisher_matrix() -> None:
     assert (off - off.diagonal().diag()).abs().max() < 1e-9 * off.abs().max()
 
 
-def sample_with(sizes: Tensor, plus: Tensor, repeats: int = 8) -> LayerSample:
-    """Examples of one token: of each pair of an output's axis i and an input's axis j so many of size s_ij.
+def sample_with(input_sizes: Tensor, output_sizes: Tensor, repeats: int = 8) -> LayerSample:
+    """Examples of one token: of each pair of an output's axis i and an input's axis j so many of one size.
 
-    An example's gradient is ±s_ij e_i r_jᵀ, so that the Fisher matrix is diagonal in these axes, s_ij² up to a factor,
-    and G is free, as ``plus`` of the repeats have a positive sign.
+    An example's gradient is ±s_ij e_i r_jᵀ, s the product of the sizes, so that the Fisher matrix is diagonal in these
+    axes, s_ij² up to a factor, and G is free, as ``PLUS`` of the repeats have a positive sign.
     """
-    d_out, d_in = sizes.shape
+    d_out, d_in = PLUS.shape
     axes = torch.linalg.qr(randn(0, d_in, d_in)).Q
-    triples = [(i, j, 1 if k < plus[i, j] else -1) for i in range(d_out) for j in range(d_in) for k in range(repeats)]
-    a = torch.stack([sign * sizes[i, j].sqrt() * axes[j] for i, j, sign in triples])
-    g = torch.stack([sizes[i, j].sqrt() * torch.eye(d_out, dtype=torch.float64)[i] for i, j, _ in triples])
+    triples = [(i, j, 1 if k < PLUS[i, j] else -1) for i in range(d_out) for j in range(d_in) for k in range(repeats)]
+    a = torch.stack([sign * input_sizes[i, j] * axes[j] for i, j, sign in triples])
+    g = torch.stack([output_sizes[i, j] * torch.eye(d_out, dtype=torch.float64)[i] for i, j, _ in triples])
     return sample_of(a[:, None], g[:, None])
-
-
-PLUS = torch.randint(0, 9, (4, 6), generator=torch.Generator().manual_seed(5))
 
 
 def rows_of(name: str, sample: LayerSample) -> Tensor:
@@ -53,7 +51,7 @@ def rows_of(name: str, sample: LayerSample) -> Tensor:
 def test_of_a_product_the_span_is_the_whitened_one() -> None:
     """Where the Fisher information is a product nothing is there to correct."""
     y, z = torch.logspace(0, -1, 4, dtype=torch.float64), torch.logspace(0, -1.5, 6, dtype=torch.float64)
-    sample = sample_with(torch.outer(y, z), PLUS)
+    sample = sample_with(z.expand(4, 6), y[:, None].expand(4, 6))
     for damping in ("0.1", "1"):
         assert largest_angle(rows_of(f"ekfac-{damping}", sample), rows_of(f"whitened-{damping}", sample)) < 1e-6
     assert largest_angle(rows_of("ekfac-inputs-1", sample), rows_of("whitened-1", sample)) < 1e-6
@@ -64,7 +62,7 @@ def test_of_no_product_more_of_the_gain_is_reached() -> None:
 
     def share_lost(name: str, seed: int) -> float:
         sizes = (1.5 * randn(seed, 4, 6)).exp()
-        sample = sample_with(sizes, PLUS)
+        sample = sample_with(sizes.sqrt(), sizes.sqrt())
         axes = torch.linalg.qr(randn(0, 6, 6)).Q  # as rows, those of the inputs
         A, F = rows_of(name, sample) @ axes.T, sizes.square() / PLUS.numel()
         best = -(sample.gradient @ axes.T) / F

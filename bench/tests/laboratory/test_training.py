@@ -8,10 +8,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
+from laboratory.test_examples import classified
 from lora_da_bench.laboratory.examples import Examples
 from lora_da_bench.laboratory.training import measure_examples, start_adapter, train_adapter
 from lora_da_bench.methods.adapters import find_factors
-from models import VOCABULARY, tiny_llama
+from models import VOCABULARY, tiny_bert, tiny_llama
 from oracles import randn
 
 BLOCKS = torch.randint(3, VOCABULARY, (12, 6), generator=torch.Generator().manual_seed(0))
@@ -70,6 +71,21 @@ def test_training_is_adamw_at_a_constant_rate(model: Any) -> None:
     assert found == pytest.approx(sum(losses) / 3, rel=1e-5)
     for (_, mine), (_, theirs) in zip(copies(model).items(), copies(other).items(), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-5)
+
+
+def test_a_head_has_its_own_rate_and_start() -> None:
+    """Each step moves what Adam moves by the rate, at first; the head by its own, and back for the next run."""
+    base, examples = tiny_bert(), classified(4)
+    model: Any = get_peft_model(base, LoraConfig(r=2, target_modules="all-linear", task_type="SEQ_CLS"))
+    before = copy.deepcopy(base.classifier.original_module.state_dict())
+    head = base.classifier.modules_to_save["default"]
+    for rate in (1e-2, 3e-2):
+        start_adapter(model, None, 0, train_a=False)
+        assert all(torch.equal(tensor, before[name]) for name, tensor in head.state_dict().items())
+        train_adapter(model, examples, 4, rate)
+        assert float((head.weight - before["weight"]).detach().abs().max()) == pytest.approx(1e-3, rel=1e-2)
+        assert max(float(B.abs().max()) for _, B in copies(model).values()) == pytest.approx(rate, rel=1e-2)
+    assert all(torch.equal(t, before[name]) for name, t in base.classifier.original_module.state_dict().items())
 
 
 def test_blocks_are_measured_one_by_one(model: Any) -> None:

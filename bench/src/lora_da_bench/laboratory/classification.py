@@ -48,7 +48,8 @@ def encode_texts(task: Classification, folder: Path, tokenizer: Any, length: int
     found = {str(row[task.column]).strip(): task.class_of(row) for row in load_rows(str(folder / task.file))}
     kept = dict(islice(found.items(), _LARGEST))
     rows = tokenizer(list(kept), truncation=True, max_length=length)["input_ids"]
-    input_ids = torch.full((len(rows), length), tokenizer.pad_token_id)
+    padding = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    input_ids = torch.full((len(rows), length), padding)
     mask = torch.zeros_like(input_ids)
     for index, row in enumerate(rows):
         input_ids[index, : len(row)] = torch.tensor(row)
