@@ -3,9 +3,9 @@
     LORA_DA_DATA=<data folder> python benchmarks/noise_edge.py --results results/noise-edge
 
 On the laboratory's tiny language model, with S blocks of real text. For each kind of layer, the medians over layers and
-domains of the formula's edge, of the largest singular value of a whitened half-difference (G_1 − G_2)/2 (the median over
-partitions and, behind "to", what 95 % of them stay below) and of Ĝ's largest, and the mean number of directions of Ĝ
-above each edge. Y is its diagonal, damped by 0.1 of its mean; Z is damped by so many mean eigenvalues. Noise is white
+domains of the formula's edge, of the largest singular value of a whitened half-difference (G_1 − G_2)/2 (the median
+over partitions and, behind "to", what 95 % of them stay below) and of Ĝ's largest, and the mean number of directions of
+Ĝ above each edge, the formula's and what 95 % of the half-differences stay below. Y is its diagonal, damped by 0.1 of its mean; Z is damped by so many mean eigenvalues. Noise is white
 if neither is damped and tokens are independent: what is measured says how far that holds.
 
 The last line of the output can be read by a script.
@@ -111,10 +111,9 @@ def table(rows: Sequence[Row]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        lines.append(
-            f"| {row['kind']} | {row['formula']:.2f} | {row['measured']:.2f} to {row['highest']:.2f} "
-            f"| {row['largest']:.2f} | {row['directions']:.0f} | {row['real_by_formula']:.1f} | {row['real_by_halves']:.1f} |"
-        )
+        halves = f"{row['measured']:.2f} to {row['highest']:.2f}"
+        counts = f"{row['directions']:.0f} | {row['real_by_formula']:.1f} | {row['real_by_halves']:.1f}"
+        lines.append(f"| {row['kind']} | {row['formula']:.2f} | {halves} | {row['largest']:.2f} | {counts} |")
     return "\n".join(lines)
 
 

@@ -19,7 +19,9 @@ def test_texts_are_padded_each_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert found.classes is not None
     assert found.classes.tolist() == [1, 0, 0]
     assert found.attention_mask.sum(1).tolist() == [4, 6, 8]  # one token a byte
-    texts = [tokenizer.decode(row[mask.bool()]) for row, mask in zip(found.input_ids, found.attention_mask, strict=True)]
+    texts = [
+        tokenizer.decode(row[mask.bool()]) for row, mask in zip(found.input_ids, found.attention_mask, strict=True)
+    ]
     assert texts == ["fine", "a bore", "so long "]
     assert set(found.input_ids[0, 4:].tolist()) == {tokenizer.eos_token_id}
     monkeypatch.setattr(classification, "_LARGEST", 2)

@@ -25,6 +25,7 @@ def test_the_head_alone_is_drawn_and_fitted() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(3)
         drawn.reset_parameters()
+    assert examples.classes is not None
     assert examples.losses(first).mean() < torch.nn.functional.cross_entropy(drawn(features), examples.classes)
 
 

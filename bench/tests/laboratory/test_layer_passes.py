@@ -16,7 +16,7 @@ def test_gradients_of_padded_texts_are_autograds_own() -> None:
     """The gradient of each weight by each example, from the text alone without padding."""
     model, examples = tiny_bert(), classified(5)
     frozen = tiny_bert().requires_grad_(False)
-    seen = {name: [] for name in LAYERS}  # type: dict[str, list[torch.Tensor]]
+    seen: dict[str, list[torch.Tensor]] = {name: [] for name in LAYERS}
     for batch in see_layers(frozen, LAYERS, examples, batch_size=3):
         for name, (a, g) in batch.items():
             seen[name] += list(g.mT @ a)

@@ -42,13 +42,13 @@ def test_a_sample_is_what_autograd_sees() -> None:
         for moment in ("fourth", "example_square"):
             mine, theirs = (torch.tensor(getattr(entry.moments, moment)) for entry in (own, expected))
             torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-5)
-        for basis, theirs in expected.corrected.items():
-            mine = own.corrected[basis]
-            # Eigenvectors' signs are free, and those of the least eigenvalues are rounding's: in one basis for both.
-            gradients = torch.einsum("slo,sli->soi", g, a)
-            moments = (mine.outputs.mT @ gradients @ mine.inputs).square().mean(0)
-            torch.testing.assert_close(mine.moments, moments, rtol=1e-2, atol=1e-3 * float(moments.max()))
-            torch.testing.assert_close(mine.moments.sum(), theirs.moments.sum(), rtol=1e-3, atol=0.0)
+        gradients = torch.einsum("slo,sli->soi", g, a)
+        for basis, fisher in own.corrected.items():
+            # In its own basis: eigenvectors' signs are free, and those of the least eigenvalues are rounding's.
+            moments = (fisher.outputs.mT @ gradients @ fisher.inputs).square().mean(0)
+            torch.testing.assert_close(fisher.moments, moments, rtol=1e-2, atol=1e-3 * float(moments.max()))
+            total = expected.corrected[basis].moments.sum()
+            torch.testing.assert_close(fisher.moments.sum(), total, rtol=1e-3, atol=0.0)
         assert (own.name, own.labels, own.population, own.seed, own.tokens_per_example) == (name, 5, 77, 3, 6.0)
 
 

@@ -40,6 +40,6 @@ def fit_head(model: Any, examples: Examples, seed: int) -> None:
     optimizer = torch.optim.AdamW(parameters, lr=_LEARNING_RATE, weight_decay=0.0)
     for _ in range(_PASSES):
         for batch in examples.split(_BATCH):
-            batch.losses(model).mean().backward()  # type: ignore[no-untyped-call]
+            batch.losses(model).mean().backward()
             optimizer.step()
             optimizer.zero_grad()

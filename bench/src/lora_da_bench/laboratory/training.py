@@ -58,12 +58,11 @@ def train_adapter(model: PeftModel, examples: Examples, batch_size: int, learnin
     Returns:
         The mean loss of the last steps, nats per label; None once a step's loss is not finite, where training ends.
     """
-    parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    head = [parameter for name, parameter in parameters.items() if ".modules_to_save." in name]
-    groups = [
-        {"params": [parameter for name, parameter in parameters.items() if ".modules_to_save." not in name]},
-        *([{"params": head, "lr": _HEAD_RATE}] if head else []),
-    ]
+    parts: dict[bool, list[Tensor]] = {False: [], True: []}  # the adapter, and the head if there is one
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            parts[".modules_to_save." in name].append(parameter)
+    groups = [{"params": parts[False]}, {"params": parts[True], "lr": _HEAD_RATE}]
     optimizer = torch.optim.AdamW(groups, lr=learning_rate, weight_decay=0.0, fused=True)
     losses = []
     model.eval()
@@ -72,7 +71,7 @@ def train_adapter(model: PeftModel, examples: Examples, batch_size: int, learnin
         losses.append(float(loss.detach()))
         if not math.isfinite(losses[-1]):
             return None
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad()
     return sum(losses[-_LAST:]) / len(losses[-_LAST:])
