@@ -5,8 +5,9 @@
 On the laboratory's tiny language model, with S blocks of real text. For each kind of layer, the medians over layers and
 domains of the formula's edge, of the largest singular value of a whitened half-difference (G_1 − G_2)/2 (the median
 over partitions and, behind "to", what 95 % of them stay below) and of Ĝ's largest, and the mean number of directions of
-Ĝ above each edge, the formula's and what 95 % of the half-differences stay below. Y is its diagonal, damped by 0.1 of its mean; Z is damped by so many mean eigenvalues. Noise is white
-if neither is damped and tokens are independent: what is measured says how far that holds.
+Ĝ above each edge, the formula's and what 95 % of the half-differences stay below. Y is its diagonal, damped by 0.1 of
+its mean; Z is damped by so many mean eigenvalues. Noise is white if neither is damped and tokens are independent: what
+is measured says how far that holds.
 
 The last line of the output can be read by a script.
 """

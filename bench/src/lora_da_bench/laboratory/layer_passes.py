@@ -1,4 +1,4 @@
-"""What reaches each layer, example by example: inputs a and gradients g of the loss, by one forward and backward pass."""
+"""What reaches each layer, example by example: its inputs a and the loss's gradients g, by a pass of the model."""
 
 from __future__ import annotations
 

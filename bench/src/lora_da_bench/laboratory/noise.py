@@ -1,12 +1,13 @@
 """The noise of the whitened gradient, measured, beside what the theory says of it.
 
-In the loss metric the sampling noise of Ĝ = T̄^-½ Y^-½ G Z^-½ is taken to be white, with the variance 1/S in every entry.
+In the loss metric the sampling noise of Ĝ = T̄^-½ Y^-½ G Z^-½ is taken to be white, with the variance 1/S an entry.
 Then no singular value of noise lies above (√d_out + √d_in)/√S. Its assumptions fail where tokens of one example depend
 on one another, where gradients depend on inputs, and where Y and Z are damped or Y is taken for diagonal.
 
-Without them: part the examples into halves at random. (G_1 − G_2)/2, of the halves' own means, has the mean zero and the
-variance of G's noise, since each half's is twice as large and the difference's four times, of which a quarter is left.
-Its largest singular value, whitened as G is, is that of noise alone; many partitions show how much it varies.
+Without them: part the examples into halves at random. (G_1 − G_2)/2, of the halves' own means, has the mean zero and
+the variance of G's noise: that of a half's mean is twice as large, that of the difference four times, and of this a
+quarter is left. Its largest singular value, whitened as G is, is that of noise alone; many partitions show how much it
+varies.
 """
 
 from __future__ import annotations
