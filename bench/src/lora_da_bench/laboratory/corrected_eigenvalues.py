@@ -2,9 +2,9 @@
 
 K-FAC's model J = T̄·Y ⊗ Z has the eigenvalues T̄·y_i·z_j in the basis of all products of an eigenvector u_i of Y and v_j
 of Z. In any basis of products the diagonal of J is E[(u_iᵀ G_e v_j)²] with G_e = Σ_tokens g aᵀ the gradient of one
-example, and no diagonal matrix in that basis is nearer to J (George et al., "Fast approximate natural gradient descent in a Kronecker
-factored eigenbasis", arXiv 1806.03884). It sees that tokens of one example depend on one another, and inputs on
-gradients.
+example, and no diagonal matrix in that basis is nearer to J (George et al., "Fast approximate natural gradient descent
+in a Kronecker factored eigenbasis", arXiv 1806.03884). It sees that tokens of one example depend on one another, and
+inputs on gradients.
 """
 
 from __future__ import annotations

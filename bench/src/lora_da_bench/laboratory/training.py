@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -62,7 +63,7 @@ def train_adapter(model: PeftModel, examples: Examples, batch_size: int, learnin
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             parts[".modules_to_save." in name].append(parameter)
-    groups = [{"params": parts[False]}, {"params": parts[True], "lr": _HEAD_RATE}]
+    groups: list[dict[str, Any]] = [{"params": parts[False]}, {"params": parts[True], "lr": _HEAD_RATE}]
     optimizer = torch.optim.AdamW(groups, lr=learning_rate, weight_decay=0.0, fused=True)
     losses = []
     model.eval()
