@@ -77,6 +77,29 @@ def test_more_is_added_and_the_same_runs_give_the_same(small: list[object], tmp_
     assert losses[0] == losses[1]
 
 
+def test_texts_are_classified(small: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same runs with the same head, whatever else there is, and a new head is no other model."""
+    draw = random.Random(1)
+    texts = [" ".join(draw.choices(["ox", "bee", "owl"], k=draw.randint(2, 4))) for _ in range(300)]
+    (tmp_path / "sst2").mkdir()
+    lines = ["sentence\tlabel", *(f"{text}\t{int(text.endswith('owl'))}" for text in texts)]
+    (tmp_path / "sst2" / "train.tsv").write_text("\n".join(lines))
+    monkeypatch.setenv("LORA_DA_DATA", str(tmp_path))
+    common = [*small, "--domains", "sst2", "--learning-rates", 1e-2]
+    output = call(*common, "--methods", "eva,ekfac-1")
+    figures = dict(part.split("=") for part in output.strip().splitlines()[-1].split())
+    # The classes are told by the last letter, which a head reads off; ln 2 = 0.69 by guessing.
+    assert all(0 < float(figures[name]) < 0.6 for name in ("eva_frozen", "ekfac_1_frozen", "lora_trained")), figures
+    first = (tmp_path / "out" / RECORDS).read_text().splitlines(keepends=True)
+    (tmp_path / "out" / RECORDS).write_text(first[0])
+    call(*common, "--methods", "eva,ekfac-1")
+    again = (tmp_path / "out" / RECORDS).read_text().splitlines()
+    losses = [[re.findall(r'"test_losses": (\[.*?\])', line) for line in lines] for lines in (first, again)]
+    assert losses[0] == losses[1]
+    with pytest.raises(ValueError, match="text and classes"):
+        call(*small, "--domains", f"sst2,{tmp_path / 'animals.txt'}")
+
+
 def test_what_cannot_be_done_is_said(small: list[object]) -> None:
     with pytest.raises(ValueError, match="the method 'evva' is unknown"):
         call(*small, "--methods", "evva")

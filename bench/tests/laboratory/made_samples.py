@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lora_da import LayerStatistics
+from lora_da_bench.laboratory.corrected_eigenvalues import CorrectedFisher
 from lora_da_bench.laboratory.sample import InputMoments, LayerSample
 from oracles import randn
 
@@ -39,7 +40,13 @@ def sample_of(a: Tensor, g: Tensor, population: int = 1000, name: str = "layer",
     )
     grams = torch.einsum("sli,slj->sij", a, a) / a.shape[1]
     moments = InputMoments(a.mean((0, 1)), float(a.norm(dim=2).pow(4).mean()), float(grams.pow(2).sum((1, 2)).mean()))
-    return LayerSample(name, statistics, moments, a.shape[1] - 1, population, seed)
+    axes = {"full": torch.linalg.eigh(statistics.output_sum).eigenvectors, "diagonal": torch.eye(g.shape[2]).double()}
+    inputs = torch.linalg.eigh(statistics.input_sum).eigenvectors
+    corrected = {
+        of: CorrectedFisher(outputs, inputs, torch.einsum("slo,oi,sla,aj->sij", g, outputs, a, inputs).pow(2).mean(0))
+        for of, outputs in axes.items()
+    }
+    return LayerSample(name, statistics, moments, corrected, a.shape[1] - 1, population, seed)
 
 
 def orthonormal_rows(rows: Tensor) -> Tensor:

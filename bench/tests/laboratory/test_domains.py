@@ -10,6 +10,7 @@ import torch
 from folders import tiny_model_folder, tokenizer_in
 from lora_da_bench.laboratory import domains
 from lora_da_bench.laboratory.domains import load_domain
+from lora_da_bench.laboratory.examples import Examples
 
 SIZES: dict[str, Any] = {"length": 8, "selection": 3, "test": 5, "needed": 10}
 
@@ -28,8 +29,8 @@ def text(tmp_path: Path) -> Path:
     return path
 
 
-def rows_of(*parts: torch.Tensor) -> set[tuple[int, ...]]:
-    return {tuple(row) for part in parts for row in part.tolist()}
+def rows_of(*parts: Examples) -> set[tuple[int, ...]]:
+    return {tuple(row) for part in parts for row in part.input_ids.tolist()}
 
 
 def test_splits_share_no_block(text: Path, tokenizer: Any) -> None:
@@ -47,8 +48,8 @@ def test_a_seed_draws_calibration_and_training_apart(text: Path, tokenizer: Any)
     assert len(rows_of(training)) == 26  # of which 26 are left, twice and then some
     assert len(rows_of(training[:26])) == 26
     assert not rows_of(calibration) & rows_of(training)
-    assert torch.equal(domain.draw(6, 60, seed=1)[1], training)
-    assert not torch.equal(domain.draw(6, 60, seed=2)[0], calibration)
+    assert torch.equal(domain.draw(6, 60, seed=1)[1].input_ids, training.input_ids)
+    assert not torch.equal(domain.draw(6, 60, seed=2)[0].input_ids, calibration.input_ids)
 
 
 def test_columns_of_rows_are_joined(tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +70,10 @@ def test_what_cannot_be_used_is_said(text: Path, tokenizer: Any, monkeypatch: py
         load_domain("gsm9k", tokenizer, **SIZES)
     monkeypatch.setenv("LORA_DA_DATA", str(text.parent))
     with pytest.raises(ValueError, match="give --model"):
-        domains.find_model()
+        domains.find_model(["gsm8k"])
+    assert domains.find_model(["sst2", "gsm8k-steps"]) == "minilm"
+    with pytest.raises(ValueError, match="sst2, gsm8k: text and classes, or several numbers of classes"):
+        domains.count_classes(["sst2", "gsm8k"])
     monkeypatch.delenv("LORA_DA_DATA")
     with pytest.raises(ValueError, match="LORA_DA_DATA is not set"):
         load_domain("gsm8k", tokenizer, **SIZES)

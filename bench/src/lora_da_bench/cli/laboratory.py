@@ -32,9 +32,12 @@ _QUICK: dict[str, Any] = _FULL | {
 def laboratory(
     out: Annotated[Path | None, typer.Option(help="Where the runs are, and go.  [default: results/laboratory]")] = None,
     model: Annotated[
-        Path | None, typer.Option(help="A small language model.  [default: models/stories260K beside $LORA_DA_DATA]")
+        str | None,
+        typer.Option(help="A small model.  [default: models/stories260K beside $LORA_DA_DATA; minilm to classify]"),
     ] = None,
-    domains: Annotated[str | None, typer.Option(metavar="A,B,…", help="Domains, or text files.")] = None,
+    domains: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="Domains, or text files; or sst2 and gsm8k-steps, to classify.")
+    ] = None,
     methods: Annotated[str | None, typer.Option(metavar="A,B,…", help="Subspaces; without it all.")] = None,
     ranks: Annotated[str | None, typer.Option(metavar="A,B,…", help="Ranks.")] = None,
     learning_rates: Annotated[str | None, typer.Option(metavar="A,B,…", help="Learning rates.")] = None,
@@ -77,7 +80,7 @@ def laboratory(
         print(f"{folder}: {len(records)} runs are there, {len(list_missing(grid, records))} are next")
         return
     if not report_only:
-        records = carry_out(grid, settings, model or find_model(), folder)
+        records = carry_out(grid, settings, model or find_model(grid.domains), folder)
     _show(grid, records)
 
 

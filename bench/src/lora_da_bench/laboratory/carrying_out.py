@@ -16,7 +16,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 
 from lora_da.loading import ModelSource, load_model
-from lora_da_bench.laboratory.domains import Domain, load_domain
+from lora_da_bench.laboratory.domains import Domain, count_classes, load_domain
+from lora_da_bench.laboratory.examples import Examples
+from lora_da_bench.laboratory.head import FITTED_EXAMPLES, fit_head
 from lora_da_bench.laboratory.runs import (
     VANILLA,
     Grid,
@@ -30,14 +32,14 @@ from lora_da_bench.laboratory.sample import LayerSample, collect_samples
 from lora_da_bench.laboratory.scale import whiten_outputs
 from lora_da_bench.laboratory.settings import RECORDS, Settings, fix_settings
 from lora_da_bench.laboratory.subspaces import SUBSPACES
-from lora_da_bench.laboratory.training import measure_blocks, start_adapter, train_adapter
+from lora_da_bench.laboratory.training import measure_examples, start_adapter, train_adapter
 from lora_da_bench.running.progress import say_duration, silence_bars
 from lora_da_bench.running.provenance import find_versions
 
 Records = dict[LaboratoryRun, LaboratoryRecord]
 
 
-def carry_out(grid: Grid, settings: Settings, model: Path, folder: Path) -> Records:
+def carry_out(grid: Grid, settings: Settings, model: str, folder: Path) -> Records:
     """Carry out the runs of a grid that are missing.
 
     Each finished run is a line of ``folder/runs.jsonl``, and the next call goes on from there.
@@ -45,7 +47,7 @@ def carry_out(grid: Grid, settings: Settings, model: Path, folder: Path) -> Reco
     Args:
         grid: What is asked for.
         settings: The same for all runs of a folder.
-        model: The folder of a causal language model.
+        model: The folder of a causal language model or of one that classifies, as the domains need, or "minilm".
         folder: Of the runs.
 
     Returns:
@@ -100,10 +102,14 @@ class _Bench:
         fingerprint: The first digits of the SHA-256 of the model's weights.
     """
 
-    def __init__(self, grid: Grid, settings: Settings, model: Path) -> None:
-        loaded = load_model(ModelSource(str(model), dtype="float32", device="cpu"))
-        self._base, self._settings = loaded.model, settings
-        self.fingerprint = _fingerprint(loaded.model)
+    def __init__(self, grid: Grid, settings: Settings, model: str) -> None:
+        self._classes = count_classes(grid.domains)
+        head = "language model" if self._classes is None else "classifier"
+        source = ModelSource(model, dtype="float32", device="cpu")
+        loaded = load_model(source, head=head, num_labels=self._classes)
+        loaded.model.config.use_cache = False
+        self._loaded, self._settings = loaded.model, settings
+        self.fingerprint = _fingerprint(loaded.model, loaded.fresh)
         self.domains: dict[str, Domain] = {
             name: load_domain(
                 name,
@@ -116,21 +122,22 @@ class _Bench:
             for name in grid.domains
         }
         self._code = find_versions()["code"]
+        self._base = functools.lru_cache(maxsize=1)(self._make_base)
         self._model = functools.lru_cache(maxsize=1)(self._make_model)
         self._samples = functools.lru_cache(maxsize=1)(self._collect)
         self._rows = functools.lru_cache(maxsize=64)(self._find_rows)
 
     def carry_out(self, run: LaboratoryRun) -> LaboratoryRecord:
         """Carry out one run."""
-        domain, model = self.domains[run.domain], self._model(run.rank)
+        domain, model = self.domains[run.domain], self._model(run.domain, run.seed, run.rank)
         A = None if run.method == VANILLA else self._rows(run.domain, run.seed, run.rank, run.method)
         _, training = self._draw(domain, run.seed)
         started = time.perf_counter()
         start_adapter(model, A, run.seed, train_a=run.train_a)
-        train_loss = train_adapter(model, training.unflatten(0, (self._settings.steps, -1)), run.learning_rate)
+        train_loss = train_adapter(model, training, self._settings.batch_size, run.learning_rate)
         diverged = train_loss is None
-        selection = [] if diverged else measure_blocks(model, domain.selection)
-        test = [] if diverged else measure_blocks(model, domain.test)
+        selection = [] if diverged else measure_examples(model, domain.selection)
+        test = [] if diverged else measure_examples(model, domain.test)
         diverged = diverged or not bool(torch.isfinite(torch.tensor(selection + test)).all())
         return LaboratoryRecord(
             run=run,
@@ -142,23 +149,32 @@ class _Bench:
             code=self._code,
         )
 
-    def _draw(self, domain: Domain, seed: int) -> tuple[Tensor, Tensor]:
+    def _draw(self, domain: Domain, seed: int) -> tuple[Examples, Examples]:
         return domain.draw(self._settings.calibration_blocks, self._settings.training_blocks, seed)
 
-    def _make_model(self, rank: int) -> PeftModel:
+    def _make_base(self, domain: str, seed: int) -> Any:
+        """The model without an adapter, its head fitted."""
+        if self._classes is None:
+            return self._loaded
+        model = copy.deepcopy(self._loaded)
+        _, training = self._draw(self.domains[domain], seed)
+        fit_head(model, training[:FITTED_EXAMPLES], seed)
+        return model
+
+    def _make_model(self, domain: str, seed: int, rank: int) -> PeftModel:
         config = LoraConfig(
             r=rank,
             lora_alpha=self._settings.alpha_per_rank * rank,
             target_modules="all-linear",
-            task_type="CAUSAL_LM",
+            task_type="CAUSAL_LM" if self._classes is None else "SEQ_CLS",
         )
-        found: Any = get_peft_model(copy.deepcopy(self._base), config)
+        found: Any = get_peft_model(copy.deepcopy(self._base(domain, seed)), config)
         return found  # type: ignore[no-any-return]
 
     def _collect(self, domain: str, seed: int) -> Mapping[str, LayerSample]:
         calibration, training = self._draw(self.domains[domain], seed)
         population = min(len(training), len(self.domains[domain].pool) - len(calibration))
-        return collect_samples(self._base, calibration, population, seed)
+        return collect_samples(self._base(domain, seed), calibration, population, seed)
 
     def _find_rows(self, domain: str, seed: int, rank: int, method: str) -> Mapping[str, Tensor]:
         samples = self._samples(domain, seed)
@@ -168,8 +184,8 @@ class _Bench:
         }
 
 
-def _fingerprint(model: Any) -> str:
+def _fingerprint(model: Any, fresh: tuple[str, ...]) -> str:
     digest = sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted((name, tensor) for name, tensor in model.state_dict().items() if name not in fresh):
         digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]

@@ -1,17 +1,19 @@
-"""Domains: texts as blocks of tokens, in splits that share no block."""
+"""Domains: texts as blocks of tokens, or as examples of a class, in splits that share none."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from lora_da.loading import load_rows
+from lora_da_bench.laboratory.classification import CLASSIFICATIONS, encode_texts
+from lora_da_bench.laboratory.examples import Examples
 
 DOMAINS: dict[str, tuple[str, tuple[str, ...]]] = {
     "shakespeare": ("text/tinyshakespeare.txt", ("text",)),
@@ -27,24 +29,24 @@ _SPLIT_SEED = 0  # the held-out blocks are the same for every seed of a run, so 
 
 @dataclass(frozen=True)
 class Domain:
-    """A domain's text as blocks of equally many tokens, none of them in two splits.
+    """A domain's examples, none of them in two splits: blocks of equally many tokens, or texts with a class.
 
     Attributes:
         name: As it is asked for.
-        pool: (n, length), from which a seed draws its calibration and its training blocks.
+        pool: From which a seed draws its calibration and its training examples.
         selection: Selects the learning rate.
         test: Is reported.
-        fingerprint: The first digits of the SHA-256 of all blocks.
+        fingerprint: The first digits of the SHA-256 of all examples.
     """
 
     name: str
-    pool: Tensor
-    selection: Tensor
-    test: Tensor
+    pool: Examples
+    selection: Examples
+    test: Examples
     fingerprint: str
 
-    def draw(self, calibration: int, training: int, seed: int) -> tuple[Tensor, Tensor]:
-        """Draw the blocks of a seed; calibration and training share none.
+    def draw(self, calibration: int, training: int, seed: int) -> tuple[Examples, Examples]:
+        """Draw the examples of a seed; calibration and training share none.
 
         Args:
             calibration: How many the statistics are taken from.
@@ -60,20 +62,37 @@ class Domain:
 
 
 def load_domain(name: str, tokenizer: Any, *, length: int, selection: int, test: int, needed: int) -> Domain:
-    """Read a domain and cut it into blocks.
+    """Read a domain and part it.
 
     Args:
-        name: Of :data:`DOMAINS`, or a file of plain text.
+        name: Of :data:`DOMAINS` or of the classifications, or a file of plain text.
         tokenizer: The model's.
-        length: Tokens a block.
-        selection: Blocks that select.
-        test: Blocks that are reported.
-        needed: The least number of blocks that must be left.
+        length: Tokens a block, or of the longest text that has a class.
+        selection: Examples that select.
+        test: Examples that are reported.
+        needed: The least number of examples that must be left.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: The name is unknown, ``LORA_DA_DATA`` is not set, or the text is too short.
     """
+    if name in CLASSIFICATIONS:
+        examples = encode_texts(CLASSIFICATIONS[name], find_data(), tokenizer, length)
+    else:
+        examples = _cut_text(name, tokenizer, length)
+    if len(examples) < selection + test + needed:
+        raise ValueError(
+            f"{name} has {len(examples)} blocks of {length} tokens, and {selection + test + needed} are needed: give a "
+            "longer text, or shorter blocks or splits"
+        )
+    order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(_SPLIT_SEED))
+    splits = order.split([selection, test, len(examples) - selection - test])
+    held_out, reported, pool = (examples[split.sort().values] for split in splits)
+    return Domain(name, pool, held_out, reported, _fingerprint(examples))
+
+
+def _cut_text(name: str, tokenizer: Any, length: int) -> Examples:
+    """A text as blocks."""
     path, columns = _find(name)
     rows = load_rows(str(path), sample_by="document")
     text = "\n\n".join("\n".join(str(row[column]) for column in columns) for row in rows)
@@ -83,15 +102,12 @@ def load_domain(name: str, tokenizer: Any, *, length: int, selection: int, test:
         token for piece in tokenizer(pieces, add_special_tokens=False, verbose=False)["input_ids"] for token in piece
     ]
     blocks = torch.tensor(ids[: len(ids) // length * length]).reshape(-1, length)
-    if len(blocks) < selection + test + needed:
-        raise ValueError(
-            f"{name} has {len(blocks)} blocks of {length} tokens, and {selection + test + needed} are needed: give a "
-            "longer text, or shorter blocks or splits"
-        )
-    order = torch.randperm(len(blocks), generator=torch.Generator().manual_seed(_SPLIT_SEED))
-    splits = order.split([selection, test, len(blocks) - selection - test])
-    held_out, reported, pool = (blocks[split.sort().values] for split in splits)
-    return Domain(name, pool, held_out, reported, sha256(blocks.numpy().tobytes()).hexdigest()[:12])
+    return Examples(blocks, torch.ones_like(blocks))
+
+
+def _fingerprint(examples: Examples) -> str:
+    parts = [examples.input_ids, *([] if examples.classes is None else [examples.classes])]
+    return sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()[:12]
 
 
 def _find(name: str) -> tuple[Path, tuple[str, ...]]:
@@ -99,7 +115,9 @@ def _find(name: str) -> tuple[Path, tuple[str, ...]]:
     if Path(name).suffix == ".txt":
         return Path(name), ("text",)
     if name not in DOMAINS:
-        raise ValueError(f"there is no domain {name!r}: give a .txt file, or one of {', '.join(DOMAINS)}")
+        raise ValueError(
+            f"there is no domain {name!r}: give a .txt file, or one of {', '.join([*DOMAINS, *CLASSIFICATIONS])}"
+        )
     file, columns = DOMAINS[name]
     return find_data() / file, columns
 
@@ -115,13 +133,27 @@ def find_data() -> Path:
     return Path(os.environ["LORA_DA_DATA"])
 
 
-def find_model() -> Path:
-    """Find the tiny model beside the folder of data.
+def find_model(names: Collection[str]) -> str:
+    """Find the usual model for some domains: MiniLM to classify, else the tiny language model beside the data.
 
     Raises:
         ValueError: There is none.
     """
+    if all(name in CLASSIFICATIONS for name in names):
+        return "minilm"
     folder = find_data().parent / "models" / "stories260K"
     if not folder.is_dir():
         raise ValueError(f"there is no {folder}: give --model, the folder of a small language model")
-    return folder
+    return str(folder)
+
+
+def count_classes(names: Collection[str]) -> int | None:
+    """How many classes the model of some domains has to tell apart; None for a language model.
+
+    Raises:
+        ValueError: One model can't serve them all.
+    """
+    found = {CLASSIFICATIONS[name].classes if name in CLASSIFICATIONS else None for name in names}
+    if len(found) > 1:
+        raise ValueError(f"{', '.join(names)}: text and classes, or several numbers of classes, need a run each")
+    return found.pop()

@@ -1,17 +1,20 @@
-"""What the laboratory knows of a layer: the library's statistics of some blocks, and a few moments of its inputs."""
+"""What the laboratory knows of a layer: the library's statistics of some examples, and a few moments beside."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lora_da import CollectionConfig, LayerStatistics, collect_statistics
+from lora_da_bench.laboratory.corrected_eigenvalues import CorrectedFisher, CorrectedSums
+from lora_da_bench.laboratory.examples import Examples
+from lora_da_bench.laboratory.head import head_names
+from lora_da_bench.laboratory.layer_passes import see_layers
 
 _BATCH = 8
 
@@ -23,8 +26,8 @@ class InputMoments:
     Attributes:
         mean: (d_in,), (1/T) Σ a.
         fourth: (1/T) Σ_tokens ‖a‖⁴, which Ledoit and Wolf's weight needs for independent tokens.
-        example_square: (1/S) Σ_examples ‖Z_e‖², Z_e the second moment of one example's tokens: the same for
-            independent examples.
+        example_square: (1/S) Σ_examples ‖Z_e‖², Z_e = (S/T) Σ_tokens a aᵀ over one example, so that Z is their mean:
+            the same for independent examples.
     """
 
     mean: Tensor
@@ -40,6 +43,8 @@ class LayerSample:
         name: The layer's, in the base model.
         statistics: The library's, with the full output factor, of losses summed over an example's labels.
         moments: Of its inputs.
+        corrected: The Fisher information with corrected eigenvalues, in the eigenbasis of Z and that of Y ("full") or
+            of its diagonal ("diagonal").
         labels: Labels of an example, which all have equally many.
         population: N, how many examples training sees.
         seed: Of the run.
@@ -48,6 +53,7 @@ class LayerSample:
     name: str
     statistics: LayerStatistics
     moments: InputMoments
+    corrected: Mapping[str, CorrectedFisher]
     labels: int
     population: int
     seed: int
@@ -74,51 +80,62 @@ class LayerSample:
         return self.statistics.tokens / self.statistics.examples
 
 
-def collect_samples(model: nn.Module, blocks: Tensor, population: int, seed: int) -> dict[str, LayerSample]:
-    """Take the statistics of all linear layers but the head of some blocks, for all subspaces and ranks.
+def collect_samples(model: Any, examples: Examples, population: int, seed: int) -> dict[str, LayerSample]:
+    """Take the statistics of all linear layers but the head of some examples, for all subspaces and ranks.
 
     Args:
-        model: A plain causal language model.
-        blocks: (S, length), the calibration blocks.
+        model: A plain causal language model, or a classifier.
+        examples: The calibration examples, S of them.
         population: N.
         seed: Of the run.
     """
     statistics = collect_statistics(
         model,
-        [{"input_ids": part, "labels": part} for part in blocks.split(_BATCH)],
+        [part.batch() for part in examples.split(_BATCH)],
         CollectionConfig(loss_reduction="sum", output_factor="full"),
-        max_examples=len(blocks),
+        max_examples=len(examples),
         progress=False,
     )
-    moments = _collect_moments(model, blocks, statistics.layers)
+    heads = head_names(model)
+    layers = [name for name in statistics.layers if name.split(".")[0] not in heads]
+    moments = {name: _MomentSums(statistics[name]) for name in layers}
+    corrected = {name: CorrectedSums(statistics[name]) for name in layers}
+    for seen in see_layers(model, layers, examples, _BATCH):
+        for name, (a, g) in seen.items():
+            moments[name].add(a)
+            corrected[name].add(a, g)
     return {
-        name: LayerSample(name, statistics[name], moments[name], blocks.shape[1] - 1, population, seed)
-        for name in statistics.layers
+        name: LayerSample(
+            name,
+            statistics[name],
+            moments[name].finish(),
+            corrected[name].finish(),
+            examples.labels_each,
+            population,
+            seed,
+        )
+        for name in layers
     }
 
 
-def _collect_moments(model: nn.Module, blocks: Tensor, layers: Sequence[str]) -> dict[str, InputMoments]:
-    """Run forward once, and add up what reaches each layer, in float64."""
-    sums: dict[str, list[Any]] = {name: [0.0, 0.0, 0.0] for name in layers}
+class _MomentSums:
+    """The sums of a layer's input moments."""
 
-    def adder(name: str) -> Callable[[Any, tuple[Tensor, ...]], None]:
-        def add(_: Any, inputs: tuple[Tensor, ...]) -> None:
-            a = inputs[0].double()
-            grams = a.mT @ a / a.shape[1]
-            for index, value in enumerate((a.sum((0, 1)), a.square().sum(2).square().sum(), grams.square().sum())):
-                sums[name][index] = sums[name][index] + value
+    def __init__(self, statistics: LayerStatistics) -> None:
+        self._tokens, self._examples = statistics.tokens, statistics.examples
+        self._sum: Tensor | float = 0.0
+        self._fourth = self._square = 0.0
 
-        return add
+    def add(self, a: Tensor) -> None:
+        """Add some examples' inputs, (B, L, d_in)."""
+        self._sum = self._sum + a.sum((0, 1))
+        self._fourth += float(a.square().sum(2).square().sum())
+        self._square += float((a @ a.mT).square().sum())  # ‖Σ a aᵀ‖² is that of the tokens' products among themselves
 
-    with ExitStack() as stack, torch.no_grad():
-        for name in sums:
-            stack.callback(model.get_submodule(name).register_forward_pre_hook(adder(name)).remove)
-        for part in blocks.split(_BATCH):
-            model(input_ids=part, use_cache=False)
-    return {
-        name: InputMoments(mean / blocks.numel(), float(fourth) / blocks.numel(), float(square) / len(blocks))
-        for name, (mean, fourth, square) in sums.items()
-    }
+    def finish(self) -> InputMoments:
+        mean = torch.as_tensor(self._sum) / self._tokens
+        scale = (self._examples / self._tokens) ** 2
+        return InputMoments(mean, self._fourth / self._tokens, scale * self._square / self._examples)
 
 
 def rescale_loss(sample: LayerSample, factor: float) -> LayerStatistics:

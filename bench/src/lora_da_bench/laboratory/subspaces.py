@@ -86,10 +86,8 @@ def whitened_rows(sample: LayerSample, rank: int, *, damping: float) -> Tensor:
         rank: r.
         damping: λ, in mean eigenvalues of Z.
     """
-    Z = sample.input_factor
-    Z = Z + damping * Z.diagonal().mean() * torch.eye(len(Z), dtype=Z.dtype)
-    L = torch.linalg.cholesky(Z)
-    M = torch.linalg.solve_triangular(L, _output_whitened(sample).mT, upper=False).mT
+    L = _root_of_inputs(sample, damping)
+    M = whiten_gradient(sample, sample.gradient, damping)
     A: Tensor = torch.linalg.solve_triangular(L.mT, _leading(M, rank).mT, upper=True).mT
     return A
 
@@ -123,6 +121,41 @@ def bayes_rows(sample: LayerSample, rank: int, *, uncertain: bool) -> Tensor:
     energy = expected_energy(found, fisher, uncertain=uncertain)
     A: Tensor = (vectors @ (_leading_eigenvectors(energy, rank) / values.sqrt()[:, None])).mT
     return A
+
+
+def whiten_gradient(sample: LayerSample, gradient: Tensor, damping: float) -> Tensor:
+    """Return Ĝ = T̄^-½ Y^-½ G L⁻ᵀ of one or several gradients (…, d_out, d_in), with the sample's damped factors."""
+    rows = gradient / (sample.tokens_per_example * _damped_outputs(sample)).sqrt()[:, None]
+    found: Tensor = torch.linalg.solve_triangular(_root_of_inputs(sample, damping), rows.mT, upper=False).mT
+    return found
+
+
+def corrected_rows(sample: LayerSample, rank: int, *, damping: float, outputs: str) -> Tensor:
+    """The loss metric with EK-FAC's corrected eigenvalues F_ij in the place of T̄·y_i·z_j.
+
+    In the eigenbases, Ĝ_ij = G_ij/√F_ij, and A's rows are its leading right singular vectors, divided by the root of
+    the mean of F over i. F is damped along the inputs by λ times its mean over j, and along the outputs as Y is. Where
+    F is a product these are :func:`whitened_rows`; where not, no single root of columns belongs to Ĝ, and the mean is
+    the nearest to one.
+
+    Args:
+        sample: The layer's.
+        rank: r.
+        damping: λ.
+        outputs: Whether the outputs' basis is that of "full" Y or of its "diagonal".
+    """
+    found = sample.corrected[outputs]
+    fisher = found.moments + damping * found.moments.mean(1, keepdim=True)
+    fisher = fisher + _OUTPUT_DAMPING * fisher.mean(0, keepdim=True)
+    whitened = found.outputs.mT @ sample.gradient @ found.inputs / fisher.sqrt()
+    return _leading(whitened, rank) / fisher.mean(0).sqrt() @ found.inputs.mT
+
+
+def _root_of_inputs(sample: LayerSample, damping: float) -> Tensor:
+    """The lower triangular L of Z_λ = L Lᵀ."""
+    Z = sample.input_factor
+    L: Tensor = torch.linalg.cholesky(Z + damping * Z.diagonal().mean() * torch.eye(len(Z), dtype=Z.dtype))
+    return L
 
 
 def _damped_outputs(sample: LayerSample) -> Tensor:
@@ -182,6 +215,17 @@ SUBSPACES: dict[str, Subspace] = {
         for damping in (0.01, 0.1, 1.0, 10.0)
     },
     "both-diagonals": Subspace("loss metric, Z replaced by its diagonal", diagonal_rows),
+    **{
+        f"ekfac-{damping:g}": Subspace(
+            f"loss metric, corrected eigenvalues in the eigenbases of Y and Z, damped by {damping:g} of their mean",
+            partial(corrected_rows, damping=damping, outputs="full"),
+        )
+        for damping in (0.1, 1.0)
+    },
+    "ekfac-inputs-1": Subspace(
+        "the same as ekfac-1 with the outputs' own axes in the place of Y's",
+        partial(corrected_rows, damping=1.0, outputs="diagonal"),
+    ),
     "ledoit-wolf": Subspace(
         "loss metric, Ledoit and Wolf's weight with the examples as independent",
         partial(
@@ -205,4 +249,4 @@ SUBSPACES: dict[str, Subspace] = {
         "loss metric, that prior's expectation of Δ alone", partial(bayes_rows, uncertain=False)
     ),
 }
-"""By name. In all that say "loss metric", Y is its diagonal, damped by 0.1 of its mean."""
+"""By name. In all that say "loss metric", Y is its diagonal, damped by 0.1 of its mean, or ekfac's own eigenvalues."""

@@ -9,10 +9,10 @@ from lora_da_bench.laboratory.results import REFERENCES, ArmResult, Cell
 
 NOTHING = "–"
 LEGEND = (
-    "Test loss in nats per token at the arm's best learning rate (behind @; ^ where it is the highest of the grid, v "
-    "the lowest), the mean over the seeds. Differences to random and EVA are the means over all domains ± their "
-    "standard error, with intervals over seeds and test blocks that hold for all of them at once (95 %); * where zero "
-    "is excluded. The learning rates were selected on another split by the same seeds."
+    "Test loss in nats per token, or per example of a class, at the arm's best learning rate (behind @; ^ where it is "
+    "the highest of the grid, v the lowest), the mean over the seeds. Differences to random and EVA are the means over "
+    "all domains ± their standard error, with intervals over seeds and test examples that hold for all of them at once "
+    "(95 %); * where zero is excluded. The learning rates were selected on another split by the same seeds."
 )
 
 

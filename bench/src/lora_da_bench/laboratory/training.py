@@ -1,25 +1,30 @@
 """Training and measuring one adapter.
 
 A loop of its own in the place of a trainer: a step takes a tenth of a second here and there are thousands of runs, of
-which a trainer's preparation, callbacks and logging would be a good part. There is nothing in it but AdamW.
+which a trainer's preparation, callbacks and logging would be a good part. There is nothing in it but AdamW, without
+dropout, whose draws would be noise between the arms.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from peft import PeftModel
-from torch import Tensor, nn
+from peft.utils import ModulesToSaveWrapper
+from torch import Tensor
 
+from lora_da_bench.laboratory.examples import Examples
 from lora_da_bench.methods.adapters import find_factors, write_factors
 
 _LAST = 10  # steps, whose mean training loss is kept
+_HEAD_RATE = 1e-3  # of a classifier's head, in every arm and at every rate of the adapter
 
 
 def start_adapter(model: PeftModel, A: Mapping[str, Tensor] | None, seed: int, *, train_a: bool) -> None:
-    """Bring all adapted layers to a start with B = 0.
+    """Bring all adapted layers to a start with B = 0, and a head that is trained to that of the base model.
 
     Args:
         model: With an adapter, perhaps a trained one.
@@ -32,6 +37,9 @@ def start_adapter(model: PeftModel, A: Mapping[str, Tensor] | None, seed: int, *
         torch.manual_seed(seed)
         for name in factors:
             model.get_base_model().get_submodule(name).reset_lora_parameters("default", True)  # type: ignore[operator]
+    for module in model.modules():
+        if isinstance(module, ModulesToSaveWrapper):
+            module.modules_to_save["default"].load_state_dict(module.original_module.state_dict())
     if A is not None:
         write_factors(model, {name: (A[name], torch.zeros_like(B)) for name, (_, B) in factors.items()})
     for own, B in factors.values():
@@ -39,23 +47,28 @@ def start_adapter(model: PeftModel, A: Mapping[str, Tensor] | None, seed: int, *
         B.requires_grad_(True)
 
 
-def train_adapter(model: PeftModel, batches: Tensor, learning_rate: float) -> float | None:
-    """Train by AdamW, without weight decay, at a constant rate.
+def train_adapter(model: PeftModel, examples: Examples, batch_size: int, learning_rate: float) -> float | None:
+    """Train by AdamW, without weight decay, at a constant rate, and a head at its own.
 
     Args:
         model: As :func:`start_adapter` leaves it.
-        batches: (steps, batch, length).
+        examples: Of all steps, in order.
+        batch_size: Examples a step.
         learning_rate: Of all steps.
 
     Returns:
-        The mean loss of the last steps, nats per token; None once a step's loss is not finite, where training ends.
+        The mean loss of the last steps, nats per label; None once a step's loss is not finite, where training ends.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.0, fused=True)
+    parts: dict[bool, list[Tensor]] = {False: [], True: []}  # the adapter, and the head if there is one
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            parts[".modules_to_save." in name].append(parameter)
+    groups: list[dict[str, Any]] = [{"params": parts[False]}, {"params": parts[True], "lr": _HEAD_RATE}]
+    optimizer = torch.optim.AdamW(groups, lr=learning_rate, weight_decay=0.0, fused=True)
     losses = []
-    model.train()
-    for batch in batches:
-        loss = _token_losses(model, batch).mean()
+    model.eval()
+    for batch in examples.split(batch_size):
+        loss = batch.losses(model).mean()
         losses.append(float(loss.detach()))
         if not math.isfinite(losses[-1]):
             return None
@@ -66,13 +79,7 @@ def train_adapter(model: PeftModel, batches: Tensor, learning_rate: float) -> fl
 
 
 @torch.no_grad()
-def measure_blocks(model: PeftModel, blocks: Tensor, batch_size: int = 16) -> list[float]:
-    """Measure each block's loss, nats per token."""
+def measure_examples(model: PeftModel, examples: Examples, batch_size: int = 16) -> list[float]:
+    """Measure each example's loss, nats per label."""
     model.eval()
-    return [float(loss) for part in blocks.split(batch_size) for loss in _token_losses(model, part).mean(1)]
-
-
-def _token_losses(model: PeftModel, blocks: Tensor) -> Tensor:
-    """(B, length − 1)."""
-    logits = model(input_ids=blocks, use_cache=False).logits[:, :-1].float()
-    return nn.functional.cross_entropy(logits.mT, blocks[:, 1:], reduction="none")
+    return [float(loss) for batch in examples.split(batch_size) for loss in batch.losses(model)]
