@@ -60,11 +60,11 @@ def laboratory(
     # Here, as they bring torch, transformers and PEFT with them, which --help need not wait for.
     from lora_da_bench.laboratory.carrying_out import carry_out, check_grid
     from lora_da_bench.laboratory.domains import find_model
+    from lora_da_bench.laboratory.library_start import METHODS
     from lora_da_bench.laboratory.settings import RECORDS, Settings
-    from lora_da_bench.laboratory.subspaces import SUBSPACES
 
     if list_:
-        show_rows(("method", "the span of A"), [(name, entry.describe) for name, entry in SUBSPACES.items()])
+        show_rows(("method", "the span of A"), list(METHODS.items()))
         return
     given = {"domains": domains, "methods": methods, "ranks": ranks, "learning_rates": learning_rates, "seeds": seeds}
     chosen = (_QUICK if quick else _FULL) | {
@@ -73,7 +73,7 @@ def laboratory(
     own_steps = chosen.pop("steps")
     settings = dataclasses.replace(Settings(), steps=steps or own_steps)
     folder = out or Path("results") / ("laboratory-quick" if quick else "laboratory")
-    grid = Grid(**chosen | {"methods": chosen["methods"] or tuple(SUBSPACES)}, train_a=train_a)
+    grid = Grid(**chosen | {"methods": chosen["methods"] or tuple(METHODS)}, train_a=train_a)
     check_grid(grid)
     records = load_records(folder / RECORDS)
     if dry_run:

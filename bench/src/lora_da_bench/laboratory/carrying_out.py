@@ -19,7 +19,9 @@ from lora_da.loading import ModelSource, load_model
 from lora_da_bench.laboratory.domains import Domain, count_classes, load_domain
 from lora_da_bench.laboratory.examples import Examples
 from lora_da_bench.laboratory.head import FITTED_EXAMPLES, fit_head
+from lora_da_bench.laboratory.library_start import METHODS, start_by_library
 from lora_da_bench.laboratory.runs import (
+    DEFAULT,
     VANILLA,
     Grid,
     LaboratoryRecord,
@@ -79,8 +81,8 @@ def check_grid(grid: Grid) -> None:
         ValueError: One does.
     """
     for method in grid.methods:
-        if method not in SUBSPACES:
-            what = "is always there, with A trained" if method == VANILLA else f"is unknown: there are {[*SUBSPACES]}"
+        if method not in METHODS:
+            what = "is always there, with A trained" if method == VANILLA else f"is unknown: there are {[*METHODS]}"
             raise ValueError(f"the method {method!r} {what}")
     for name, values in vars(grid).items():
         if isinstance(values, tuple) and (not values or len(set(values)) < len(values)):
@@ -130,10 +132,13 @@ class _Bench:
     def carry_out(self, run: LaboratoryRun) -> LaboratoryRecord:
         """Carry out one run."""
         domain, model = self.domains[run.domain], self._model(run.domain, run.seed, run.rank)
-        A = None if run.method == VANILLA else self._rows(run.domain, run.seed, run.rank, run.method)
-        _, training = self._draw(domain, run.seed)
-        started = time.perf_counter()
+        spanned = run.method in SUBSPACES
+        A = self._rows(run.domain, run.seed, run.rank, run.method) if spanned else None
+        calibration, training = self._draw(domain, run.seed)
         start_adapter(model, A, run.seed, train_a=run.train_a)
+        if run.method == DEFAULT:
+            start_by_library(model, calibration, self._population(domain, training), run.seed)
+        started = time.perf_counter()
         train_loss = train_adapter(model, training, self._settings.batch_size, run.learning_rate)
         diverged = train_loss is None
         selection = [] if diverged else measure_examples(model, domain.selection)
@@ -151,6 +156,10 @@ class _Bench:
 
     def _draw(self, domain: Domain, seed: int) -> tuple[Examples, Examples]:
         return domain.draw(self._settings.calibration_blocks, self._settings.training_blocks, seed)
+
+    def _population(self, domain: Domain, training: Examples) -> int:
+        """N: how many different examples a run sees."""
+        return min(len(training), len(domain.pool) - self._settings.calibration_blocks)
 
     def _make_base(self, domain: str, seed: int) -> Any:
         """The model without an adapter, its head fitted."""
@@ -173,7 +182,7 @@ class _Bench:
 
     def _collect(self, domain: str, seed: int) -> Mapping[str, LayerSample]:
         calibration, training = self._draw(self.domains[domain], seed)
-        population = min(len(training), len(self.domains[domain].pool) - len(calibration))
+        population = self._population(self.domains[domain], training)
         return collect_samples(self._base(domain, seed), calibration, population, seed)
 
     def _find_rows(self, domain: str, seed: int, rank: int, method: str) -> Mapping[str, Tensor]:

@@ -14,6 +14,9 @@ from typing import Any, Literal
 VANILLA = "lora"
 """LoRA's usual A, trained as B is: what the others are measured by."""
 
+DEFAULT = "default"
+"""What the library makes, B included."""
+
 
 @dataclass(frozen=True, order=True)
 class LaboratoryRun:

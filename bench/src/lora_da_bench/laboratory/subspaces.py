@@ -198,7 +198,6 @@ def _parameters() -> LoraDAConfig:
 
 SUBSPACES: dict[str, Subspace] = {
     "random": Subspace("uniformly random", random_rows),
-    "default": Subspace("the library's default, LoraDAConfig()", partial(solved_rows, config=LoraDAConfig())),
     "parameters": Subspace(
         "the default of version 0.1: distance between parameters, relative damping 0.1, sample correction",
         partial(solved_rows, config=_parameters()),
