@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from lora_da import freeze_a, initialize_from_trainer
+from presets import PARAMETERS
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*saw fewer tokens than they have input dimensions")
 
@@ -50,7 +51,7 @@ def test_training_is_that_of_a_loop_with_b_alone(folder: Path, tmp_path: Path, g
     trainer = make_trainer(folder, tmp_path, given, batches)
     if freeze_first:
         freeze_a(trainer.model)
-    initialize_from_trainer(trainer, max_examples=8, progress=False)
+    initialize_from_trainer(trainer, PARAMETERS, max_examples=8, progress=False)
     if not freeze_first:
         freeze_a(trainer.model)
     by_hand: Any = get_peft_model(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), LORA)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
 from collections.abc import Iterator
@@ -15,8 +16,9 @@ from peft import LoraConfig, get_peft_model
 from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from lora_da import LoraDAConfig, initialize_from_trainer, initialize_lora_da_weights
+from lora_da import initialize_from_trainer, initialize_lora_da_weights
 from models import causal_examples, collate
+from presets import PARAMETERS
 
 trl = pytest.importorskip("trl")
 
@@ -64,7 +66,7 @@ def model(folder: Path) -> Iterator[Any]:
 
 
 BATCHES = [collate(causal_examples(8))]
-LARGE = LoraDAConfig(init_scale="stable", stable_gamma=1.0)  # a step that every trainer sees
+LARGE = dataclasses.replace(PARAMETERS, stable_gamma=1.0)  # a step that every trainer sees
 
 
 @pytest.mark.parametrize("kind", ["DPO", "KTO", "GRPO"])
