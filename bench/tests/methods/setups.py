@@ -16,6 +16,7 @@ from lora_da_bench.methods.registry import get_method
 from models import batches_of, causal_examples, classified_examples, tiny_bert, tiny_gpt2, tiny_llama
 
 RANK = 4
+_TIMES = 48
 _MAKERS: dict[str, tuple[Any, str, Any]] = {
     "llama": (tiny_llama, "CAUSAL_LM", causal_examples),
     "gpt2": (tiny_gpt2, "CAUSAL_LM", causal_examples),
@@ -44,7 +45,8 @@ def setup_of(
         "task_type": task,
         "use_rslora": True,
     }
-    batches = batches_of(examples(16, data_seed))
+    # Few examples, many times: as if so many were alike that their gradient stands out from the noise.
+    batches = batches_of([example for example in examples(4, data_seed) for _ in range(_TIMES)], size=_TIMES)
     return Setup(make().to(dtype), LoraConfig(**(settings | lora)), batches, 1000, seed)
 
 

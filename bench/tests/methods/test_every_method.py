@@ -13,9 +13,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from lora_da_bench.methods.registry import METHODS, get_method
 from methods.setups import KINDS, RANK, initialised, layers_in, logits_of, setup_of
 
-KEEPS_FUNCTION = {"lora", "pissa", "eva", "corda", "lora-ga-peft", "lora-da-zero-b"}
-KEEPS_FUNCTION |= {"lora-da-zero", "lora-da-no-fisher"}
-KEEPS_FUNCTION |= {"lora-da"}  # on a random model, whose gradients are no more than noise
+KEEPS_FUNCTION = {"lora", "pissa", "eva", "corda", "lora-ga-peft", "lora-da-zero-b", "lora-da-no-fisher"}
 KEEPS_BASE = {name for name in METHODS if name not in ("pissa", "corda", "lora-ga-peft")}
 
 

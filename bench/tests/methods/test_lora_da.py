@@ -24,7 +24,7 @@ from models import with_lora
 
 CONFIGS = {
     "lora-da": LoraDAConfig(),
-    "lora-da-zero": LoraDAConfig(init_scale="zero"),
+    "lora-da-zero-b": LoraDAConfig(init_scale="zero"),
     "lora-da-paper": LoraDAConfig.paper(),
     "lora-da-released": LoraDAConfig.released(),
 }

@@ -49,10 +49,6 @@ def _turned(A: Tensor, B: Tensor, generator: torch.Generator) -> tuple[Tensor, T
     return turn(A.mT).mT, turn(B)
 
 
-def _zero_b(A: Tensor, B: Tensor, _generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    return A, torch.zeros_like(B)
-
-
 def shuffle_labels(batches: Sequence[Mapping[str, Tensor]], seed: int) -> list[dict[str, Tensor]]:
     """Permute the labels of the whole sample, token by token or example by example.
 
@@ -92,5 +88,4 @@ METHODS = (
         _from_shuffled_labels,
         uses_data=True,
     ),
-    Method("lora-da-zero-b", "Control: LoRA-DA's A with B = 0", _changed(_zero_b), uses_data=True),
 )

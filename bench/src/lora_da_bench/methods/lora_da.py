@@ -77,8 +77,8 @@ def _with_identities(statistics: Statistics) -> Statistics:
 METHODS = (
     Method("lora-da", "LoRA-DA with this library's defaults (arXiv 2510.24561)", initialise_lora_da, uses_data=True),
     Method(
-        "lora-da-zero",
-        "LoRA-DA's A, and B = 0",
+        "lora-da-zero-b",
+        "LoRA-DA's A with B = 0",
         partial(initialise_lora_da, config=LoraDAConfig(init_scale="zero")),
         uses_data=True,
     ),
