@@ -23,7 +23,7 @@ from lora_da.distributed.processes import current_processes
 from lora_da.pipeline._collection_plan import plan_collection
 from lora_da.pipeline._shared_solution import solve_layers_together
 from lora_da.pipeline.calibration_source import CalibrationSource
-from lora_da.pipeline.checkpoint import Checkpoint
+from lora_da.pipeline.checkpoint import Partial
 from lora_da.pipeline.collection import collect_passes, measure_loss
 from lora_da.pipeline.memory_plan import MemoryPlan
 from lora_da.pipeline.solution import check_statistics, report_layer
@@ -122,11 +122,11 @@ class AdapterSolution:
 
 
 def start_collection(
-    source: CalibrationSource, config: LoraDAConfig, budget: MemoryBudget, checkpoint: Checkpoint | None
+    source: CalibrationSource, config: LoraDAConfig, budget: MemoryBudget, partial: Partial | None
 ) -> tuple[MemoryPlan, Passes]:
     """Plan a collection; its passes are collected one by one, as they are asked for."""
-    plan = plan_collection(source, config.collection, budget, checkpoint)
-    return plan, collect_passes(source, config.collection, plan, checkpoint)
+    plan = plan_collection(source, config.collection, budget, partial)
+    return plan, collect_passes(source, config.collection, plan, partial)
 
 
 def solve_adapter(
