@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lora_da.adapter.activation import adapters_disabled, only_adapter_active
 from lora_da.adapter.factors import write_factors
@@ -28,8 +28,16 @@ from lora_da.pipeline.collection import collect_passes, measure_loss
 from lora_da.pipeline.memory_plan import MemoryPlan
 from lora_da.pipeline.solution import check_statistics, report_layer
 from lora_da.report.initialization import InitializationReport
-from lora_da.report.notices import POPULATION_UNKNOWN, list_collection_notices, list_notices
+from lora_da.report.notices import (
+    LARGEST_LOSS,
+    POPULATION_UNKNOWN,
+    list_collection_notices,
+    list_notices,
+    list_precision_notices,
+)
+from lora_da.solver.factors import SolverError, solver_errors
 from lora_da.solver.layer_init import LayerInit
+from lora_da.solver.rounding import fit_to_precision
 from lora_da.solver.scale import scale_factors
 from lora_da.statistics.sums import Statistics
 from lora_da.system.memory import MemoryBudget, peak_memory, reset_peak_memory
@@ -171,25 +179,39 @@ def write_solution(adapter: Adapter, solution: AdapterSolution, config: LoraDACo
     """Scale the solutions and write them to the adapter's A and B.
 
     Returns:
-        What the user should know: whether the adapter was not fresh.
+        What the user should know: whether the adapter was not fresh, or its precision hardly holds A and B.
 
     Raises:
         ValueError: A factor is not finite in the adapter's precision; nothing has then been written.
+        SolverError: The scale of a layer can't be found.
     """
     notices = []
     if any(bool(gather_parameter(adapter.layers[name].B).any()) for name in solution.layers):
         notices.append("lora_B was not zero: the adapter had been trained or initialised before, and is overwritten")
-    factors = {
-        name: scale_factors(
-            init,
-            scaling=adapter.layers[name].scaling,
-            init_scale=config.init_scale,
-            stable_gamma=config.stable_gamma,
-        )
-        for name, init in solution.layers.items()
-    }
+    factors: dict[str, tuple[Tensor, Tensor]] = {}
+    moved: list[str] = []
+    lossy: list[str] = []
+    for name, init in solution.layers.items():
+        layer = adapter.layers[name]
+        A, B = _scaled(name, init, layer, config)
+        A, B, power, lost = fit_to_precision(A, B, (layer.A.dtype, layer.B.dtype))
+        factors[name] = A, B
+        if power:
+            moved.append(f"{name} (2^{power})")
+        if lost > LARGEST_LOSS:
+            lossy.append(f"{name} ({lost:.0%} of a direction)")
     write_factors(adapter.layers, factors)
-    return notices
+    return [*notices, *list_precision_notices(moved, lossy)]
+
+
+def _scaled(name: str, init: LayerInit, layer: AdaptedLayer, config: LoraDAConfig) -> tuple[Tensor, Tensor]:
+    try:
+        with solver_errors():
+            return scale_factors(
+                init, scaling=layer.scaling, init_scale=config.init_scale, stable_gamma=config.stable_gamma
+            )
+    except SolverError as error:
+        raise SolverError(f"layer {name}: {error}") from error
 
 
 def measure_losses(adapter: Adapter, source: CalibrationSource, *, before: float | None) -> Losses:
