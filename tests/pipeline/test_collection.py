@@ -125,9 +125,7 @@ def test_a_restart_keeps_the_passes_whatever_is_free_then(tmp_path: Path, monkey
 def test_a_checkpoint_is_not_taken_for_other_weights_or_losses(tmp_path: Path) -> None:
     def gradients(model: Any, key: str | None = None, **options: Any) -> Tensor:
         checkpoint = Checkpoint(tmp_path, loss_key=key)
-        found = collect_statistics(
-            model, BATCHES, CONFIG.collection, checkpoint=checkpoint, progress=False, **options
-        )
+        found = collect_statistics(model, BATCHES, CONFIG.collection, checkpoint=checkpoint, progress=False, **options)
         return found.gradient_sums["model.layers.1.mlp.up_proj"]
 
     def halved(output: Any, batch: Any) -> Tensor:
