@@ -31,7 +31,7 @@ def compare_processes(
     Args:
         base: The base model.
         adapted: The adapter's layers, if there is one.
-        settings: What else was given to the call, by name; things with a ``repr`` that says all.
+        settings: What else was given to the call, by name; things whose text says all.
         processes: The job, if there is one; all its processes have to call.
         keyed: Whether the result is needed.
 
@@ -54,6 +54,6 @@ def compare_processes(
             for name, layer in (adapted or {}).items()
         }
         order = {"the order of the layers": hash_lines(layers)[:16]}
-        given = {name: repr(value) for name, value in settings.items()}
+        given = {name: str(value) for name, value in settings.items()}
         check_agreement(software | given | layers | order | model.shared, processes, _REMEDY)
     return hash_lines([model.digest(), repr(software)])
