@@ -76,7 +76,7 @@ def _options(call: Call, chance: random.Random) -> None:
     call["options"] |= chance.choice(
         [
             {"config": LoraDAConfig(population_size=99)},
-            {"config": LoraDAConfig.released()},
+            {"config": LoraDAConfig(population_size=100, init_scale="stable")},
             {"max_examples": 6},
             {"measure_loss": False},
             {"example_loss": CausalLM("mean")},

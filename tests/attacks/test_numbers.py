@@ -34,7 +34,8 @@ def _layer(chance: random.Random, spread: float, size: float, most: int = 16) ->
     a = a @ torch.linalg.qr(normal(d_in, d_in))[0] if chance.random() < 0.5 else a
     g = normal(tokens, d_out) * 10 ** chance.uniform(-6, 2)
     dtype = chance.choice([torch.float32, torch.float64])
-    sums = (sum_.to(dtype) for sum_ in (g.T @ a, a.T @ a, g.T @ g))
+    squares = (a.T @ a, g.T @ g)  # whose last bits need not be symmetric
+    sums = (sum_.to(dtype) for sum_ in (g.T @ a, *((square + square.T) / 2 for square in squares)))
     return LayerStatistics(*sums, tokens=tokens, examples=max(1, tokens // 3))
 
 
