@@ -1,28 +1,61 @@
-"""Attacks as programs: ``PYTHONPATH=tests python tests/attacks/test_NAME.py --rounds 1000``; pytest makes a few rounds.
+"""How an attack is run: round by round, each from its number alone, as a program or a few rounds by pytest.
 
-An attack is a function of the round's number, which decides everything random in it.
+An attack is a function of a round's number that returns what did not hold, in words; nothing where all held. Its file
+is a program: ``PYTHONPATH=tests python -m attacks.readers --rounds 30000``.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import time
-import warnings
 from collections.abc import Callable
+from typing import Any
+
+Attack = Callable[[int], list[str]]
 
 
-def make_rounds(attack: Callable[[int], object]) -> None:
-    """Make as many rounds as the command line says; the first that succeeds ends the program with its number."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=100)
-    parser.add_argument("--first", type=int, default=0, help="The number of the first round.")
-    options = parser.parse_args()
-    warnings.simplefilter("ignore")
-    started = time.perf_counter()
-    for number in range(options.first, options.first + options.rounds):
+def run(attack: Attack, first: int, rounds: int) -> list[str]:
+    """Carry out rounds in a process of their own, and once more from the next one where it dies."""
+    context = multiprocessing.get_context("spawn")
+    faults: list[str] = []
+    while rounds > 0:
+        here, there = context.Pipe(duplex=False)
+        process = context.Process(target=_work, args=(attack, first, rounds, there))
+        process.start()
+        there.close()
+        done = 0
         try:
-            attack(number)
-        except BaseException:
-            print(f"round {number} (--first {number} --rounds 1 makes it again):")
-            raise
-    print(f"{options.rounds} rounds in {time.perf_counter() - started:.0f} s: none succeeded")
+            while True:
+                faults += here.recv()
+                done += 1
+        except EOFError:
+            process.join()
+        if done < rounds:
+            faults.append(f"round {first + done}: the process died ({process.exitcode})")
+            done += 1
+        first, rounds = first + done, rounds - done
+    return faults
+
+
+def _work(attack: Attack, first: int, rounds: int, there: Any) -> None:
+    for number in range(first, first + rounds):
+        try:
+            found = attack(number)
+        except Exception as error:
+            found = [f"{type(error).__name__}: {error}"]
+        there.send([f"round {number}: {fault}" for fault in found])
+
+
+def main(attack: Attack, rounds: int) -> None:
+    """Run an attack as a program; what did not hold is printed, and the exit status is 1."""
+    parser = argparse.ArgumentParser(description=attack.__doc__)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--first", type=int, default=0, help="the number of the first round, to repeat one")
+    given = parser.parse_args()
+    started = time.monotonic()
+    faults = run(attack, given.first, given.rounds)
+    for fault in faults:
+        print(fault[:1000])
+    print(f"{given.rounds} rounds, {len(faults)} faults, {time.monotonic() - started:.0f} s")
+    raise SystemExit(bool(faults))

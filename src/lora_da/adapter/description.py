@@ -89,8 +89,10 @@ def _describe_tensor(found: ModelDescription, name: str, tensor: Tensor) -> None
 def _held(tensor: Tensor) -> Iterator[Tensor]:
     """The plain tensors that a sharded or quantised one is made of in this process."""
     if hasattr(tensor, "__tensor_flatten__"):
-        for name in tensor.__tensor_flatten__()[0]:
-            yield from _held(getattr(tensor, name))
+        parts = [getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]]
+        for part in parts:
+            if isinstance(part, Tensor):  # a DTensor counts its mesh among its parts
+                yield from _held(part)
     else:
         yield getattr(tensor, "ds_tensor", tensor)  # DeepSpeed's partition
 
