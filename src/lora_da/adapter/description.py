@@ -68,9 +68,11 @@ def find_base_modules(module: nn.Module, path: str = "") -> Iterator[tuple[str, 
 
 
 def _tensors_of(module: nn.Module) -> dict[str, Tensor]:
-    """A module's own parameters and buffers; of one without parts also what it would save beside them."""
+    """A module's own parameters and buffers, and what one that is saved in a way of its own would save beside them."""
     own = dict(module.named_parameters(recurse=False)) | dict(module.named_buffers(recurse=False))
-    if next(module.children(), None) is None:
+    kind, plain = type(module), nn.Module
+    saves = kind.state_dict is not plain.state_dict or kind._save_to_state_dict is not plain._save_to_state_dict
+    if saves and next(module.children(), None) is None:
         saved = module.state_dict(keep_vars=True)
         own |= {name: value for name, value in saved.items() if name not in own and isinstance(value, Tensor)}
     return own
