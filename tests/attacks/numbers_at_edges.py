@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,8 +36,8 @@ def _layer(chance: random.Random, spread: float, size: float, most: int = 16) ->
     g = normal(tokens, d_out) * 10 ** chance.uniform(-6, 2)
     dtype = chance.choice([torch.float32, torch.float64])
     squares = (a.T @ a, g.T @ g)  # whose last bits need not be symmetric
-    sums = (sum_.to(dtype) for sum_ in (g.T @ a, *((square + square.T) / 2 for square in squares)))
-    return LayerStatistics(*sums, tokens=tokens, examples=max(1, tokens // 3))
+    Z, Y = (((square + square.T) / 2).to(dtype) for square in squares)
+    return LayerStatistics((g.T @ a).to(dtype), Z, Y, tokens, max(1, tokens // 3))
 
 
 def attack_residual(number: int) -> list[str]:
@@ -77,7 +79,7 @@ def _exact_residual(layer: LayerStatistics, config: LoraDAConfig, init: LayerIni
     for x, near, far, value in zip(A, first, second, values, strict=True):
         off = [weight * p - Fraction(config.bias_weight) * q - value * e for p, q, e in zip(near, far, x, strict=True)]
         worst = max(worst, sum(e * e for e in off) / largest**2)
-    return float(worst) ** 0.5
+    return math.sqrt(worst)
 
 
 def _exact(matrix: Tensor) -> Matrix:
@@ -109,7 +111,8 @@ def attack_precision(number: int) -> list[str]:
     """Any spectrum, preset, scale and precision: A and B hold what was solved, or it is said how much they lose."""
     chance = random.Random(number)
     preset = chance.choice(PRESETS)
-    scale, precision = chance.choice(["theory", "stable", "activations"]), chance.choice(PRECISIONS)
+    scale: Any = chance.choice(["theory", "stable", "activations"])
+    precision = chance.choice(PRECISIONS)
     collection = CollectionConfig(preset.collection.loss_reduction, "full")
     config = dataclasses.replace(preset, collection=collection, population_size=1000, init_scale=scale)
     layer = _layer(chance, chance.uniform(0, 42), chance.uniform(-18, 6))
