@@ -67,7 +67,8 @@ def _cut(high: Tensor, low: Tensor, bits: int, dim: int) -> list[Tensor]:
     slices, rest = [], high
     for number in range(_SLICES):
         unit = unit * 2.0**-bits
-        slices.append((rest / unit).round() * unit)
+        above = unit * 1.5 * 2.0**52  # where float64 has no digits below the unit
+        slices.append((rest + above) - above)
         rest = rest - slices[-1]
         if number == 1:  # there is room for it now
             rest = rest + low
@@ -99,18 +100,19 @@ class DampedSum:
     def solve(self, right: Pair) -> tuple[Pair, Float[Tensor, " k"]]:
         """Return X with (Σ a aᵀ + T·λ·I) X = R, and how far its columns may be off."""
         found = add(self._solve(right[0]) / self._tokens)
-        change = before = torch.full_like(right[0][0], torch.inf)
+        size = before = torch.linalg.vector_norm(found[0], dim=0)
+        off = before
         for _ in range(_ROUNDS):
             reached = self.times(found)
             rest, error = add(right[0], -reached[0])
             step = self._solve(rest + (error + right[1] - reached[1])) / self._tokens
             found = _normal(found[0], step, found[1])
-            before, change = change, torch.linalg.vector_norm(step, dim=0)
-            if bool((change <= _EXACT * torch.linalg.vector_norm(found[0], dim=0)).all()) or bool(
-                (change > before / 2).any()
-            ):
+            change = torch.linalg.vector_norm(step, dim=0)
+            smaller = (change / before.clamp(min=torch.finfo(size.dtype).tiny)).clamp(max=1.0)
+            off, before = change * smaller, change  # as much smaller as this step was than the one before
+            if bool((off <= _EXACT * size).all()) or bool((smaller > 0.5).any()):
                 break
-        return found, change
+        return found, off
 
 
 def _normal(high: Tensor, step: Tensor, low: Tensor) -> Pair:
