@@ -564,3 +564,37 @@ def test_compiled_models(order: str) -> None:
     found = find_adapted_layers(adapted, "default")[0]
     for name, layer in find_adapted_layers(wanted, "default")[0].items():
         torch.testing.assert_close(found[name].B @ found[name].A, layer.B @ layer.A, rtol=1e-3, atol=1e-8)
+
+
+# The adapter's precision
+
+
+def _half(scale: float, size: float = 1.0) -> tuple[Any, InitializationReport]:
+    """An adapter in float16 with the factors of gradients so many times as large, and its report."""
+    model = with_lora(tiny_llama(), lora_alpha=4 / size)
+    for layer in find_adapted_layers(model, "default")[0].values():
+        layer.A.data, layer.B.data = layer.A.data.half(), layer.B.data.half()
+    statistics = collect_statistics(tiny_llama(), batches_of(EXAMPLES), progress=False)
+    scaled = {name: scale * tensor for name, tensor in statistics.gradient_sums.items()}
+    squares = {name: scale**2 * tensor for name, tensor in statistics.output_sums.items()}
+    statistics = dataclasses.replace(statistics, gradient_sums=scaled, output_sums=squares)
+    config = dataclasses.replace(PRESETS["default"], init_scale="theory")
+    return model, _initialize(model, config=config, statistics=statistics)
+
+
+@pytest.mark.parametrize("scale", [1e7, 1e-6])  # Δ is the smaller, the larger the gradients are
+def test_factors_beyond_float16_share_their_size(scale: float) -> None:
+    wanted, _ = _half(1.0)
+    found, report = _half(scale)
+    assert any("A was divided and B multiplied by a power of two" in notice for notice in report.notices)
+    layers = find_adapted_layers(wanted, "default")[0]
+    for name, layer in find_adapted_layers(found, "default")[0].items():
+        product = layers[name].B.double() @ layers[name].A.double()
+        assert distance(layer.B.double() @ layer.A.double() * scale, product) < 5e-3, name
+
+
+def test_factors_that_no_power_of_two_saves_are_named_or_refused() -> None:
+    _, report = _half(1e15)
+    assert any("rounding to the adapter's precision takes much of 14 layer(s)" in notice for notice in report.notices)
+    with pytest.raises(ValueError, match=r"layer model\.layers\.0\.self_attn\.q_proj: its starting point exceeds"):
+        _half(1e-16)

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from lora_da import collect_statistics, freeze_a, initialize_lora_da_weights
+from lora_da.adapter.description import describe_model
 from lora_da.adapter.layers import find_adapted_layers
-from lora_da.pipeline.checkpoint import fingerprint_weights
+from lora_da.adapter.wrapping import find_base_model
 from models import batches_of, causal_examples, tiny_llama, with_lora
 from presets import PARAMETERS
 from reference import distance
@@ -147,10 +148,10 @@ def test_with_a_frozen_b_has_the_same_gradients(make: Callable[[], tuple[Any, De
 
 
 @pytest.mark.parametrize("make", [bitsandbytes_4bit, bitsandbytes_8bit, torchao_8bit, hqq_4bit, quanto_8bit])
-def test_weights_in_few_bits_have_fingerprints(make: Callable[[], tuple[Any, Dequantise]]) -> None:
+def test_weights_in_few_bits_have_digests(make: Callable[[], tuple[Any, Dequantise]]) -> None:
     first, same, other = make()[0], make()[0], base()
-    assert fingerprint_weights([first.model]) == fingerprint_weights([same.model])
-    assert fingerprint_weights([first.model]) != fingerprint_weights([other.model])
+    assert describe_model(first) == describe_model(same) == describe_model(find_base_model(with_lora(same)))
+    assert describe_model(first).digest() != describe_model(other).digest()
 
 
 def test_statistics_in_full_precision_serve_the_quantised_base() -> None:
@@ -164,3 +165,10 @@ def test_statistics_in_full_precision_serve_the_quantised_base() -> None:
     for name, layer in others.items():
         torch.testing.assert_close(mine[name].A.float(), layer.A)
         torch.testing.assert_close(mine[name].B.float(), layer.B)
+
+
+def test_what_a_quantiser_keeps_beside_the_weights_is_seen() -> None:
+    first, other = bitsandbytes_4bit()[0], bitsandbytes_4bit()[0]
+    layer = next(module for name, module in other.named_modules() if name.endswith("q_proj"))
+    layer.weight.quant_state.absmax.mul_(2)
+    assert describe_model(first).digest() != describe_model(other).digest()

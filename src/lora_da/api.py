@@ -11,10 +11,13 @@ from typing import Any
 from torch import nn
 
 from lora_da.adapter.layers import find_active_adapter
-from lora_da.adapter.wrapping import unwrap_model
+from lora_da.adapter.wrapping import find_base_model, unwrap_model
 from lora_da.config import CollectionConfig, LoraDAConfig
+from lora_da.distributed.agreement import failing_together
+from lora_da.distributed.processes import current_processes
+from lora_da.distributed.shares import is_divided
 from lora_da.pipeline.calibration_source import find_adapter_if_any, load_batches, open_source
-from lora_da.pipeline.checkpoint import Checkpoint
+from lora_da.pipeline.checkpoint import Checkpoint, open_partial
 from lora_da.pipeline.collection import collect_in_one_pass
 from lora_da.pipeline.initialization import (
     Losses,
@@ -28,6 +31,7 @@ from lora_da.pipeline.initialization import (
     start_collection,
     write_solution,
 )
+from lora_da.pipeline.inventory import compare_processes
 from lora_da.pipeline.loss_preparation import prepare_loss
 from lora_da.pipeline.step_length import search_step_length
 from lora_da.pipeline.trainer import (
@@ -43,8 +47,10 @@ from lora_da.report.initialization import InitializationReport
 from lora_da.report.notices import NO_EXAMPLES_TO_SEARCH_WITH, list_collection_notices
 from lora_da.solver.layer import check_population
 from lora_da.statistics.batches.examples import find_dataset_length
-from lora_da.statistics.losses.example_losses import ExampleLoss, find_rows_per_example
+from lora_da.statistics.losses.example_losses import ExampleLoss, find_rows_per_example, name_loss
+from lora_da.statistics.storage import hash_statistics
 from lora_da.statistics.sums import Statistics
+from lora_da.statistics.validity import check_sums
 from lora_da.system.memory import MemoryBudget
 
 Batches = Iterable[Mapping[str, Any]]
@@ -92,14 +98,22 @@ def collect_statistics(
         ValueError: The data or the adapter can't be used; the message says what is wrong and where.
         TypeError: The settings are none of the collection's, the data are no iterable, or a batch is no mapping.
     """
-    _check_types(model, collection_config, CollectionConfig)
-    model = unwrap_model(model)
-    adapted = find_adapter_if_any(model, adapter_name or find_active_adapter(model))
-    dataloader = load_batches(dataloader, collate_fn)
-    config = collection_config or CollectionConfig()
+    config, processes = collection_config or CollectionConfig(), current_processes()
+    with failing_together(processes, "opening the model"):
+        _check_types(model, collection_config, CollectionConfig)
+        model = unwrap_model(model)
+        adapted = find_adapter_if_any(model, adapter_name or find_active_adapter(model))
+        dataloader = load_batches(dataloader, collate_fn)
+        if checkpoint is not None:
+            checkpoint.check_loss(example_loss)
+    reading = _describe_reading(dataloader, max_examples, example_loss, checkpoint)
+    called = {"the call": "collect_statistics", "the configuration": config} | reading
+    base, keyed = find_base_model(model), checkpoint is not None
+    belonging = compare_processes(base, adapted, called, processes, keyed=keyed)
     source = open_source(model, adapted, dataloader, max_examples, example_loss, progress=progress)
     source = prepare_loss(source, config.loss_reduction)
-    statistics = collect_in_one_pass(source, config, memory_budget, checkpoint)
+    partial = open_partial(checkpoint, source, config, belonging)
+    statistics = collect_in_one_pass(source, config, memory_budget, partial)
     for notice in list_collection_notices(statistics.wholly_counted):
         warnings.warn(notice, stacklevel=2)
     return dataclasses.replace(statistics, population_size=find_dataset_length(dataloader))
@@ -147,13 +161,27 @@ def initialize_lora_da_weights(
         ValueError: The adapter, the data, the statistics or the settings can't be used; the adapter is then unchanged.
         TypeError: The settings are none of LoRA-DA's, or a batch is no mapping.
     """
-    _check_types(peft_model, config, LoraDAConfig)
-    if dataloader is None and statistics is None:
-        raise ValueError("give a data loader or statistics: there is nothing to initialise from")
-    peft_model = unwrap_model(peft_model)
-    adapter = open_adapter(peft_model, adapter_name or find_active_adapter(peft_model))
-    dataloader = None if dataloader is None else load_batches(dataloader, collate_fn)
-    config = _with_population(config or LoraDAConfig(), dataloader, statistics)
+    processes = current_processes()
+    with failing_together(processes, "opening the adapter"):
+        _check_types(peft_model, config, LoraDAConfig)
+        if dataloader is None and statistics is None:
+            raise ValueError("give a data loader or statistics: there is nothing to initialise from")
+        if statistics is not None:
+            check_sums(statistics)
+        if checkpoint is not None:
+            checkpoint.check_loss(example_loss)
+        peft_model = unwrap_model(peft_model)
+        adapter = open_adapter(peft_model, adapter_name or find_active_adapter(peft_model))
+        dataloader = None if dataloader is None else load_batches(dataloader, collate_fn)
+        config = _with_population(config or LoraDAConfig(), dataloader, statistics)
+    called = {
+        "the call": "initialize_lora_da_weights",
+        "the configuration": config,
+        "measure_loss": measure_loss,
+        "the statistics": None if statistics is None or processes is None else hash_statistics(statistics),
+    }
+    called |= _describe_reading(dataloader, max_examples, example_loss, checkpoint)
+    belonging = compare_processes(adapter.base, adapter.layers, called, processes, keyed=checkpoint is not None)
     searching = config.init_scale == "searched"
     stopwatch, source, plan, found = Stopwatch(), None, None, None
     passes: Passes = [] if statistics is None else [(adapter.layers, statistics)]
@@ -164,7 +192,8 @@ def initialize_lora_da_weights(
                 source, (config.collection if statistics is None else statistics.config).loss_reduction
             )
             if statistics is None:
-                plan, passes = start_collection(source, config, memory_budget, checkpoint)
+                partial = open_partial(checkpoint, source, config.collection, belonging)
+                plan, passes = start_collection(source, config, memory_budget, partial)
     solution = solve_adapter(adapter, passes, config, stopwatch, progress=progress)
     with stopwatch.timing("solve"):
         steps, notices = write_solution(adapter, solution, config)
@@ -194,6 +223,19 @@ def _check_types(model: Any, config: Any, kind: type) -> None:
             f"config must be a lora_da.{kind.__name__}, not a {type(config).__name__}: the rank and the other settings "
             "of the adapter itself (LoraConfig) belong to peft.get_peft_model, from which they are read"
         )
+
+
+def _describe_reading(
+    dataloader: Batches | None, max_examples: int, loss: ExampleLoss | None, checkpoint: Checkpoint | None
+) -> dict[str, object]:
+    """What the processes of a job must have alike of what they read."""
+    return {
+        "the data loader": dataloader is not None,
+        "a data loader that is divided": is_divided(dataloader),
+        "max_examples": max_examples,
+        "the loss": name_loss(loss),
+        "a checkpoint": checkpoint is not None,
+    }
 
 
 def _with_population(config: LoraDAConfig, dataloader: Batches | None, statistics: Statistics | None) -> LoraDAConfig:
@@ -246,13 +288,14 @@ def initialize_from_trainer(
             the examples' can't be told apart and no ``example_loss`` is given; or as
             :func:`initialize_lora_da_weights`. The adapter is then unchanged.
     """
-    check_trainer(trainer)
-    _check_types(trainer.model, config, LoraDAConfig)
-    loss = find_trainer_loss(trainer) if example_loss is None else example_loss
-    seed = trainer.args.seed if seed is None else seed
-    batches = calibration_batches(trainer, max_examples, seed, find_rows_per_example(loss))
-    config = config or LoraDAConfig()
-    adapter_name = adapter_name or find_active_adapter(trainer.model)
+    with failing_together(current_processes(), "reading the trainer"):
+        check_trainer(trainer)
+        _check_types(trainer.model, config, LoraDAConfig)
+        loss = find_trainer_loss(trainer) if example_loss is None else example_loss
+        seed = trainer.args.seed if seed is None else seed
+        batches = calibration_batches(trainer, max_examples, seed, find_rows_per_example(loss))
+        config = config or LoraDAConfig()
+        adapter_name = adapter_name or find_active_adapter(trainer.model)
     with checkpointing_as_in_training(trainer):
         report = initialize_lora_da_weights(
             trainer.model,

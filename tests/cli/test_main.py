@@ -4,32 +4,44 @@ import sys
 
 import pytest
 
+from command import call
 from lora_da.cli import app as module
 from lora_da.cli import main
 from lora_da.distributed.processes import ProcessError
 
 
 @pytest.mark.parametrize(
-    ("rank", "error", "told"),
+    ("rank", "size", "told"),
     [
-        (None, ValueError("no label token"), "lora-da: no label token"),
-        ("0", ProcessError("while reading, process 1: ValueError"), "lora-da: while reading, process 1: ValueError"),
-        ("1", ValueError("no label token"), "lora-da: no label token"),
-        ("2", ProcessError("while reading, process 1: ValueError"), 1),
+        (None, None, "lora-da: "),
+        ("0", "1", "lora-da: "),
+        ("0", "3", "lora-da (process 0): "),
+        ("2", "3", "lora-da (process 2): "),
     ],
 )
-def test_errors_of_other_processes_are_told_by_the_first_alone(
-    monkeypatch: pytest.MonkeyPatch, rank: str | None, error: Exception, told: str | int
+def test_every_process_tells_an_error_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, rank: str | None, size: str | None, told: str
 ) -> None:
     def app() -> None:
-        raise error
+        raise ProcessError("while reading, process 1: ValueError")
 
-    if rank is None:
-        monkeypatch.delenv("RANK", raising=False)
-    else:
-        monkeypatch.setenv("RANK", rank)
+    for name, value in (("RANK", rank), ("WORLD_SIZE", size)):
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
     monkeypatch.setattr(module, "app", app)
     monkeypatch.setattr(sys, "argv", ["lora-da"])
     with pytest.raises(SystemExit) as ended:
         main()
-    assert ended.value.code == told
+    assert ended.value.code == told + "while reading, process 1: ValueError"
+
+
+@pytest.mark.parametrize("command", ["merge-statistics", "inspect", "plan", "demo"])
+def test_commands_that_are_not_made_for_a_job_refuse(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match=rf"lora-da {command} is not made for a job: each of the 2 processes"):
+        call(command, "some", "--output", "thing")
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    with pytest.raises(ValueError, match="WORLD_SIZE='two' in the environment is no number"):
+        call(command)

@@ -13,6 +13,13 @@ from lora_da.distributed.processes import Processes
 from lora_da.distributed.shares import select_own_batches
 
 
+class Alike(Processes):
+    """A job of processes that all have the same."""
+
+    def gather_objects(self, value: Any, doing: str) -> list[Any]:
+        return [value] * self.size
+
+
 def read(count: int, batch_size: int, size: int, most: int, **options: Any) -> list[int]:
     """The examples that all processes read."""
     found: list[int] = []
@@ -22,7 +29,7 @@ def read(count: int, batch_size: int, size: int, most: int, **options: Any) -> l
             DataLoader(data, batch_size), num_processes=size, process_index=rank, put_on_device=False, **options
         )
         loader = DataLoader(data, batch_sampler=loader.batch_sampler, collate_fn=loader.collate_fn)
-        for batch in select_own_batches(loader, most, Processes(rank, size, torch.device("cpu"))):
+        for batch in select_own_batches(loader, most, Alike(rank, size, torch.device("cpu"))):
             found += batch["labels"].tolist()
     return sorted(found)
 
@@ -40,4 +47,4 @@ def test_a_loader_that_one_process_reads_for_all_is_refused() -> None:
         pass
 
     with pytest.raises(ValueError, match="before accelerate prepared it"):
-        select_own_batches(DataLoaderDispatcher([]), 4, Processes(0, 2, torch.device("cpu")))  # type: ignore[arg-type]
+        select_own_batches(DataLoaderDispatcher([]), 4, Alike(0, 2, torch.device("cpu")))  # type: ignore[arg-type]

@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from lora_da import collect_statistics, initialize_lora_da_weights
 from lora_da.adapter.sharding import gather_parameter
+from lora_da.losses import CausalLM
 from lora_da.pipeline.checkpoint import Checkpoint
 from lora_da.statistics.sums import Statistics
 from models import trained_llama
@@ -50,20 +51,24 @@ def examples(count: int) -> list[dict[str, torch.Tensor]]:
     return made
 
 
-class Loader:
-    """A loader that does something to one process on the way."""
+class KillingLoader:
+    """A loader that kills one process on the way."""
 
-    def __init__(self, loader: Any, mode: str) -> None:
-        self.loader, self.mode = loader, mode
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
 
     def __iter__(self) -> Iterator[Any]:
         for index, batch in enumerate(self.loader):
             if dist.get_rank() == 1 and index == 1:
-                if self.mode == "killed":
-                    os.kill(os.getpid(), signal.SIGKILL)
-                if self.mode.endswith("failing"):
-                    batch["labels"][:] = -100
+                os.kill(os.getpid(), signal.SIGKILL)
             yield batch
+
+
+def failing_loss(output: Any, batch: Any) -> torch.Tensor:
+    """What can't be computed in one process."""
+    if dist.get_rank() == 1:
+        raise ValueError("no label token")
+    return CausalLM()(output, batch)
 
 
 class KilledAfterSaving(Checkpoint):
@@ -132,8 +137,10 @@ def main() -> None:
     data = examples(count)
     sampler = DistributedSampler(data, shuffle=False, drop_last=True) if mode == "divided" else None  # type: ignore[arg-type, var-annotated]
     loader: Any = DataLoader(data, batch_size=size, sampler=sampler)  # type: ignore[arg-type]
-    if mode == "killed" or mode.endswith("failing"):
-        loader = Loader(loader, mode)
+    if mode == "killed":
+        loader = KillingLoader(loader)
+    if mode.endswith("failing"):
+        options["example_loss"] = failing_loss
     config = dataclasses.replace(PARAMETERS, population_size=1000)
     report = initialize_lora_da_weights(wrapped, loader, config, max_examples=count, progress=False, **options)
     found = {"loss_before": torch.tensor(report.loss_before), "loss_after": torch.tensor(report.loss_after)}

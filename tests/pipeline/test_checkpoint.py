@@ -6,27 +6,35 @@ from typing import Any, Literal
 import pytest
 
 from lora_da import CollectionConfig, collect_statistics
-from lora_da.pipeline.calibration_source import open_source
-from lora_da.pipeline.checkpoint import Checkpoint, find_collection_file, left_to_read, load_partial
+from lora_da.pipeline.calibration_source import CalibrationSource, open_source
+from lora_da.pipeline.checkpoint import Checkpoint, left_to_read, load_partial, open_partial
 from models import batches_of, causal_examples, tiny_llama
 
 BATCHES = batches_of(causal_examples(7), 2)
 
 
-def file_of(folder: Path, batches: Any = BATCHES, reduction: Literal["sum", "mean"] = "sum") -> Path:
-    source = open_source(tiny_llama(), None, batches, 7, None, progress=False)
-    return find_collection_file(source, Checkpoint(folder), CollectionConfig(reduction))
+def source_of(batches: Any = BATCHES) -> CalibrationSource:
+    return open_source(tiny_llama(), None, batches, 7, None, progress=False)
+
+
+def file_of(
+    folder: Path, batches: Any = BATCHES, reduction: Literal["sum", "mean"] = "sum", model: str = "", **settings: Any
+) -> Path:
+    source = source_of(batches)
+    partial = open_partial(Checkpoint(folder, **settings), source, CollectionConfig(reduction), model)
+    assert partial is not None
+    return partial.find_file(source.layers)
 
 
 def test_a_file_belongs_to_one_collection(tmp_path: Path) -> None:
-    """Other weights and losses are those of ``test_collection``."""
+    """Other weights and losses are those of ``test_collection`` and of ``attacks/test_stale_checkpoints``."""
     first = file_of(tmp_path)
     assert first.parent == tmp_path
     assert file_of(tmp_path, batches_of(causal_examples(7), 2)) == first
     changed = batches_of(causal_examples(7), 2)
     changed[-1]["labels"][0, -1] += 1
-    others = {file_of(tmp_path, BATCHES[1:]), file_of(tmp_path, changed)}
-    assert len(others | {first, file_of(tmp_path, reduction="mean")}) == 4
+    others = {file_of(tmp_path, BATCHES[1:]), file_of(tmp_path, changed), file_of(tmp_path, reduction="mean")}
+    assert len(others | {first, file_of(tmp_path, model="other"), file_of(tmp_path, loss_key="other")}) == 6
 
 
 def test_statistics_are_written_every_so_many_batches(tmp_path: Path) -> None:
@@ -34,7 +42,7 @@ def test_statistics_are_written_every_so_many_batches(tmp_path: Path) -> None:
     after_batch = Checkpoint(tmp_path, every=2).saving(file)
     for count in (2, 4, 6, 7):
         after_batch(lambda count=count: collect_statistics(tiny_llama(), BATCHES, max_examples=count, progress=False))  # type: ignore[misc]
-        found = load_partial(file)
+        found = load_partial(file, source_of(), CollectionConfig())
         examples.append(found.examples if found else 0)
     assert examples == [0, 4, 4, 7]
 

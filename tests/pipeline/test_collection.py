@@ -125,10 +125,9 @@ def test_a_restart_keeps_the_passes_whatever_is_free_then(tmp_path: Path, monkey
 
 
 def test_a_checkpoint_is_not_taken_for_other_weights_or_losses(tmp_path: Path) -> None:
-    def gradients(model: Any, **options: Any) -> Tensor:
-        found = collect_statistics(
-            model, BATCHES, CONFIG.collection, checkpoint=Checkpoint(tmp_path), progress=False, **options
-        )
+    def gradients(model: Any, key: str | None = None, **options: Any) -> Tensor:
+        checkpoint = Checkpoint(tmp_path, loss_key=key)
+        found = collect_statistics(model, BATCHES, CONFIG.collection, checkpoint=checkpoint, progress=False, **options)
         return found.gradient_sums["model.layers.1.mlp.up_proj"]
 
     def halved(output: Any, batch: Any) -> Tensor:
@@ -136,7 +135,9 @@ def test_a_checkpoint_is_not_taken_for_other_weights_or_losses(tmp_path: Path) -
 
     plain = gradients(tiny_llama())
     assert torch.equal(gradients(tiny_llama()), plain)
-    torch.testing.assert_close(gradients(tiny_llama(), example_loss=halved), 0.5 * plain)
+    torch.testing.assert_close(gradients(tiny_llama(), "halved", example_loss=halved), 0.5 * plain)
+    with pytest.raises(ValueError, match=r"tell the loss .*halved from .*: give Checkpoint\(loss_key=…\)"):
+        gradients(tiny_llama(), example_loss=halved)
     changed = tiny_llama()
     with torch.no_grad():
         changed.model.layers[0].mlp.down_proj.weight.mul_(1.5)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from lora_da.report.notices import list_notices
+from lora_da.report.notices import list_notices, list_precision_notices
 from report.test_layers import layer
 
 
@@ -31,3 +31,10 @@ def test_layers_with_the_same_reason_are_named_once() -> None:
     assert list_notices({}, kept, None, None) == [
         "4 layer(s) keep PEFT's default init: a and 2 more: each is too narrow; d is no linear layer"
     ]
+
+
+def test_what_the_adapters_precision_takes_is_named() -> None:
+    assert list_precision_notices([], []) == []
+    moved, lossy = list_precision_notices(["a (2^9)", "b (2^8)"], ["c (60% of a direction)"])
+    assert "in 2 layer(s), first a (2^9)" in moved
+    assert "takes much of 1 layer(s), first c (60% of a direction)" in lossy

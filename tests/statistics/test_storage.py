@@ -105,10 +105,11 @@ def test_foreign_files(tmp_path: Path) -> None:
 
 
 def _rewrite(path: Path, drop: str | None = None, **about: Any) -> None:
+    """As version 1 wrote files, which have no digest."""
     with safe_open(path, framework="pt") as file:
         metadata = json.loads(file.metadata()["lora-da-statistics"])
     tensors = {name: tensor for name, tensor in load_file(path).items() if name != drop}
-    save_file(tensors, path, metadata={"lora-da-statistics": json.dumps(metadata | about)})
+    save_file(tensors, path, metadata={"lora-da-statistics": json.dumps(metadata | {"version": 1} | about)})
 
 
 def test_a_later_version_and_a_lost_part(statistics: Statistics, tmp_path: Path) -> None:
@@ -118,9 +119,32 @@ def test_a_later_version_and_a_lost_part(statistics: Statistics, tmp_path: Path)
     with pytest.raises(ValueError, match=r"lacks a part of the statistics.*output/model\.layers\.0"):
         load_statistics(path)
     save_statistics(statistics, path, overwrite=True)
-    _rewrite(path, version=2)
-    with pytest.raises(ValueError, match="has version 2 of the format; this lora-da reads 1"):
+    _rewrite(path, version=3)
+    with pytest.raises(ValueError, match="has version 3 of the format; this lora-da reads up to 2"):
         load_statistics(path)
+
+
+def test_changed_content_is_damage(statistics: Statistics, tmp_path: Path) -> None:
+    path = tmp_path / "s.safetensors"
+    save_statistics(statistics, path)
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"s\.safetensors is damaged.* Collect the statistics anew"):
+        load_statistics(path)
+    save_statistics(statistics, path, overwrite=True)
+    _rewrite(path, version=2)
+    with pytest.raises(ValueError, match=r"s\.safetensors is damaged"):
+        load_statistics(path)
+
+
+def test_a_part_is_not_taken_for_a_whole(statistics: Statistics, tmp_path: Path) -> None:
+    path = tmp_path / "s.safetensors"
+    save_statistics(statistics, path, label="a part")
+    _same(statistics, load_statistics(path, label="a part"))
+    for label, said in ((None, "not to nothing"), ("another", "not to another")):
+        with pytest.raises(ValueError, match=f"belongs to a part, {said}"):
+            load_statistics(path, label=label)
 
 
 def test_files_of_version_0_1(statistics: Statistics, tmp_path: Path) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from typing import Any
+
+from lora_da.system.launcher import say_process
 
 
 def main() -> None:
@@ -20,16 +21,7 @@ def main() -> None:
     except Exception as error:
         if "--debug" in sys.argv:
             raise
-        sys.exit(1 if _is_echo(error) else f"lora-da: {error}")
-
-
-def _is_echo(error: Exception) -> bool:
-    """Whether this is another process's error, which the first process of the job tells as well."""
-    if os.environ.get("RANK", "0") == "0":
-        return False
-    from lora_da.distributed.processes import ProcessError
-
-    return isinstance(error, ProcessError)
+        sys.exit(f"lora-da{say_process()}: {error}")
 
 
 def _short_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:

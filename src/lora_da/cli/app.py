@@ -13,6 +13,9 @@ from lora_da.cli.inspect import inspect
 from lora_da.cli.merge import merge_statistics
 from lora_da.cli.plan import plan
 from lora_da.cli.sft import CONTEXT_SETTINGS, sft
+from lora_da.system.launcher import refuse_job
+
+_FOR_JOBS = ("init", "sft")  # the commands that several processes carry out together
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(init)
@@ -26,6 +29,9 @@ add_moved_commands(app)
 
 @app.callback()
 def _common(
+    context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
 ) -> None:
     """Initialise LoRA adapters from data (LoRA-DA), and fine-tune from them."""
+    if context.invoked_subcommand not in _FOR_JOBS:
+        refuse_job(f"lora-da {context.invoked_subcommand}")

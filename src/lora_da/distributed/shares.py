@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from torch import Tensor
-
+from lora_da.distributed.agreement import check_agreement, failing_together
 from lora_da.distributed.processes import Processes
 from lora_da.statistics.batches.examples import find_dataset_length, take_examples
-from lora_da.system.hashing import hash_tensors
+from lora_da.system.hashing import hash_batches
 from lora_da.system.random_state import preserve_random_state
 
+_DOING = "sharing out the examples"
+_REMEDY = (
+    "give all of them the same data loader (one seed for all where it shuffles), or one that a DistributedSampler or "
+    "accelerate divides"
+)
 _DIVIDING = {"DistributedSampler", "DataLoaderShard", "DataLoaderDispatcher", "BatchSamplerShard"}
 
 
@@ -38,20 +42,19 @@ def select_own_batches(
     Raises:
         ValueError: A loader that is not divided differs between the processes, or one process reads for all.
     """
-    with preserve_random_state(dataloader):
-        if processes is None:
-            return list(take_examples(dataloader, max_examples, rows_per_example, coupled=coupled))
-        if is_divided(dataloader):
+    divided, most = processes is not None and is_divided(dataloader), max_examples
+    with failing_together(processes, _DOING), preserve_random_state(dataloader):
+        if processes is not None and divided:
             # No more than there are: samplers repeat examples until all processes have equally many.
             count = min(max_examples, find_dataset_length(dataloader) or max_examples)
-            mine = _part_of(dataloader, count, processes)
-            return list(take_examples(dataloader, mine, rows_per_example, coupled=coupled)) if mine else []
-        batches = list(take_examples(dataloader, max_examples, rows_per_example, coupled=coupled))
-    if len(set(processes.gather_objects(_digest(batches), "sharing out the examples"))) > 1:
-        raise ValueError(
-            "the processes' data loaders give different batches: give all the same (one seed for all where they "
-            "shuffle), or one that a DistributedSampler or accelerate divides"
-        )
+            most = _part_of(dataloader, count, processes)
+        nothing = divided and most == 0
+        batches = [] if nothing else list(take_examples(dataloader, most, rows_per_example, coupled=coupled))
+    if processes is None or divided:
+        return batches
+    check_agreement(
+        {"the data loader's batches": f"{len(batches)} with digest {hash_batches(batches)[:16]}"}, processes, _REMEDY
+    )
     return batches[processes.rank :: processes.size]
 
 
@@ -74,12 +77,6 @@ def _part_of(dataloader: Any, count: int, processes: Processes) -> int:
     return sum(min(whole, count - start) for start in range(rank * whole, count, size * whole))
 
 
-def _digest(batches: list[dict[str, Any]]) -> str:
-    """What tells some batches from others: their number and the first one's tensors."""
-    first = batches[0].items() if batches else ()
-    return f"{len(batches)} {hash_tensors((key, value) for key, value in first if isinstance(value, Tensor))}"
-
-
 def is_divided(dataloader: Any) -> bool:
     """Return whether a loader gives this process a part of the examples already."""
     batch_sampler = getattr(dataloader, "batch_sampler", None)
@@ -95,7 +92,7 @@ def count_repeats(batches: int, processes: Processes) -> int:
     Raises:
         ValueError: There are fewer batches than processes.
     """
-    counts = processes.gather_objects(batches, "sharing out the examples")
+    counts = processes.gather_objects(batches, _DOING)
     if min(counts) == 0:
         raise ValueError(
             f"{sum(counts)} batches are too few for {processes.size} processes that share the weights: use a smaller "

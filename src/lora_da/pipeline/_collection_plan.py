@@ -10,7 +10,7 @@ import torch
 from lora_da.adapter.activation import adapters_disabled
 from lora_da.config import CollectionConfig
 from lora_da.pipeline.calibration_source import CalibrationSource
-from lora_da.pipeline.checkpoint import Checkpoint, find_collection_file, load_plan, save_plan
+from lora_da.pipeline.checkpoint import Partial, load_plan, save_plan
 from lora_da.pipeline.memory_limits import MemoryLimits, find_memory_limits, least_limits
 from lora_da.pipeline.memory_plan import MemoryPlan, plan_memory
 from lora_da.solver.layer import solver_bytes
@@ -24,7 +24,7 @@ _DOING = "planning the collection"
 
 
 def plan_collection(
-    source: CalibrationSource, config: CollectionConfig, budget: MemoryBudget, checkpoint: Checkpoint | None = None
+    source: CalibrationSource, config: CollectionConfig, budget: MemoryBudget, partial: Partial | None = None
 ) -> MemoryPlan:
     """Return how the statistics are collected within a budget; the same in all processes.
 
@@ -34,11 +34,11 @@ def plan_collection(
     Raises:
         ValueError: Not even the layers of one input fit, or the budget is no size.
     """
-    if checkpoint is None:
+    if partial is None:
         return _new_plan(source, config, budget)
-    file = find_collection_file(source, checkpoint, config, budget).with_suffix(".json")
+    file = partial.find_file(source.layers, budget).with_suffix(".json")
     with source.failing_together():
-        kept = load_plan(file)
+        kept = load_plan(file, source.layers)
     plans = source.processes.gather_objects(kept, _DOING) if source.processes else [kept]
     if kept is not None and all(plan == kept for plan in plans):
         return kept

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lora_da.config import LoraDAConfig
+from lora_da.distributed.agreement import failing_together
 from lora_da.distributed.processes import Processes
 from lora_da.pipeline.solution import solve_layers
 from lora_da.solver.layer_init import LayerInit
@@ -40,13 +41,9 @@ def solve_layers_together(
     mine = {name: rank for name, rank in ranks.items() if owners[name] == processes.rank}
     solved: dict[str, LayerInit] = {}
     unsolved: dict[str, str] = {}
-    error = None
-    try:
+    with failing_together(processes, _DOING):
         if mine:
             solved, unsolved = solve_layers(statistics, mine, config, device, progress=progress)
-    except Exception as raised:  # raised again, in every process
-        error = raised
-    processes.raise_together(error, _DOING)
     reasons: dict[str, str] = {}
     for others in processes.gather_objects(unsolved, _DOING):
         reasons |= others

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from lora_da.adapter.entry import open_entry
 from lora_da.adapter.layers import AdaptedLayer, find_adapted_layers, find_linear_layers, shape_of_linear
 from lora_da.adapter.sharding import has_shards
 from lora_da.adapter.wrapping import find_adapter_config, find_base_model, find_entry
+from lora_da.distributed.agreement import failing_together
 from lora_da.distributed.processes import Processes, current_processes
 from lora_da.distributed.shares import count_repeats, select_own_batches
 from lora_da.statistics.accumulator import COMPENSATED_ABOVE
@@ -95,19 +96,12 @@ class CalibrationSource:
         """
         return count_repeats(batches, self.processes) if self.processes is not None and self.sharded else 0
 
-    @contextmanager
-    def failing_together(self) -> Iterator[None]:
-        """Let an error of one process end all of them."""
-        error = None
-        try:
-            yield
-        except Exception as raised:  # raised again, in every process
-            # Where the weights are shared, the others wait for this one's part of them, and could not be told.
-            if self.processes is None or self.sharded:
-                raise
-            error = raised
-        if self.processes is not None:
-            self.processes.raise_together(error, "collecting statistics")
+    def failing_together(self) -> AbstractContextManager[None]:
+        """Let an error of one process end all of them.
+
+        Where the weights are shared, the others wait for this one's part of them, and can't be told.
+        """
+        return failing_together(None if self.sharded else self.processes, "collecting statistics")
 
 
 def open_source(

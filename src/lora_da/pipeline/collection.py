@@ -13,35 +13,34 @@ from lora_da.config import CollectionConfig
 from lora_da.distributed.reduction import all_reduce_statistics
 from lora_da.pipeline._collection_plan import plan_collection
 from lora_da.pipeline.calibration_source import CalibrationSource
-from lora_da.pipeline.checkpoint import Checkpoint, find_collection_file, left_to_read, load_partial
+from lora_da.pipeline.checkpoint import Partial, left_to_read, load_partial, save_partial
 from lora_da.pipeline.memory_plan import MemoryPlan
 from lora_da.statistics.calibration_loss import measure_calibration_loss
 from lora_da.statistics.one_pass import OnePass, Procedure
-from lora_da.statistics.storage import save_statistics
 from lora_da.statistics.sums import Statistics
 from lora_da.system.memory import MemoryBudget, format_size
 
 
 def collect_in_one_pass(
-    source: CalibrationSource, config: CollectionConfig, budget: MemoryBudget, checkpoint: Checkpoint | None = None
+    source: CalibrationSource, config: CollectionConfig, budget: MemoryBudget, partial: Partial | None = None
 ) -> Statistics:
     """Return the statistics of all layers together.
 
     Raises:
         ValueError: They exceed the budget; or as :func:`collect_passes`.
     """
-    plan = plan_collection(source, config, budget, checkpoint)
+    plan = plan_collection(source, config, budget, partial)
     if len(plan.passes) > 1:
         raise ValueError(
             f"the statistics of all layers together take {format_size(sum(plan.bytes))}, more than the memory budget: "
             f"raise it, or let initialize_lora_da_weights collect and solve them in {len(plan.passes)} passes"
         )
-    ((_, statistics),) = collect_passes(source, config, plan, checkpoint)
+    ((_, statistics),) = collect_passes(source, config, plan, partial)
     return statistics
 
 
 def collect_passes(
-    source: CalibrationSource, config: CollectionConfig, plan: MemoryPlan, checkpoint: Checkpoint | None = None
+    source: CalibrationSource, config: CollectionConfig, plan: MemoryPlan, partial: Partial | None = None
 ) -> Iterator[tuple[Sequence[str], Statistics]]:
     """Yield each pass of a plan: its layers, and their statistics over the batches of all processes.
 
@@ -53,7 +52,7 @@ def collect_passes(
     for number, names in enumerate(plan.passes, 1):
         title = "statistics" if len(plan.passes) == 1 else f"statistics, pass {number} of {len(plan.passes)}"
         part = dataclasses.replace(source, layers={name: source.layers[name] for name in names})
-        statistics = _collect_pass(part, config, plan, checkpoint, title)
+        statistics = _collect_pass(part, config, plan, partial, title)
         reached = reached or bool(statistics.tokens)
         yield names, statistics
         del statistics  # before the next pass needs the memory
@@ -62,13 +61,13 @@ def collect_passes(
 
 
 def _collect_pass(
-    source: CalibrationSource, config: CollectionConfig, plan: MemoryPlan, checkpoint: Checkpoint | None, title: str
+    source: CalibrationSource, config: CollectionConfig, plan: MemoryPlan, partial: Partial | None, title: str
 ) -> Statistics:
-    if checkpoint is not None:
+    if partial is not None:
         source = source.counting_rows()  # a restart has to know how many examples a batch holds
-    file = find_collection_file(source, checkpoint, config) if checkpoint else None
+    file = partial.find_file(source.layers) if partial else None
     with source.failing_together():
-        done = load_partial(file) if file else None
+        done = load_partial(file, source, config) if file else None
     left = left_to_read(source.batches, done, source.objective.count_examples)
     if source.processes is not None and source.sharded:  # the processes need each other to the end
         least = min(source.processes.gather_objects(len(left), "sharing out the examples"))
@@ -76,9 +75,9 @@ def _collect_pass(
     repeats = source.repeats_of(len(left))
     with source.failing_together():
         if left:
-            done = _collect_batches(source, config, plan, left, done, repeats, checkpoint, file, title)
+            done = _collect_batches(source, config, plan, left, done, repeats, partial, file, title)
             if file is not None:
-                save_statistics(done, file, overwrite=True)  # a later pass may be interrupted too
+                save_partial(done, file)  # a later pass may be interrupted too
     if source.processes is not None:
         return all_reduce_statistics(done, source.processes)
     if done is None:
@@ -93,7 +92,7 @@ def _collect_batches(
     batches: Sequence[Mapping[str, Any]],
     start: Statistics | None,
     repeats: int,
-    checkpoint: Checkpoint | None,
+    partial: Partial | None,
     file: Path | None,
     title: str,
 ) -> Statistics:
@@ -101,7 +100,7 @@ def _collect_batches(
     procedure = Procedure(plan.place, source.compensated, repeats, source.progress, title, source.any_needs)
     with adapters_disabled(source.base):
         one_pass = OnePass(source.objective, source.layers, config, procedure, identify_model(source.base))
-        return one_pass.run(batches, start, checkpoint.saving(file) if checkpoint and file else None)
+        return one_pass.run(batches, start, partial.checkpoint.saving(file) if partial and file else None)
 
 
 def measure_loss(source: CalibrationSource, *, of_first_process: bool = False) -> float:

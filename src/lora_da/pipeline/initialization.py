@@ -23,13 +23,21 @@ from lora_da.distributed.processes import current_processes
 from lora_da.pipeline._collection_plan import plan_collection
 from lora_da.pipeline._shared_solution import solve_layers_together
 from lora_da.pipeline.calibration_source import CalibrationSource
-from lora_da.pipeline.checkpoint import Checkpoint
+from lora_da.pipeline.checkpoint import Partial
 from lora_da.pipeline.collection import collect_passes, measure_loss
 from lora_da.pipeline.memory_plan import MemoryPlan
 from lora_da.pipeline.solution import check_statistics, report_layer
 from lora_da.report.initialization import InitializationReport
-from lora_da.report.notices import POPULATION_UNKNOWN, list_collection_notices, list_notices
+from lora_da.report.notices import (
+    LARGEST_LOSS,
+    POPULATION_UNKNOWN,
+    list_collection_notices,
+    list_notices,
+    list_precision_notices,
+)
+from lora_da.solver.factors import SolverError, solver_errors
 from lora_da.solver.layer_init import LayerInit
+from lora_da.solver.rounding import fit_to_precision
 from lora_da.solver.scale import scale_factors
 from lora_da.statistics.sums import Statistics
 from lora_da.system.memory import MemoryBudget, peak_memory, reset_peak_memory
@@ -122,11 +130,11 @@ class AdapterSolution:
 
 
 def start_collection(
-    source: CalibrationSource, config: LoraDAConfig, budget: MemoryBudget, checkpoint: Checkpoint | None
+    source: CalibrationSource, config: LoraDAConfig, budget: MemoryBudget, partial: Partial | None
 ) -> tuple[MemoryPlan, Passes]:
     """Plan a collection; its passes are collected one by one, as they are asked for."""
-    plan = plan_collection(source, config.collection, budget, checkpoint)
-    return plan, collect_passes(source, config.collection, plan, checkpoint)
+    plan = plan_collection(source, config.collection, budget, partial)
+    return plan, collect_passes(source, config.collection, plan, partial)
 
 
 def solve_adapter(
@@ -174,28 +182,43 @@ def write_solution(
 
     Returns:
         That step's B by layer, whole (empty where there is none to search for); and what the user should know: whether
-        the adapter was not fresh.
+        the adapter was not fresh, or its precision hardly holds A and B.
 
     Raises:
         ValueError: A factor is not finite in the adapter's precision; nothing has then been written.
+        SolverError: The scale of a layer can't be found.
     """
     notices = []
     if any(bool(gather_parameter(adapter.layers[name].B).any()) for name in solution.layers):
         notices.append("lora_B was not zero: the adapter had been trained or initialised before, and is overwritten")
-    factors = {
-        name: scale_factors(
-            init,
-            scaling=adapter.layers[name].scaling,
-            init_scale=config.init_scale,
-            stable_gamma=config.stable_gamma,
-        )
-        for name, init in solution.layers.items()
-    }
+    factors: dict[str, tuple[Tensor, Tensor]] = {}
+    moved: list[str] = []
+    lossy: list[str] = []
+    for name, init in solution.layers.items():
+        layer = adapter.layers[name]
+        A, B = _scaled(name, init, layer, config)
+        A, B, power, lost = fit_to_precision(A, B, (layer.A.dtype, layer.B.dtype))
+        factors[name] = A, B
+        if power:
+            moved.append(f"{name} (2^{power})")
+        if lost > LARGEST_LOSS:
+            lossy.append(f"{name} ({lost:.0%} of a direction)")
+    notices += list_precision_notices(moved, lossy)
     if config.init_scale != "searched":
         write_factors(adapter.layers, factors)
         return {}, notices
     write_factors(adapter.layers, {name: (A, torch.zeros_like(B)) for name, (A, B) in factors.items()})
     return {name: B for name, (_, B) in factors.items() if bool(B.any())}, notices
+
+
+def _scaled(name: str, init: LayerInit, layer: AdaptedLayer, config: LoraDAConfig) -> tuple[Tensor, Tensor]:
+    try:
+        with solver_errors():
+            return scale_factors(
+                init, scaling=layer.scaling, init_scale=config.init_scale, stable_gamma=config.stable_gamma
+            )
+    except SolverError as error:
+        raise SolverError(f"layer {name}: {error}") from error
 
 
 def measure_losses(adapter: Adapter, source: CalibrationSource, *, before: float | None) -> Losses:

@@ -19,6 +19,9 @@ NO_EXAMPLES_TO_SEARCH_WITH = (
 # Of a unit eigenvector, relative to the largest |ω|: at a relative gap of 1e-3 it moves the subspace by 1e-3 rad.
 _LARGEST_RESIDUAL = 1e-6
 
+LARGEST_LOSS = 0.02
+"""Of a direction of A or B, to rounding: bfloat16 takes 0.002 where its range is wide enough."""
+
 
 def list_collection_notices(wholly_counted: Sequence[str]) -> list[str]:
     """Return the sentences that are due about statistics, given the layers of which all rows were counted."""
@@ -28,6 +31,28 @@ def list_collection_notices(wholly_counted: Sequence[str]) -> list[str]:
         f"{len(wholly_counted)} layer(s) receive what does not lie along the mask of the tokens, first "
         f"{wholly_counted[0]}: all rows of their inputs are counted"
     ]
+
+
+def list_precision_notices(moved: Sequence[str], lossy: Sequence[str]) -> list[str]:
+    """Return the sentences that are due about the adapter's precision.
+
+    Args:
+        moved: Layers with powers of two moved from A to B.
+        lossy: Layers of which rounding takes more than :data:`LARGEST_LOSS` all the same.
+    """
+    notices = []
+    if moved:
+        notices.append(
+            f"A was divided and B multiplied by a power of two in {len(moved)} layer(s), first {moved[0]}, since the "
+            "adapter's precision does not hold their entries as they were; the product B·A is the same, but A and B "
+            "learn at other rates: a float32 adapter (PEFT's autocast_adapter_dtype=True) needs none of it"
+        )
+    if lossy:
+        notices.append(
+            f"rounding to the adapter's precision takes much of {len(lossy)} layer(s), first {lossy[0]}: keep the "
+            "adapter in float32 (PEFT's autocast_adapter_dtype=True)"
+        )
+    return notices
 
 
 def list_notices(

@@ -6,6 +6,8 @@ factorised, in float64. Damping always means the unscaled factor; the scaling is
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -24,6 +26,16 @@ _LARGEST_RAISED = 0.1
 
 class SolverError(ValueError):
     """The linear algebra of a layer can't be done; the message says why."""
+
+
+@contextmanager
+def solver_errors() -> Iterator[None]:
+    """Raise what torch's decompositions and Python's arithmetic say of numbers beyond their range as a SolverError."""
+    try:
+        yield
+    except (torch.linalg.LinAlgError, ArithmeticError) as error:  # type: ignore[attr-defined]
+        said = str(error).splitlines()[0]
+        raise SolverError(f"the linear algebra fails, since the statistics' range exceeds float64 ({said})") from error
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,14 @@ from lora_da.solver.factors import (
     factorise,
     in_float64,
     inverse_of_diagonal,
+    solver_errors,
     try_factorise,
 )
 from lora_da.solver.layer_init import LayerInit
 from lora_da.solver.loss_solution import solve_for_loss
 from lora_da.solver.parameter_solution import solve_for_parameters
 from lora_da.statistics.sums import LayerStatistics
+from lora_da.statistics.validity import find_fault
 
 
 def check_population(config: LoraDAConfig, population_size: int | None) -> None:
@@ -48,10 +50,9 @@ def factorise_input(layer: LayerStatistics, config: LoraDAConfig) -> DampedFacto
     """Return the damped input factor Z_λ of a layer, to be shared by all layers that have the same input sum.
 
     Raises:
-        SolverError: The layer has seen no token, or its input factor can't be factorised.
+        SolverError: The layer's sums can't be statistics, or its input factor can't be factorised.
     """
-    if layer.tokens == 0:
-        raise SolverError("no token reached the layer")
+    check_layer(layer)
     if config.metric == "loss":
         # With the damping that this metric takes float32 is enough, and where it is not the factorisation says so.
         matrix = layer.input_sum.float() / layer.tokens
@@ -86,29 +87,36 @@ def solve_layer(
     Raises:
         ValueError: The rank is not between 1 and d_in; the statistics lack the full output factor that the settings
             need; or the population size is missing.
-        SolverError: The statistics are unusable (not finite, no tokens, no covariance).
+        SolverError: The statistics are unusable (not finite, no tokens, no covariance), or their range is too large.
     """
-    _check_layer(layer, rank)
+    d_in = layer.gradient_sum.shape[-1]
+    if not 1 <= rank <= d_in:
+        raise ValueError(f"rank {rank} is not between 1 and the layer's input width {d_in}")
+    check_layer(layer)
     check_population(config, config.population_size)
     if not bool(layer.gradient_sum.any()):  # then the factors are often zero too, and can't be inverted
         return None
-    input_factor = input_factor or factorise_input(layer, config)
-    output = _invert_output_factor(layer, config)
     solve = solve_for_loss if config.metric == "loss" else solve_for_parameters
-    init = solve(layer, rank, config, input_factor, output)
+    with solver_errors():
+        input_factor = input_factor or factorise_input(layer, config)
+        init = solve(layer, rank, config, input_factor, _invert_output_factor(layer, config))
     for value in (init.A, init.delta_A, init.eigenvalues, init.activation_covariance):
         if not bool(torch.isfinite(value).all()):
             raise SolverError("the solution is not finite: the statistics' range exceeds float64")
     return init
 
 
-def _check_layer(layer: LayerStatistics, rank: int) -> None:
-    d_in = layer.gradient_sum.shape[1]
-    if not 1 <= rank <= d_in:
-        raise ValueError(f"rank {rank} is not between 1 and the layer's input width {d_in}")
-    for name, tensor in (("gradient", layer.gradient_sum), ("output factor", layer.output_sum)):
-        if not bool(torch.isfinite(tensor).all()):
-            raise SolverError(f"the {name} is not finite")
+def check_layer(layer: LayerStatistics) -> None:
+    """Refuse sums that can't be statistics, or that no token has reached.
+
+    Raises:
+        SolverError: The message says why.
+    """
+    fault = find_fault(layer.gradient_sum, layer.input_sum, layer.output_sum, layer.tokens, layer.examples)
+    if fault is None and layer.tokens == 0:
+        fault = "no token reached the layer"
+    if fault is not None:
+        raise SolverError(fault)
 
 
 def _invert_output_factor(layer: LayerStatistics, config: LoraDAConfig) -> InverseDiagonal:

@@ -27,8 +27,9 @@ class LayerInit:
         input_mean_square: tr(Z)/d_in.
         input_damping: λ really used, absolute; ``input_raised``: how often it had to be raised.
         output_damping: λ' really used, absolute; ``output_raised``: the same.
-        residual: The largest ‖Ω x − ω x‖ of the r eigenvectors, relative to the largest |ω|; in the metric
-            of the loss the square of the same for ĜᵀĜ, which bounds the share of ‖Δ̂‖² that the span misses.
+        residual: The largest ‖Ω x − ω x‖ of the r eigenvectors, relative to the largest |ω|, measured from the sums
+            with more digits than float64 has (see ``_residual.py``); in the metric of the loss the square of the same
+            for ĜᵀĜ, which bounds the share of ‖Δ̂‖² that the span misses.
     """
 
     A: Float[Tensor, "r d_in"]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lora_da.config import LoraDAConfig
 from lora_da.solver._eigenpairs import Eigenpairs, lowest_eigenpairs, orthonormal
+from lora_da.solver._residual import measure_residual
 from lora_da.solver.factors import DampedFactor, InverseDiagonal, in_float64, random_columns
 from lora_da.solver.guidance import Guidance, displacement, guidance
 from lora_da.solver.layer_init import LayerInit
@@ -22,7 +23,8 @@ def solve_for_parameters(
     layer: LayerStatistics, rank: int, config: LoraDAConfig, input_factor: DampedFactor, output: InverseDiagonal
 ) -> LayerInit:
     """Return A, the lowest eigenvectors of Ω, and Δ Aᵀ, in float64."""
-    operator = _guidance_of(layer, config, input_factor, output.inverse)
+    unit = layer.tokens / layer.examples if config.fisher_unit == "example" else 1.0
+    operator = _guidance_of(layer, config, input_factor, output.inverse, unit)
     pairs = _lowest_of(operator, min(rank + 1, layer.gradient_sum.shape[1]), config.seed)
     A = pairs.vectors[:, :rank].mT.contiguous()
     delta_A = operator.delta @ A.mT
@@ -39,23 +41,21 @@ def solve_for_parameters(
         input_raised=input_factor.raised,
         output_damping=output.damping,
         output_raised=output.raised,
-        residual=pairs.residual,
+        residual=measure_residual(layer, operator, output.inverse / unit, A, pairs.values[:rank]),
     )
 
 
 def _guidance_of(
-    layer: LayerStatistics, config: LoraDAConfig, input_factor: DampedFactor, output_inverse: Tensor
+    layer: LayerStatistics, config: LoraDAConfig, input_factor: DampedFactor, output_inverse: Tensor, unit: float
 ) -> Guidance:
     """Ω, which holds Δ, of a layer's sums and the settings."""
-    tokens_per_example = layer.tokens / layer.examples
-    unit = tokens_per_example if config.fisher_unit == "example" else 1.0
     delta = displacement(in_float64(layer.gradient_sum) / layer.examples, output_inverse, input_factor, unit)
     return guidance(
         delta,
         output_inverse,
         input_factor,
         unit=unit,
-        tokens_per_example=tokens_per_example,
+        tokens_per_example=layer.tokens / layer.examples,
         examples=layer.examples,
         population_size=config.population_size or float("inf"),
         bias_weight=config.bias_weight,

@@ -21,7 +21,7 @@ from lora_da.statistics.storage import save_statistics
 from lora_da.system.memory import format_size
 from lora_da.workflows.adapter_folder import save_adapter
 from lora_da.workflows.calibration_sample import CalibrationSample
-from lora_da.workflows.job import is_first_process
+from lora_da.workflows.job import writing_together
 from lora_da.workflows.own_ranks import adapt_with_own_ranks
 from lora_da.workflows.plan import plan_for_sample
 from lora_da.workflows.settings import AdapterShape, Calibration, Outputs
@@ -50,16 +50,17 @@ def create_adapter(
     set_seed(config.seed)  # layers that the data say nothing about keep PEFT's random A
     peft_model = shape.adapt(loaded.model)
     peft_model, report = _initialize(peft_model, sample, shape, config, calibration, outputs, checkpoint)
-    if is_first_process():
-        save_adapter(
-            peft_model,
-            outputs.output,
-            base=loaded.path,
-            revision=loaded.revision,
-            report=report,
-            provenance=sample.about,
-            overwrite=outputs.overwrite,
-        )
+    with writing_together() as writes:
+        if writes:
+            save_adapter(
+                peft_model,
+                outputs.output,
+                base=loaded.path,
+                revision=loaded.revision,
+                report=report,
+                provenance=sample.about,
+                overwrite=outputs.overwrite,
+            )
     return report
 
 
@@ -86,8 +87,9 @@ def _initialize(
         statistics = collect_statistics(peft_model, batches, config.collection, **reading)
         statistics = dataclasses.replace(statistics, population_size=sample.row_count)
         seconds = {"statistics": time.perf_counter() - started}
-        if outputs.save_statistics is not None and is_first_process():
-            save_statistics(statistics, outputs.save_statistics, overwrite=outputs.overwrite)
+        with writing_together() as writes:
+            if outputs.save_statistics is not None and writes:
+                save_statistics(statistics, outputs.save_statistics, overwrite=outputs.overwrite)
     if statistics is not None and shape.rank == "auto":
         peft_model = adapt_with_own_ranks(peft_model, statistics, shape, config)
     report = initialize_lora_da_weights(peft_model, batches, config, statistics=statistics, **reading)

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
+from lora_da.distributed.agreement import failing_together
 from lora_da.distributed.processes import current_processes
+from lora_da.system.launcher import count_processes
 
 
 @contextmanager
@@ -21,7 +23,7 @@ def joined_job(device: str | None, timeout_minutes: float) -> Iterator[str | Non
     Raises:
         ValueError: A device was asked for in a job of several.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if count_processes() == 1:
         yield device
         return
     if device is not None and device != "cpu":
@@ -39,7 +41,13 @@ def joined_job(device: str | None, timeout_minutes: float) -> Iterator[str | Non
         state.destroy_process_group()
 
 
-def is_first_process() -> bool:
-    """Whether this process writes what the job makes."""
+@contextmanager
+def writing_together() -> Iterator[bool]:
+    """Yield whether this process writes what the job makes; all wait until that is done, and fail if it fails.
+
+    Raises:
+        ProcessError: The process that writes has failed or is gone.
+    """
     processes = current_processes()
-    return processes is None or processes.rank == 0
+    with failing_together(processes, "writing"):
+        yield processes is None or processes.rank == 0

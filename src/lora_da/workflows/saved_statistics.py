@@ -23,6 +23,7 @@ from lora_da.report.initialization import InitializationReport
 from lora_da.report.layers import kind_of
 from lora_da.statistics.storage import load_statistics
 from lora_da.statistics.sums import Statistics
+from lora_da.system.launcher import refuse_job
 from lora_da.workflows.adapter_folder import save_adapter
 from lora_da.workflows.own_ranks import adapt_with_own_ranks
 from lora_da.workflows.settings import AdapterShape, Outputs
@@ -35,8 +36,10 @@ def create_adapter_from_statistics(
 
     Raises:
         FileExistsError: The output is there and may not be replaced.
-        ValueError: The statistics belong to another model, or lack what the settings need.
+        ValueError: The statistics belong to another model, or lack what the settings need; or a launcher has started
+            several processes.
     """
+    refuse_job("lora-da init --statistics")
     outputs.check()
     statistics = load_statistics(statistics_file)
     folder, path = model.converted_folder(outputs.output), model.path

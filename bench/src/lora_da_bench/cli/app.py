@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from lora_da.system.launcher import refuse_job
 from lora_da_bench.cli.compare import compare
 from lora_da_bench.cli.laboratory import laboratory
 
@@ -19,6 +20,7 @@ app.command()(laboratory)
 @app.callback()
 def _common(debug: bool = typer.Option(False, "--debug", help="Show tracebacks of errors.")) -> None:
     """Compare LoRA initialisations so that a sceptic believes it."""
+    refuse_job("lora-da-bench")
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ holds auxiliary losses such as router balancing.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -57,7 +58,19 @@ def find_own_entries(loss: ExampleLoss | None) -> frozenset[str]:
     return frozenset(getattr(loss, "own_entries", ()))
 
 
-def describe_loss(loss: ExampleLoss | None) -> str:
-    """Return what tells a loss from others: its settings, or the name of a function."""
-    name = getattr(loss, "__qualname__", None)
-    return repr(loss) if name is None else str(name)
+def describe_settings(loss: ExampleLoss | None) -> str | None:
+    """Return all that decides about a loss of this library; None of one's own, whose code can be anything."""
+    return repr(loss) if loss is None or _is_plain(loss) else None
+
+
+def name_loss(loss: ExampleLoss | None) -> str:
+    """Return the settings of a loss of this library, or the name of one's own."""
+    named = loss if hasattr(loss, "__qualname__") else type(loss)
+    return describe_settings(loss) or f"{named.__module__}.{getattr(named, '__qualname__')}"  # noqa: B009
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value's ``repr`` tells all of it: a plain one, or a dataclass of this library with plain fields."""
+    if dataclasses.is_dataclass(value) and type(value).__module__.split(".")[0] == __name__.split(".")[0]:
+        return all(_is_plain(getattr(value, field.name)) for field in dataclasses.fields(value))
+    return value is None or isinstance(value, bool | int | float | str)

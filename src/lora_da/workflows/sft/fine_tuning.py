@@ -17,6 +17,7 @@ from lora_da.loading.model_source import ModelSource
 from lora_da.loading.models import check_model_path
 from lora_da.loading.positions import check_positions, find_position_count
 from lora_da.loading.vocabulary import check_vocabulary
+from lora_da.workflows.job import writing_together
 from lora_da.workflows.sft.arguments import SftArguments
 from lora_da.workflows.sft.base_model import load_base, load_processor
 from lora_da.workflows.sft.frozen_card import FrozenATrainer
@@ -46,7 +47,8 @@ def fine_tune(arguments: SftArguments) -> None:
         model: Any = trainer.model
         tell(f"A is frozen: {freeze_a(model):,} parameters are trained")
     trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
-    trainer.save_model(training.output_dir)
+    with writing_together():
+        trainer.save_model(training.output_dir)
     tell(f"written: {training.output_dir}")
     if training.push_to_hub:
         trainer.push_to_hub(dataset_name=arguments.script.dataset_name)

@@ -14,6 +14,7 @@ from lora_da.api import initialize_from_trainer
 from lora_da.report.initialization import InitializationReport
 from lora_da.system.files import atomic_path
 from lora_da.workflows.adapter_folder import save_adapter
+from lora_da.workflows.job import writing_together
 from lora_da.workflows.settings import preset_config
 from lora_da.workflows.sft.arguments import SftArguments
 
@@ -52,9 +53,10 @@ def prepare_start(trainer: Any, arguments: SftArguments) -> InitializationReport
     kept = arguments.output / INITIAL_ADAPTER
     if own.lora_da_adapter is not None:
         _load(trainer, Path(own.lora_da_adapter))
-        if trainer.is_world_process_zero():
-            with atomic_path(kept, overwrite=True) as folder:
-                shutil.copytree(own.lora_da_adapter, folder)
+        with writing_together() as writes:
+            if writes:
+                with atomic_path(kept, overwrite=True) as folder:
+                    shutil.copytree(own.lora_da_adapter, folder)
         return None
     if not own.lora_da_init:
         return None
@@ -62,17 +64,18 @@ def prepare_start(trainer: Any, arguments: SftArguments) -> InitializationReport
     report = initialize_from_trainer(trainer, config, max_examples=own.lora_da_examples, progress=progress)
     if own.lora_da_freeze_a:
         report = dataclasses.replace(report, notices=(*report.notices, _FROZEN))
-    if trainer.is_world_process_zero():
-        base = trainer.model.config._name_or_path
-        save_adapter(
-            trainer.model,
-            kept,
-            base=base,
-            revision=None if Path(base).is_dir() else arguments.model.model_revision,
-            report=report,
-            provenance=_provenance(arguments),
-            overwrite=True,  # only a run that ended before its first checkpoint can have left one
-        )
+    base = trainer.model.config._name_or_path
+    with writing_together() as writes:
+        if writes:
+            save_adapter(
+                trainer.model,
+                kept,
+                base=base,
+                revision=None if Path(base).is_dir() else arguments.model.model_revision,
+                report=report,
+                provenance=_provenance(arguments),
+                overwrite=True,  # only a run that ended before its first checkpoint can have left one
+            )
     return report
 
 

@@ -1,0 +1,36 @@
+"""What a launcher such as ``torchrun`` or ``accelerate launch`` says of the job that it started this process in."""
+
+from __future__ import annotations
+
+import os
+
+
+def count_processes() -> int:
+    """Return how many processes the job has; 1 without a launcher.
+
+    Raises:
+        ValueError: The launcher's variable is no number.
+    """
+    text = os.environ.get("WORLD_SIZE", "1")
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"WORLD_SIZE={text!r} in the environment is no number of processes: unset it, or mend it")
+    return int(text)
+
+
+def refuse_job(command: str) -> None:
+    """Refuse to do in every process of a job what one alone should do.
+
+    Raises:
+        ValueError: There are several processes.
+    """
+    if count_processes() > 1:
+        raise ValueError(
+            f"{command} is not made for a job: each of the {count_processes()} processes that a launcher started "
+            "(WORLD_SIZE) would do all of it and write the same files. Call it without torchrun or accelerate launch"
+        )
+
+
+def say_process() -> str:
+    """Return " (process 2)" or such, where there are several; nothing where this one is alone."""
+    rank = os.environ.get("RANK")
+    return "" if rank is None or os.environ.get("WORLD_SIZE", "1") == "1" else f" (process {rank})"
