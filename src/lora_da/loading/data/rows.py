@@ -5,15 +5,17 @@ from __future__ import annotations
 import gzip
 import json
 import re
-import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
 import datasets
 
 from lora_da.loading.data.json_text import read_json
+from lora_da.loading.data.limits import TEXT_BYTES, check_values
+from lora_da.loading.data.parquet import read_parquet
 from lora_da.loading.data.table_text import read_table
 from lora_da.system.hashing import hash_lines
+from lora_da.system.memory import format_size
 
 _SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")
 
@@ -63,7 +65,8 @@ def load_local(source: str, *, sample_by: SampleBy = "line") -> datasets.Dataset
         ValueError: If the suffix of a file is unknown, it cannot be read, or it is a folder of tables.
     """
     name, _, key = source.rpartition(":")
-    path, key = (Path(name), key) if _suffix(Path(name)) == ".json" else (Path(source), "")
+    keyed = _suffix(Path(name)) == ".json" and not Path(source).exists()
+    path, key = (Path(name), key) if keyed else (Path(source), "")
     if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
         return datasets.load_from_disk(str(path)).with_format(None)  # a format may hide columns
     if _suffix(path) in _SUFFIXES and not path.is_dir():
@@ -100,26 +103,26 @@ def _read_file(path: Path, key: str | None, sample_by: SampleBy) -> datasets.Dat
     suffix = _suffix(path)
     try:
         if suffix == ".parquet":
-            # A cache of our own that goes away at once: the shared one would fill with copies of local files.
-            with tempfile.TemporaryDirectory() as cache:
-                return datasets.Dataset.from_parquet(str(path), cache_dir=cache, keep_in_memory=True)
+            return read_parquet(path)
         text = _read_text(path)
         if suffix in (".csv", ".tsv"):
             return read_table(text, suffix)
         if suffix == ".txt":
+            check_values(text, "\r\n")
             lines = re.split(r"\r\n?|\n", text) if sample_by == "line" else [text]
             return datasets.Dataset.from_dict({"text": [line for line in lines if line.strip()]})
         return read_json(text, key)
     except Exception as error:  # json, pyarrow and datasets each raise their own
-        reason = error.__cause__ or error if suffix == ".parquet" else error
-        raise ValueError(f"{path} could not be read as {suffix[1:].upper()}: {reason}") from error
+        raise ValueError(f"{path} could not be read as {suffix[1:].upper()}: {str(error)[:1000]}") from error
 
 
 def _read_text(path: Path) -> str:
-    options: Any = {"mode": "rt", "encoding": "utf-8-sig", "newline": ""}
-    with gzip.open(path, **options) if path.suffix.lower() == ".gz" else path.open(**options) as stream:
-        text: str = stream.read()
-    return text
+    """The text of a file, no more of which is read or decompressed than may be kept."""
+    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as stream:
+        content = stream.read(TEXT_BYTES + 1) if path.stat().st_size <= TEXT_BYTES else None
+    if content is None or len(content) > TEXT_BYTES:
+        raise ValueError(f"it has more than {format_size(TEXT_BYTES)} of text: split it, or make it Parquet")
+    return content.decode("utf-8-sig")
 
 
 def fingerprint(rows: datasets.Dataset) -> str:
