@@ -53,7 +53,6 @@ def init(
 
     On several GPUs or machines: accelerate launch -m lora_da init MODEL …
     """
-    outputs.check()
     if statistics is not None and (data is not None or dry_run or outputs.save_statistics is not None):
         raise typer.BadParameter("--statistics goes with neither --data, --dry-run nor --save-statistics")
     if statistics is None and data is None:
@@ -62,12 +61,14 @@ def init(
     from lora_da.loading.models import load_tokenizer
     from lora_da.pipeline.checkpoint import Checkpoint
     from lora_da.workflows.calibration_sample import read_sample
-    from lora_da.workflows.init import create_adapter
+    from lora_da.workflows.init import create_adapter, inputs_of
     from lora_da.workflows.job import joined_job
     from lora_da.workflows.plan import plan_for_sample
     from lora_da.workflows.saved_statistics import create_adapter_from_statistics
     from lora_da.workflows.settings import preset_config
 
+    about = {"the statistics": statistics, "the folder of unfinished statistics": checkpoint}
+    outputs.check(inputs_of(model, outputs, data) | about)
     config = preset_config(preset, seed)
     if data is None:
         assert statistics is not None

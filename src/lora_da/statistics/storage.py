@@ -104,6 +104,15 @@ def load_statistics(path: Path | str, *, device: str | torch.device = "cpu") -> 
         raise ValueError(f"{path} lacks a part of the statistics: {error}") from error
 
 
+def is_statistics_file(path: Path | str) -> bool:
+    """Say whether a file is one that :func:`save_statistics` wrote, by its head alone."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _FORMAT in (file.metadata() or {})
+    except (OSError, SafetensorError):
+        return False
+
+
 def _config_of(kept: dict[str, Any], path: Path | str) -> CollectionConfig:
     """The settings of a file; those of version 0.1 have two more."""
     kept = dict(kept)

@@ -20,11 +20,11 @@ from transformers import (
     TrainerCallback,
     set_seed,
 )
-from trl import SFTTrainer
 
 from command import sft_options
 from folders import tiny_model_folder
 from lora_da import load_report
+from lora_da.workflows.finite_trainer import FiniteTrainer
 from lora_da.workflows.sft import fine_tuning as module
 from lora_da.workflows.sft import start
 from lora_da.workflows.sft.arguments import SftArguments, parse_arguments
@@ -86,7 +86,7 @@ def test_an_interrupted_run_resumes_without_a_new_start(
     options = ["--save_steps", 2, "--learning_rate", 1e-2]
     fine_tune(arguments(model, data, tmp_path / "whole", *options))
     with monkeypatch.context() as patch:
-        patch.setattr(module, "SFTTrainer", lambda **given: SFTTrainer(**given, callbacks=[_Interrupt()]), raising=True)
+        patch.setattr(module, "FiniteTrainer", lambda **given: FiniteTrainer(**given, callbacks=[_Interrupt()]))
         with pytest.raises(_InterruptedError):
             fine_tune(arguments(model, data, tmp_path / "broken", *options))
     with pytest.raises(FileExistsError, match=r"holds a run already: .* --resume_from_checkpoint true"):
@@ -104,7 +104,7 @@ def test_outputs_that_are_in_the_way_or_missing(model: str, data: str, tmp_path:
     (finished / "adapter_config.json").touch()
     with pytest.raises(FileExistsError, match=r"finished holds a run already: choose another --output_dir, remove it$"):
         fine_tune(arguments(model, data, finished))
-    for wanted, message in (("true", "holds no checkpoint to resume from"), ("nowhere", "there is no checkpoint")):
+    for wanted, message in (("true", "holds no whole checkpoint to resume from"), ("nowhere", "there is no checkpoint")):
         with pytest.raises(FileNotFoundError, match=message):
             fine_tune(arguments(model, data, tmp_path / "new", "--resume_from_checkpoint", wanted))
     assert not (tmp_path / "new").exists()

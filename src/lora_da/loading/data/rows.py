@@ -64,19 +64,23 @@ def load_local(source: str, *, sample_by: SampleBy = "line") -> datasets.Dataset
         FileNotFoundError: If a name with one of these suffixes is no file.
         ValueError: If the suffix of a file is unknown, it cannot be read, or it is a folder of tables.
     """
-    name, _, key = source.rpartition(":")
-    keyed = _suffix(Path(name)) == ".json" and not Path(source).exists()
-    path, key = (Path(name), key) if keyed else (Path(source), "")
+    path, (name, _, key) = find_file(source), source.rpartition(":")
     if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
         return datasets.load_from_disk(str(path)).with_format(None)  # a format may hide columns
     if _suffix(path) in _SUFFIXES and not path.is_dir():
-        return _read_file(path, key or None, sample_by)
+        return _read_file(path, key if name and path == Path(name) else None, sample_by)
     if path.is_file():
         raise ValueError(f"{source} has a suffix that is not known; it must be one of {', '.join(_SUFFIXES)}.")
     tables = sorted(file for file in path.rglob("*") if _suffix(file) in (".csv", ".tsv")) if path.is_dir() else []
     if tables:  # of which datasets would take quotes, numbers and "NA" for something else
         raise ValueError(f"{source} is a folder of tables, read one at a time; name one, such as {tables[0]}.")
     return None
+
+
+def find_file(source: str) -> Path:
+    """The path that the name of data on this machine has in it: all of it, or what is before the key of a JSON file."""
+    name = source.rpartition(":")[0]
+    return Path(name if _suffix(Path(name)) == ".json" and not Path(source).exists() else source)
 
 
 def _suffix(path: Path) -> str:
