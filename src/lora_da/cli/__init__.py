@@ -7,20 +7,24 @@ import sys
 import warnings
 from typing import Any
 
+_LONGEST = 5_000  # characters of a message: what it quotes may be a file
+
 
 def main() -> None:
     """Run ``lora-da``; what a user can mend is told in one line, without a traceback."""
     try:
         from lora_da.cli.app import app
+        from lora_da.cli.stopping import keeping
     except ModuleNotFoundError as error:
         sys.exit(f"lora-da: the command line needs {error.name}: pip install 'lora-da[cli]'")
     warnings.showwarning = _short_warning
     try:
-        app()
+        with keeping("nothing was begun"):
+            app()
     except Exception as error:
         if "--debug" in sys.argv:
             raise
-        sys.exit(1 if _is_echo(error) else f"lora-da: {error}")
+        sys.exit(1 if _is_echo(error) else f"lora-da: {str(error)[:_LONGEST]}")
 
 
 def _is_echo(error: Exception) -> bool:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from lora_da.cli import options
+from lora_da.cli.stopping import keeping
 from lora_da.loading.data.row_format import RowFormat
 from lora_da.loading.model_source import ModelSource
 from lora_da.workflows.settings import AdapterShape, Calibration, Outputs
@@ -72,18 +73,22 @@ def init(
     config = preset_config(preset, seed)
     if data is None:
         assert statistics is not None
-        print(create_adapter_from_statistics(model, statistics, shape, config, outputs))
+        with keeping():
+            print(create_adapter_from_statistics(model, statistics, shape, config, outputs))
         print(f"written: {outputs.output}")
         return
-    with joined_job(model.device, timeout) as own_device:
+    kept = "nothing is written, and the same command begins anew"
+    if checkpoint is not None:
+        kept = f"unfinished statistics are in {checkpoint} if {checkpoint_every} batches were read; the same command goes on"
+    with keeping(kept), joined_job(model.device, timeout) as own_device:
         model = dataclasses.replace(model, device=own_device)
         sample = read_sample(data, split, form, load_tokenizer(model), calibration, seed)
         if dry_run:
             show_plan(plan_for_sample(model, sample, shape, config, calibration), timed=True)
             print(f"dry run: {outputs.output} was not written")
             return
-        kept = Checkpoint(checkpoint, checkpoint_every) if checkpoint else None
-        print(create_adapter(model, sample, shape, config, calibration, outputs, checkpoint=kept))
+        unfinished = Checkpoint(checkpoint, checkpoint_every) if checkpoint else None
+        print(create_adapter(model, sample, shape, config, calibration, outputs, checkpoint=unfinished))
         print(f"written: {outputs.output}; train from it by `lora-da sft --lora_da_adapter`, or by plain PEFT")
         if checkpoint is not None:
             print(f"the files in {checkpoint} are not needed any more, unless other jobs use that folder")

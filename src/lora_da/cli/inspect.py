@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lora_da.cli import options
+from lora_da.cli.stopping import keeping
 
 
 def inspect(
@@ -34,7 +35,8 @@ def inspect(
         refuse_existing(plot, overwrite=overwrite)
         refuse_overlap({"the plot": plot}, {"the file": source if source.is_file() else source / "adapter_config.json"})
         refuse_overlap({"the plot": plot}, {"the adapter's file": source / "adapter_model.safetensors"})
-    layers = reports_of(source, rank, preset)
+    with keeping():
+        layers = reports_of(source, rank, preset)
     header, *rows = tabulate_layers(layers)
     show_table(header, rows, title=str(source))
     header, *rows = ranks_needed(layers)

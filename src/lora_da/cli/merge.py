@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from lora_da.cli import options
+from lora_da.cli.stopping import keeping
 
 
 def merge_statistics(
@@ -34,15 +35,18 @@ def merge_statistics(
     contents = [hash_file(file) for file in files if file.is_file()]
     if len({file.resolve() for file in files}) < len(files) or len(set(contents)) < len(contents):
         raise typer.BadParameter("two of the files are the same: their examples would count twice")
-    refuse_overlap({"the output": output}, {f"the file {place} of statistics,": file for place, file in enumerate(files, 1)})
+    refuse_overlap(
+        {"the output": output}, {f"the file {place} of statistics,": file for place, file in enumerate(files, 1)}
+    )
     refuse_existing(output, overwrite=overwrite)
     check_statistics_file(output)
-    total = load_statistics(files[0])
-    for file in files[1:]:
-        try:
-            total = total + load_statistics(file)
-        except ValueError as error:
-            raise ValueError(f"{file}: {error}") from error
-    total = dataclasses.replace(total, population_size=population_size)
-    save_statistics(total, output, overwrite=overwrite)
+    with keeping():
+        total = load_statistics(files[0])
+        for file in files[1:]:
+            try:
+                total = total + load_statistics(file)
+            except ValueError as error:
+                raise ValueError(f"{file}: {error}") from error
+        total = dataclasses.replace(total, population_size=population_size)
+        save_statistics(total, output, overwrite=overwrite)
     print(f"{len(total.layers)} layers, {total.examples:,} examples; written: {output}")

@@ -79,7 +79,7 @@ def atomic_path(target: Path | str, *, overwrite: bool = False) -> Iterator[Path
     Raises:
         FileExistsError: ``target`` exists, or has come to exist meanwhile, and ``overwrite`` is false.
     """
-    target = Path(os.path.abspath(target))
+    target = Path(target).absolute()
     refuse_existing(target, overwrite=overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     # A folder of its own beside the target: same file system, so that the rename is atomic.
@@ -123,7 +123,7 @@ def write_text(target: Path | str, text: str, *, overwrite: bool = False) -> Non
 
 
 def _check_place(target: Path) -> None:
-    place = next(parent for parent in Path(os.path.abspath(target)).parents if os.path.lexists(parent))
+    place = next(parent for parent in target.absolute().parents if os.path.lexists(parent))
     if not place.is_dir():
         raise NotADirectoryError(f"{target} can't be written: {place} is no folder; choose another path")
     if any(len(os.fsencode(part)) > _LONGEST for part in target.parts):

@@ -9,12 +9,13 @@ from typing import Any
 _LARGEST = 2**28  # bytes; ours are far smaller
 
 
-def read_json(path: Path, remedy: str) -> dict[str, Any]:
+def read_object(path: Path, remedy: str, *, strict: bool = True) -> dict[str, Any]:
     """Read a file that holds one JSON object.
 
     Args:
         path: The file.
         remedy: What to do where it is damaged, in words.
+        strict: Whether NaN and Infinity, which are no JSON, are refused.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -24,19 +25,19 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     try:
         if path.stat().st_size > _LARGEST:
             raise ValueError(f"larger than {_LARGEST:,} bytes")
-        return parse_json(path.read_bytes())
+        return parse_object(path.read_bytes(), strict=strict)
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}; {remedy}") from error
 
 
-def parse_json(content: bytes | str) -> dict[str, Any]:
-    """Read one JSON object, of numbers that are finite.
+def parse_object(content: bytes | str, *, strict: bool = True) -> dict[str, Any]:
+    """Read one JSON object; see :func:`read_object`.
 
     Raises:
         ValueError: It is none; the message names the place.
     """
     try:
-        found = json.loads(content, parse_constant=_refuse)
+        found = json.loads(content, parse_constant=_refuse if strict else None)
     except json.JSONDecodeError as error:
         raise ValueError(f"line {error.lineno}, column {error.colno}: {error.msg}") from error
     except UnicodeDecodeError as error:

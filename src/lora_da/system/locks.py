@@ -63,6 +63,8 @@ def lock_folder(folder: Path, *, wanted: bool = True) -> Iterator[None]:
             finally:
                 stop.set()
                 path.unlink(missing_ok=True)
+                with suppress(OSError):  # it holds something
+                    folder.rmdir()
             return
 
 

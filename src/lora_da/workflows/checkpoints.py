@@ -7,7 +7,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from lora_da.system.json_file import read_json
+from lora_da.system.json_file import read_object
 
 _NAME = re.compile(r"checkpoint-(\d+)")
 
@@ -26,7 +26,7 @@ def find_whole_checkpoint(output: Path) -> Path | None:
 def is_whole(checkpoint: Path) -> bool:
     """Whether a checkpoint's state can be read, and so can its adapter's files."""
     try:
-        read_json(checkpoint / "trainer_state.json", "")
+        read_object(checkpoint / "trainer_state.json", "")
         for file in checkpoint.glob("*.safetensors"):
             with safe_open(file, framework="pt"):
                 pass

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from lora_da.system.json_file import read_object
 from lora_da_bench.experiment.description import Experiment, describe_experiment
 from lora_da_bench.experiment.files import write_atomically
 
@@ -71,7 +72,13 @@ def list_added_methods(folder: Path) -> list[tuple[str, list[str]]]:
 
 def _read(folder: Path) -> dict[str, Any] | None:
     path = folder / _FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if not path.is_file():
+        return None
+    remedy = "put back the file as it was: the runs beside it belong to it"
+    fixed = read_object(path, remedy)
+    if not isinstance(fixed.get("experiment"), dict) or not isinstance(fixed.get("methods_added"), list):
+        raise ValueError(f"{path} is damaged: it lacks the experiment or methods_added; {remedy}")
+    return fixed
 
 
 def _entries(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:

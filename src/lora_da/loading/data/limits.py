@@ -50,7 +50,7 @@ def check_columns(names: Collection[str]) -> None:
 
 
 def is_too_deep(value: Any) -> bool:
-    """Whether objects and lists lie in more than :data:`DEPTH` others; what comes later walks through them recursively."""
+    """Whether objects and lists lie in more than :data:`DEPTH` others, through which later steps walk recursively."""
     level = [value]
     for _ in range(DEPTH):
         level = [

@@ -28,7 +28,9 @@ def read_parquet(path: Path) -> datasets.Dataset:
         if rows > ROWS:
             raise ValueError(f"it claims {rows:,} rows, more than {ROWS:,}: split the file")
         check_columns(file.schema_arrow.names)
-        check_memory(8 * rows * about.num_columns + sum(group.total_byte_size for group in groups), f"its {rows:,} rows")
+        check_memory(
+            8 * rows * about.num_columns + sum(group.total_byte_size for group in groups), f"its {rows:,} rows"
+        )
         batches, size = [], 0
         for batch in file.iter_batches(_ROWS_AT_ONCE):
             batches.append(batch)

@@ -15,9 +15,11 @@ from lora_da.loading.data.limits import TEXT_BYTES, check_values
 from lora_da.loading.data.parquet import read_parquet
 from lora_da.loading.data.table_text import read_table
 from lora_da.system.hashing import hash_lines
+from lora_da.system.json_file import read_object
 from lora_da.system.memory import format_size
 
 _SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")
+_ANEW = "save it anew"
 
 SampleBy = Literal["line", "document"]
 """What is one row of a text file."""
@@ -66,7 +68,7 @@ def load_local(source: str, *, sample_by: SampleBy = "line") -> datasets.Dataset
     """
     path, (name, _, key) = find_file(source), source.rpartition(":")
     if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
-        return datasets.load_from_disk(str(path)).with_format(None)  # a format may hide columns
+        return _read_folder(path)
     if _suffix(path) in _SUFFIXES and not path.is_dir():
         return _read_file(path, key if name and path == Path(name) else None, sample_by)
     if path.is_file():
@@ -86,6 +88,23 @@ def find_file(source: str) -> Path:
 def _suffix(path: Path) -> str:
     """The suffix that tells the format, below that of a compressed file."""
     return (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
+
+
+def _read_folder(path: Path) -> datasets.Dataset | datasets.DatasetDict:
+    """A folder of ``save_to_disk``, with all that it names inside it."""
+    try:
+        parts = [path]
+        if (path / "dataset_dict.json").is_file():
+            parts = [path / name for name in read_object(path / "dataset_dict.json", _ANEW)["splits"]]
+        named = [
+            part / file["filename"] for part in parts for file in read_object(part / "state.json", _ANEW)["_data_files"]
+        ]
+        for name in named:
+            if path.resolve() not in name.resolve().parents:
+                raise ValueError(f"it names {name}, which lies outside; {_ANEW}")
+        return datasets.load_from_disk(str(path)).with_format(None)  # a format may hide columns
+    except Exception as error:  # of datasets and pyarrow, which raise their own
+        raise ValueError(f"{path} could not be read as a folder of save_to_disk: {error}") from error
 
 
 def _read_hub(source: str, split: str) -> datasets.Dataset:

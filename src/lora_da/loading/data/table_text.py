@@ -10,6 +10,7 @@ import datasets
 
 from lora_da.loading.data.limits import check_columns, check_values
 
+
 def read_table(text: str, suffix: str) -> datasets.Dataset:
     """Read a table with its column names in the first line, and blank lines left out.
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import datasets
 from transformers import set_seed
-from trl import SFTTrainer
 
 from lora_da.adapter.frozen_a import freeze_a
 from lora_da.adapter.target_names import check_target_names
@@ -19,14 +18,14 @@ from lora_da.loading.models import check_model_path
 from lora_da.loading.positions import check_positions, find_position_count
 from lora_da.loading.vocabulary import check_vocabulary
 from lora_da.system.files import refuse_existing, refuse_overlap
-from lora_da.workflows.checkpoints import find_whole_checkpoint, list_checkpoints
+from lora_da.system.locks import lock_folder
+from lora_da.workflows.checkpoints import find_whole_checkpoint, is_whole, list_checkpoints
 from lora_da.workflows.finite_trainer import FiniteTrainer
 from lora_da.workflows.sft.arguments import SftArguments
 from lora_da.workflows.sft.base_model import load_base, load_processor
 from lora_da.workflows.sft.frozen_card import FrozenATrainer
 from lora_da.workflows.sft.splits import load_splits
 from lora_da.workflows.sft.start import adapter_config, prepare_start
-
 
 _WRITTEN = ("README.md", "config.json", "tokenizer.json", "tokenizer_config.json", "training_args.bin")
 
@@ -37,11 +36,18 @@ def fine_tune(arguments: SftArguments) -> None:
     The output folder receives the trained adapter, TRL's checkpoints, and the adapter that training started from.
 
     Raises:
+        BlockingIOError: Another process trains into the output folder.
         FileExistsError: The output folder holds another run, and it is not to be resumed.
         ValueError: The data or the settings can't be used.
     """
-    training = arguments.training
     check_output(arguments)
+    with lock_folder(arguments.output, wanted=arguments.training.process_index == 0):
+        _fine_tune(arguments)
+
+
+def _fine_tune(arguments: SftArguments) -> None:
+    training = arguments.training
+    check_output(arguments)  # as it is now
     set_seed(training.seed)  # of the split and of LoRA's random matrices, the same in all processes
     trainer = make_trainer(arguments)
     tell = trainer.accelerator.print
@@ -77,9 +83,14 @@ def check_output(arguments: SftArguments) -> None:
         further = "" if not checkpoints else ", or go on with it by --resume_from_checkpoint true"
         raise FileExistsError(f"{output} holds a run already: choose another --output_dir, remove it{further}")
     if isinstance(resume, bool) and find_whole_checkpoint(output) is None:
-        raise FileNotFoundError(f"{output} holds no whole checkpoint to resume from: leave --resume_from_checkpoint out")
+        raise FileNotFoundError(
+            f"{output} holds no whole checkpoint to resume from: leave --resume_from_checkpoint out"
+        )
     if isinstance(resume, str) and not Path(resume).is_dir():
         raise FileNotFoundError(f"there is no checkpoint {resume} to resume from")
+    if isinstance(resume, str) and not is_whole(Path(resume)):
+        whole = find_whole_checkpoint(output)
+        raise ValueError(f"{resume} was cut short or is damaged" + (f": go on from {whole}" if whole else ""))
     written = [name for name in _WRITTEN if (output / name).exists()] if resume is None else []
     if written:
         raise FileExistsError(f"{output} holds {written[0]}, which would be replaced: choose another --output_dir")
@@ -109,7 +120,7 @@ def _inputs(arguments: SftArguments) -> dict[str, Path | str | None]:
     }
 
 
-def make_trainer(arguments: SftArguments) -> SFTTrainer:
+def make_trainer(arguments: SftArguments) -> FiniteTrainer:
     """Make TRL's trainer with its data, its model and a fresh adapter.
 
     Raises:
