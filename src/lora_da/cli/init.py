@@ -79,7 +79,7 @@ def init(
         return
     kept = "nothing is written, and the same command begins anew"
     if checkpoint is not None:
-        kept = f"unfinished statistics are in {checkpoint} if {checkpoint_every} batches were read; the same command goes on"
+        kept = f"what was read up to the last write to {checkpoint} is kept, and the same command goes on from there"
     with keeping(kept), joined_job(model.device, timeout) as own_device:
         model = dataclasses.replace(model, device=own_device)
         sample = read_sample(data, split, form, load_tokenizer(model), calibration, seed)

@@ -14,8 +14,16 @@ LAYERS = 4_096
 _WIDTH = 2**24  # of a layer, or of a vocabulary
 _COUNTS = re.compile(r"(?:n|num)_(?:\w+_)?(?:layers?|blocks?|experts|groups|stages)|(?:en|de)coder_layers|depths?")
 _SIZES = re.compile(r"(?:\w+_)?(?:hidden|intermediate|embedding|embed|vocab|ffn|projection)_(?:size|dim)|d_\w+|n_embd")
-_READ = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "adapter_config.json")
-_READ += ("special_tokens_map.json", "added_tokens.json", "vocab.json", "model.safetensors.index.json")
+_READ = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "model.safetensors.index.json",
+)
 
 
 def check_folder(folder: Path) -> None:

@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def refuse_existing(*targets: Path | None, overwrite: bool) -> None:
             )
 
 
-def refuse_overlap(outputs: dict[str, Path | None], inputs: dict[str, Path | str | None]) -> None:
+def refuse_overlap(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path | str | None]) -> None:
     """Refuse outputs that are an input, contain one, or lie within one; links are followed.
 
     Args:

@@ -23,7 +23,7 @@ class FiniteTrainer(SFTTrainer):
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """Take the gradient of a batch, unless its loss is not finite."""
-        loss: Tensor = super().training_step(*args, **kwargs)
+        loss: Tensor = super().training_step(*args, **kwargs)  # type: ignore[no-untyped-call]
         if not self._everywhere(bool(torch.isfinite(loss).all())):
             raise self._diverged(f"the loss at step {self.state.global_step + 1} is {float(loss.mean())}")
         return loss
@@ -34,14 +34,15 @@ class FiniteTrainer(SFTTrainer):
             if not math.isfinite(logs.get(name, 0.0)):
                 raise self._diverged(f"{name} at step {self.state.global_step} is {logs[name]}")
         super().log(logs, start_time)
-        kept = self.state.log_history[-1]
+        kept: dict[str, Any] = self.state.log_history[-1]
         for name, value in kept.items():
             if isinstance(value, float) and not math.isfinite(value):
                 kept[name] = str(value)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the adapter, unless an entry of it is not finite."""
-        trained = [(name, part) for name, part in self.model.named_parameters() if part.requires_grad]
+        model: Any = self.model
+        trained = [(name, part) for name, part in model.named_parameters() if part.requires_grad]
         damaged = [name for name, part in trained if not bool(torch.isfinite(part.detach()).all())]
         if not self._everywhere(not damaged):
             raise self._diverged(f"after step {self.state.global_step} {(damaged or ['a weight'])[0]} is not finite")

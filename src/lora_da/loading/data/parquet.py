@@ -37,4 +37,5 @@ def read_parquet(path: Path) -> datasets.Dataset:
             size += batch.nbytes
             check_memory(size, f"its first {_ROWS_AT_ONCE * len(batches):,} rows")
         table = pa.Table.from_batches(batches, file.schema_arrow)
+        table.validate(full=True)  # texts that are no UTF-8 would be found when they are used
     return datasets.Dataset(datasets.table.InMemoryTable(table))

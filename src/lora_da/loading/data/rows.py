@@ -102,7 +102,10 @@ def _read_folder(path: Path) -> datasets.Dataset | datasets.DatasetDict:
         for name in named:
             if path.resolve() not in name.resolve().parents:
                 raise ValueError(f"it names {name}, which lies outside; {_ANEW}")
-        return datasets.load_from_disk(str(path)).with_format(None)  # a format may hide columns
+        rows = datasets.load_from_disk(str(path)).with_format(None)  # a format may hide columns
+        for split in rows.values() if isinstance(rows, datasets.DatasetDict) else (rows,):
+            split.data.table.validate(full=True)  # texts that are no UTF-8 would be found when they are used
+        return rows
     except Exception as error:  # of datasets and pyarrow, which raise their own
         raise ValueError(f"{path} could not be read as a folder of save_to_disk: {error}") from error
 

@@ -75,9 +75,9 @@ def _checked(rows: Any, split: str, training: SFTConfig, processor: Any) -> Any:
         return rows
     if len(rows) == 0:
         raise ValueError(f"the split {split!r} of the data holds no rows")
-    cut = training.max_length is not None and not training.packing and training.truncation_mode == "keep_start"
-    length = training.max_length if cut else sys.maxsize
-    form = RowFormat(text_column=text if known is None else None, max_length=length)
+    cut = not training.packing and training.truncation_mode == "keep_start"
+    length = training.max_length if cut else None
+    form = RowFormat(text_column=text if known is None else None, max_length=length or sys.maxsize)
     try:
         checked = as_trl_rows(rows, form, processor)
         warn_of_unused_columns(columns, form)
