@@ -174,7 +174,7 @@ def attack(number: int) -> list[str]:
                 faults.append(f"the message has {len(str(error)):,} characters")
         if time.monotonic() - started > SECONDS:
             faults.append(f"it took {time.monotonic() - started:.0f} seconds")
-    peak, stated = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, BYTES
+    peak, stated = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, BYTES  # of the process so far
     if bomb in (_empty_lists, _one_text_for_all):
         stated = max(BYTES, psutil.virtual_memory().available // 2)
     if peak > stated:

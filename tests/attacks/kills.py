@@ -10,10 +10,12 @@ import tempfile
 from pathlib import Path
 
 from attacks.rounds import main
+from lora_da.system.files import sweep
 
 _WRITER = """
 import os, signal, sys
 from pathlib import Path
+from lora_da.system import files
 from lora_da.system.files import atomic_path
 from lora_da.system.stopping import stoppable
 target, kind, step, number = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), getattr(signal, sys.argv[4])
@@ -26,10 +28,12 @@ def count(event, _):
         if seen == step:
             os.kill(os.getpid(), number)
 
+if kind == "moved":  # as on systems where two folders can't change places
+    files._exchange = lambda *_: False
 sys.addaudithook(count)
 with stoppable("writer", "the old output is kept"):
     with atomic_path(target, overwrite=True) as draft:
-        if kind == "folder":
+        if kind != "file":
             draft.mkdir()
             for name in ("a", "b"):
                 (draft / name).write_text(sys.argv[5] * 1000)
@@ -45,7 +49,7 @@ def _write(target: Path, kind: str, step: int, how: str, mark: str) -> int:
 
 def _marks(target: Path, kind: str) -> set[str]:
     """What the target holds: one mark if it is whole."""
-    files = [target / "a", target / "b"] if kind == "folder" else [target]
+    files = [target] if kind == "file" else [target / "a", target / "b"]
     texts = {file.read_text() if file.is_file() else "" for file in files}
     return {text[:1] if text in ("o" * 1000, "n" * 1000) else "torn" for text in texts}
 
@@ -53,12 +57,14 @@ def _marks(target: Path, kind: str) -> set[str]:
 def attack(number: int) -> list[str]:
     """Kill one writer at one step, then write again; a folder without exchange is put back by that."""
     chance = random.Random(number)
-    kind, how = ("folder", "file")[number % 2], ("SIGKILL", "SIGTERM")[number // 2 % 2]
-    step = number // 4 + 1 if number < 120 else chance.randint(1, 30)
+    kind, how = ("folder", "file", "moved")[number % 3], ("SIGKILL", "SIGTERM")[number // 3 % 2]
+    step = number // 6 + 1 if number < 180 else chance.randint(1, 30)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "target"
         _write(target, kind, 0, how, "o")
         ended = _write(target, kind, step, how, "n")
+        if kind == "moved":  # which has a moment without a target, that the next run ends
+            sweep(target)
         what = f"{kind}, {how} at step {step}"
         faults = [] if len(_marks(target, kind) & {"o", "n"}) == 1 == len(_marks(target, kind)) else [f"{what}: torn"]
         left = [path.name for path in Path(folder).iterdir() if path != target]
@@ -72,4 +78,4 @@ def attack(number: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    main(attack, 120)
+    main(attack, 180)
