@@ -9,10 +9,11 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from lora_da.system.locks import hold
+from lora_da.system.stopping import undisturbed
 
 _WORKSHOP = ".unfinished"
 _LONGEST = 255  # bytes of a name
@@ -139,23 +140,23 @@ def _prefix(target: Path) -> str:
 @contextmanager
 def _workshop(target: Path) -> Iterator[Path]:
     """A temporary folder beside a target, held so that another process's :func:`sweep` leaves it."""
-    while True:
-        workshop = Path(tempfile.mkdtemp(_WORKSHOP, _prefix(target), target.parent))
-        with hold(workshop) as held:
-            if held:  # else another process is sweeping it away
-                try:
-                    yield workshop
-                finally:
-                    _clear(workshop)
-                return
+    with ExitStack() as clearing:
+        with undisturbed():
+            held: bool | None = False
+            while not held:  # another process is sweeping it away
+                workshop = Path(tempfile.mkdtemp(_WORKSHOP, _prefix(target), target.parent))
+                held = clearing.enter_context(hold(workshop))
+            clearing.callback(_clear, workshop)
+        yield workshop
 
 
 def _clear(workshop: Path) -> None:
     """Remove a workshop, and put back the folder in it that has no successor in its place."""
-    for old in workshop.glob("old/*"):
-        if not os.path.lexists(workshop.parent / old.name):
-            old.rename(workshop.parent / old.name)
-    shutil.rmtree(workshop, ignore_errors=True)
+    with undisturbed():
+        for old in workshop.glob("old/*"):
+            if not os.path.lexists(workshop.parent / old.name):
+                old.rename(workshop.parent / old.name)
+        shutil.rmtree(workshop, ignore_errors=True)
 
 
 def _exchange(first: Path, second: Path) -> bool:

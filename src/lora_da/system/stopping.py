@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -20,6 +21,34 @@ class StoppedError(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.signal = number
+
+
+@dataclass
+class _State:
+    """How many :func:`undisturbed` parts are at work, and the signal that waits for their end."""
+
+    undisturbed: int = 0
+    asked: int | None = None
+
+
+_state = _State()
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let a stop that is asked for meanwhile wait: for a moment's work that must not be half-done, such as clearing up.
+
+    Raises:
+        StoppedError: It was asked for.
+    """
+    _state.undisturbed += 1
+    try:
+        yield
+    finally:
+        _state.undisturbed -= 1
+        if _state.asked is not None and not _state.undisturbed:
+            number, _state.asked = _state.asked, None
+            raise StoppedError(number)
 
 
 @contextmanager
@@ -38,7 +67,10 @@ def stoppable(program: str, kept: str) -> Iterator[None]:
 
     def end(number: int, _: Any) -> None:
         signal.signal(number, signal.SIG_DFL)
-        raise StoppedError(number)
+        if _state.undisturbed:
+            _state.asked = number
+        else:
+            raise StoppedError(number)
 
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
