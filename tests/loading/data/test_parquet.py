@@ -46,5 +46,5 @@ def test_claims_beyond_the_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         with pytest.raises(ValueError, match="more than 1 columns"):
             load_rows(str(path))
     monkeypatch.setattr(limits, "free_bytes", lambda _: 50_000)
-    with pytest.raises(ValueError, match="take about .* of memory"):
+    with pytest.raises(ValueError, match=r"take about .* of memory"):
         load_rows(str(path))

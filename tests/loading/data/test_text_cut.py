@@ -19,7 +19,7 @@ _LONG = "one two  three, " * 400
     "row",
     [
         {"text": _LONG},
-        {"prompt": "short", "completion": _LONG},
+        {"prompt": "short ", "completion": _LONG},
         {"messages": [{"role": "user", "content": "short"}, {"role": "assistant", "content": _LONG}]},
     ],
 )
