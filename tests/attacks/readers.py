@@ -45,7 +45,7 @@ def _originals() -> dict[str, bytes]:
     stream = io.BytesIO()
     table.to_parquet(stream)
     files["a.parquet"] = stream.getvalue()
-    files["a.txt"] = "\n".join(row["prompt"] for row in _TEXTS).encode()
+    files["a.txt"] = "\n".join(str(row["prompt"]) for row in _TEXTS).encode()
     return files | {"b.jsonl.gz": gzip.compress(files["a.jsonl"]), "b.csv.gz": gzip.compress(files["a.csv"])}
 
 

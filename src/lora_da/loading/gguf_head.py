@@ -14,7 +14,7 @@ from lora_da.loading.config_check import LAYERS
 
 _ENTRIES = 2**16  # most settings, and most tensors
 _DIMENSIONS = 4
-_NUMBERS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), [*"BbHh", *"Ii", *"f?Qqd"], strict=True))
+_NUMBERS: dict[int, str] = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), [*"BbHh", *"Ii", *"f?Qqd"], strict=True))
 _TEXT, _ARRAY = 8, 9
 
 
