@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from attacks import bombs, divergence, kills, locks, outputs, readers
+from attacks import bombs, divergence, kills, locks, outputs, readers, records
 from attacks.rounds import Attack
 
 _LARGE = {"_gzip", "_empty_lists", "_one_text_for_all", "_endless_template"}  # many seconds or gibibytes
@@ -14,6 +14,7 @@ _LARGE = {"_gzip", "_empty_lists", "_one_text_for_all", "_endless_template"}  # 
     ("attack", "rounds"),
     [
         pytest.param(readers.attack, 90, id="readers"),
+        pytest.param(records.attack, 80, id="records"),
         pytest.param(kills.attack, 24, id="kills"),
         pytest.param(locks.attack, 2, id="locks"),
         pytest.param(outputs.attack, 22, id="outputs"),
