@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+EMPTY_GGUF = b"GGUF" + struct.pack("<IQQ", 3, 0, 0)
+"""A GGUF file without settings and tensors."""
 
 
 def tiny_model_folder(folder: Path, seed: int = 0) -> Path:

@@ -16,9 +16,10 @@ from lora_da import CollectionConfig, LayerInit, LayerStatistics, LoraDAConfig, 
 from lora_da.solver.factors import SolverError, solver_errors
 from lora_da.solver.rounding import fit_to_precision
 from lora_da.solver.scale import scale_factors
+from presets import PARAMETERS
 
 Matrix = list[list[Fraction]]
-PRESETS = [LoraDAConfig(), LoraDAConfig.released(), LoraDAConfig.paper(), LoraDAConfig.loss()]
+PRESETS = [PARAMETERS, LoraDAConfig.released(), LoraDAConfig.paper(), LoraDAConfig()]
 PRECISIONS = [torch.float16, torch.bfloat16, torch.float32]
 
 

@@ -230,7 +230,7 @@ def _collected(family: Family, adapted: PeftModel, names: list[str], layout: _La
         warnings.simplefilter("always")
         try:
             statistics = lora_da.collect_statistics(
-                given, [batch], PARAMETERS, example_loss=family.example_loss, progress=False, max_examples=10**6
+                given, [batch], example_loss=family.example_loss, progress=False, max_examples=10**6
             )
         except Exception as error:
             return _refused_or_crashed(error)

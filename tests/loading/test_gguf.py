@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from folders import EMPTY_GGUF
 from lora_da.loading import gguf
 from lora_da.loading.gguf import convert_gguf
 from lora_da.loading.model_source import ModelSource, find_model
@@ -25,15 +26,15 @@ def test_conversion_reuses_its_own_output_only(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(gguf, "_save_dequantised", save)
     file, output = tmp_path / "m.gguf", tmp_path / "deep" / "out"
-    file.write_bytes(b"one")
+    file.write_bytes(EMPTY_GGUF + b"one")
     assert convert_gguf(file, output) == output
     assert convert_gguf(file, output) == output
     assert len(calls) == 1
     assert json.loads((output / "gguf_source.json").read_text())["file"] == "m.gguf"
-    file.write_bytes(b"two")
+    file.write_bytes(EMPTY_GGUF + b"two")
     with pytest.raises(FileExistsError, match="choose another output folder or delete"):
         convert_gguf(file, output)
-    assert (output / "weights").read_bytes() == b"one"
+    assert (output / "weights").read_bytes() == EMPTY_GGUF + b"one"
     assert [entry.name for entry in output.parent.iterdir()] == ["out"]
 
 
@@ -44,7 +45,7 @@ def test_failed_conversion_leaves_nothing_behind(tmp_path: Path, monkeypatch: py
         raise RuntimeError("disk full")
 
     monkeypatch.setattr(gguf, "_save_dequantised", save)
-    (tmp_path / "m.gguf").write_bytes(b"one")
+    (tmp_path / "m.gguf").write_bytes(EMPTY_GGUF + b"one")
     with pytest.raises(RuntimeError, match="disk full"):
         convert_gguf(tmp_path / "m.gguf", tmp_path / "out")
     assert [entry.name for entry in tmp_path.iterdir()] == ["m.gguf"]

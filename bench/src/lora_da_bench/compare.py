@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from lora_da.loading import load_rows
+from lora_da.loading import find_model, load_rows
+from lora_da.system.files import refuse_overlap
+from lora_da.system.locks import lock_folder
 from lora_da_bench.experiment.description import VANILLA, Experiment, expand_path
 from lora_da_bench.experiment.files import RUNS
 from lora_da_bench.experiment.fixed_description import check_description, fix_description
@@ -34,9 +36,16 @@ def compare(experiment: Experiment, folder: Path, *, only: Collection[str] = (),
         Whether the report was written.
 
     Raises:
-        ValueError: A method is unknown, a test row can't be graded, or the folder holds another experiment.
+        BlockingIOError: Another process carries out runs in the folder.
+        ValueError: A method is unknown, a test row can't be graded, the folder holds another experiment, or it is or
+            lies within the model or the data.
     """
     check_experiment(experiment, folder, only)
+    with lock_folder(folder):
+        return _compare(experiment, folder, only, on_ray=on_ray)
+
+
+def _compare(experiment: Experiment, folder: Path, only: Collection[str], *, on_ray: bool) -> bool:
     fix_description(experiment, folder)
     attempts: Counter[Run] = Counter()
     while runs := list_missing_runs(experiment, load_records(folder / RUNS), only, _given_up(attempts)):
@@ -69,6 +78,10 @@ def check_experiment(experiment: Experiment, folder: Path, only: Collection[str]
     unknown = sorted(set(only) - set(experiment.methods))
     if unknown:
         raise ValueError(f"{unknown[0]} is none of the experiment's methods: {', '.join(experiment.methods)}")
+    task, unrelated = experiment.task, experiment.forgetting
+    read = {"the training data": task.train, "the test data": task.test, "the model": find_model(experiment.model.name)}
+    named = read | ({} if unrelated is None else {"the unrelated text": unrelated.data})
+    refuse_overlap({"the results": folder}, {what: expand_path(name) for what, name in named.items()})
     check_description(experiment, folder)
     with silence_bars():
         _check_data(experiment)

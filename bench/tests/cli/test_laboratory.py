@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from folders import tiny_model_folder
+from lora_da.system.locks import lock_folder
 from lora_da_bench.cli import laboratory as module
 from lora_da_bench.cli.app import app
 from lora_da_bench.laboratory.runs import load_records
@@ -114,3 +115,17 @@ def test_what_cannot_be_done_is_said(small: list[object]) -> None:
 
 def test_the_methods_are_explained() -> None:
     assert re.search(r"^eva +principal components of the inputs", call("--list"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("rate", ["nan", "inf", "0", "-1e-3"])
+def test_rates_that_are_none_are_refused(small: list[object], rate: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="learning-rates must be finite numbers above zero"):
+        call(*small, f"--learning-rates={rate},1e-2")
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_at_a_time_and_never_over_an_input(small: list[object], folder: Path, tmp_path: Path) -> None:
+    with lock_folder(tmp_path / "out"), pytest.raises(BlockingIOError, match="out is in use by process"):
+        call(*small)
+    with pytest.raises(ValueError, match=r"--out .* lies within the model"):
+        call(*small, "--out", folder / "out")

@@ -42,3 +42,13 @@ def test_a_description_from_before_a_key_was_added_is_the_same(tmp_path: Path) -
     task = {"kind": "generation", "train": "train.jsonl", "test": "test.jsonl", "apart_words": 5}
     with pytest.raises(ValueError, match=r"differs in task\.apart_words\."):
         check_description(description(task=task), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"experiment": {}, "methods_added": 1}', '{"experiment": {"a": 1}, "methods_added": []}']
+)
+def test_a_damaged_description_is_named_and_not_written_over(content: str, tmp_path: Path) -> None:
+    (tmp_path / "experiment.json").write_text(content)
+    with pytest.raises(ValueError, match=r"experiment\.json is damaged: .* put back the file as it was"):
+        fix_description(description(), tmp_path)
+    assert (tmp_path / "experiment.json").read_text() == content

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -160,3 +161,18 @@ def test_what_is_to_come_is_said_until_nothing_is() -> None:
 
 def _words(stages: list[str]) -> list[str]:
     return [next(word for word in ("learning", "final", "equal") if word in stage) for stage in stages]
+
+
+@pytest.mark.parametrize("rates", [[1e-3, 1.0001e-3], [1e-3, 1e-3 + 1e-12], [5e-324, 1e-323], [1e300, 1e308]])
+@pytest.mark.parametrize("growing", [False, True])
+def test_a_comparison_ends_whatever_its_rates(rates: list[float], growing: bool) -> None:
+    """Rates that are the same in three digits are runs, and files, of their own; and a grid grows to other rates."""
+    description = experiment(protocol={"learning_rates": rates, "growth": 2 * growing})
+    for favoured in (1e-310, 1e307):
+
+        def loss(run: Run, _: int, favoured: float = favoured) -> float:
+            return abs(math.log(run.learning_rate) - math.log(favoured))
+
+        records = everything(description, loss)
+        assert len({record.run.name for record in records}) == len(records)
+        assert all(0 < record.run.learning_rate < float("inf") for record in records)

@@ -17,7 +17,7 @@ def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_method_is_known_by_its_name() -> None:
-    assert len(METHODS) == 18
+    assert len(METHODS) == 14
     for name, method in METHODS.items():
         assert method.name == name
         assert method.description

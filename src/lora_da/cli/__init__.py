@@ -8,20 +8,24 @@ from typing import Any
 
 from lora_da.system.launcher import say_process
 
+_LONGEST = 5_000  # characters of a message: what it quotes may be a file
+
 
 def main() -> None:
     """Run ``lora-da``; what a user can mend is told in one line, without a traceback."""
     try:
         from lora_da.cli.app import app
+        from lora_da.cli.stopping import keeping
     except ModuleNotFoundError as error:
         sys.exit(f"lora-da: the command line needs {error.name}: pip install 'lora-da[cli]'")
     warnings.showwarning = _short_warning
     try:
-        app()
+        with keeping("nothing was begun"):
+            app()
     except Exception as error:
         if "--debug" in sys.argv:
             raise
-        sys.exit(f"lora-da{say_process()}: {error}")
+        sys.exit(f"lora-da{say_process()}: {str(error)[:_LONGEST]}")
 
 
 def _short_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:

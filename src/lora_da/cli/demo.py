@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lora_da.cli import options
+from lora_da.cli.stopping import keeping
 from lora_da.workflows.settings import DemoSettings
 
 
@@ -22,7 +23,8 @@ def demo(
     from lora_da.cli.show import show_table
     from lora_da.workflows.demo.comparison import CAVEAT, run_demo, table_of
 
-    results = run_demo(output, settings.quick() if quick else settings, overwrite=overwrite)
+    with keeping():
+        results = run_demo(output, settings.quick() if quick else settings, overwrite=overwrite)
     header, *rows = table_of(results)
     show_table(header, rows, title="Worded arithmetic, held-out problems of other templates")
     print(CAVEAT)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from lora_da.cli import options
+from lora_da.cli.stopping import keeping
 from lora_da.loading.data.row_format import RowFormat
 from lora_da.loading.model_source import ModelSource
 from lora_da.workflows.settings import AdapterShape, Calibration, Outputs
@@ -53,7 +54,6 @@ def init(
 
     On several GPUs or machines: accelerate launch -m lora_da init MODEL …
     """
-    outputs.check()
     if statistics is not None and (data is not None or dry_run or outputs.save_statistics is not None):
         raise typer.BadParameter("--statistics goes with neither --data, --dry-run nor --save-statistics")
     if statistics is None and data is None:
@@ -62,27 +62,33 @@ def init(
     from lora_da.loading.models import load_tokenizer
     from lora_da.pipeline.checkpoint import Checkpoint
     from lora_da.workflows.calibration_sample import read_sample
-    from lora_da.workflows.init import create_adapter
+    from lora_da.workflows.init import create_adapter, inputs_of
     from lora_da.workflows.job import joined_job
     from lora_da.workflows.plan import plan_for_sample
     from lora_da.workflows.saved_statistics import create_adapter_from_statistics
     from lora_da.workflows.settings import preset_config
 
+    about = {"the statistics": statistics, "the folder of unfinished statistics": checkpoint}
+    outputs.check(inputs_of(model, outputs, data) | about)
     config = preset_config(preset, seed)
     if data is None:
         assert statistics is not None
-        print(create_adapter_from_statistics(model, statistics, shape, config, outputs))
+        with keeping():
+            print(create_adapter_from_statistics(model, statistics, shape, config, outputs))
         print(f"written: {outputs.output}")
         return
-    with joined_job(model.device, timeout) as own_device:
+    kept = "nothing is written, and the same command begins anew"
+    if checkpoint is not None:
+        kept = f"what was read up to the last write to {checkpoint} is kept, and the same command goes on from there"
+    with keeping(kept), joined_job(model.device, timeout) as own_device:
         model = dataclasses.replace(model, device=own_device)
         sample = read_sample(data, split, form, load_tokenizer(model), calibration, seed)
         if dry_run:
             show_plan(plan_for_sample(model, sample, shape, config, calibration), timed=True)
             print(f"dry run: {outputs.output} was not written")
             return
-        kept = Checkpoint(checkpoint, checkpoint_every) if checkpoint else None
-        print(create_adapter(model, sample, shape, config, calibration, outputs, checkpoint=kept))
+        unfinished = Checkpoint(checkpoint, checkpoint_every) if checkpoint else None
+        print(create_adapter(model, sample, shape, config, calibration, outputs, checkpoint=unfinished))
         print(f"written: {outputs.output}; train from it by `lora-da sft --lora_da_adapter`, or by plain PEFT")
         if checkpoint is not None:
             print(f"the files in {checkpoint} are not needed any more, unless other jobs use that folder")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lora_da.cli import options
+from lora_da.cli.stopping import keeping
 
 
 def inspect(
@@ -26,13 +27,16 @@ def inspect(
     from lora_da.cli.show import show_table
     from lora_da.report.layers import tabulate_layers
     from lora_da.report.plots import plot_spectra
-    from lora_da.system.files import refuse_existing
+    from lora_da.system.files import refuse_existing, refuse_overlap
     from lora_da.workflows.inspect import ranks_needed, reports_of
 
     usual = source / "spectra.png" if source.is_dir() else source.with_suffix(".png")
     if plot is not None and source.exists():
         refuse_existing(plot, overwrite=overwrite)
-    layers = reports_of(source, rank, preset)
+        refuse_overlap({"the plot": plot}, {"the file": source if source.is_file() else source / "adapter_config.json"})
+        refuse_overlap({"the plot": plot}, {"the adapter's file": source / "adapter_model.safetensors"})
+    with keeping():
+        layers = reports_of(source, rank, preset)
     header, *rows = tabulate_layers(layers)
     show_table(header, rows, title=str(source))
     header, *rows = ranks_needed(layers)

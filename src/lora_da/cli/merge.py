@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from lora_da.cli import options
+from lora_da.cli.stopping import keeping
 
 
 def merge_statistics(
@@ -25,21 +26,27 @@ def merge_statistics(
     `lora-da init MODEL --statistics FILE` makes an adapter from the sum.
     """
     from lora_da.statistics.storage import load_statistics, save_statistics
-    from lora_da.system.files import refuse_existing
+    from lora_da.system.files import refuse_existing, refuse_overlap
     from lora_da.system.hashing import hash_file
+    from lora_da.workflows.own_outputs import check_statistics_file
 
     if len(files) < 2:
         raise typer.BadParameter("give at least two files")
     contents = [hash_file(file) for file in files if file.is_file()]
     if len({file.resolve() for file in files}) < len(files) or len(set(contents)) < len(contents):
         raise typer.BadParameter("two of the files are the same: their examples would count twice")
+    refuse_overlap(
+        {"the output": output}, {f"the file {place} of statistics,": file for place, file in enumerate(files, 1)}
+    )
     refuse_existing(output, overwrite=overwrite)
-    total = load_statistics(files[0])
-    for file in files[1:]:
-        try:
-            total = total + load_statistics(file)
-        except ValueError as error:
-            raise ValueError(f"{file}: {error}") from error
-    total = dataclasses.replace(total, population_size=population_size)
-    save_statistics(total, output, overwrite=overwrite)
+    check_statistics_file(output)
+    with keeping():
+        total = load_statistics(files[0])
+        for file in files[1:]:
+            try:
+                total = total + load_statistics(file)
+            except ValueError as error:
+                raise ValueError(f"{file}: {error}") from error
+        total = dataclasses.replace(total, population_size=population_size)
+        save_statistics(total, output, overwrite=overwrite)
     print(f"{len(total.layers)} layers, {total.examples:,} examples; written: {output}")

@@ -8,6 +8,7 @@ import typer
 
 from lora_da.cli import options
 from lora_da.cli.show import show_table
+from lora_da.cli.stopping import keeping
 from lora_da.loading.model_source import ModelSource
 from lora_da.workflows.settings import AdapterShape, Calibration
 
@@ -44,7 +45,8 @@ def plan(
         raise typer.BadParameter("--host-memory goes with --device-memory")
     config, count = preset_config(preset, seed=0), calibration.examples
     workload = Workload(count, count * tokens, tokens, calibration.batch_size)
-    found = plan_initialization(model, shape, config, workload, machine, calibration.memory_budget)
+    with keeping():
+        found = plan_initialization(model, shape, config, workload, machine, calibration.memory_budget)
     show_plan(found, timed=device_memory is None)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from lora_da.cli.stopping import keeping
+
 # TRL's parser reads the whole command line, `--help` included.
 CONTEXT_SETTINGS = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
@@ -13,4 +15,5 @@ def sft(context: typer.Context) -> None:
     from lora_da.workflows.sft.arguments import parse_arguments
     from lora_da.workflows.sft.fine_tuning import fine_tune
 
-    fine_tune(parse_arguments(context.args))
+    with keeping("finished checkpoints are kept in --output_dir; go on from the last by --resume_from_checkpoint true"):
+        fine_tune(parse_arguments(context.args))

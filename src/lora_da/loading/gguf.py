@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from lora_da.loading.gguf_head import check_head
 from lora_da.loading.weights_check import check_weights
 from lora_da.system.files import atomic_path
 from lora_da.system.hashing import hash_file
@@ -62,7 +63,7 @@ def check_gguf_file(file: Path) -> None:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is a part of a model.
+        ValueError: It is a part of a model, damaged, or claims more than it holds.
     """
     if not file.is_file():
         raise FileNotFoundError(f"There is no GGUF file {file}; check the path.")
@@ -71,6 +72,7 @@ def check_gguf_file(file: Path) -> None:
             f"{file} is one part of a split model, and transformers reads whole files only; put the parts together "
             "first: llama-gguf-split --merge FIRST-PART WHOLE.gguf"
         )
+    check_head(file)
 
 
 def _save_dequantised(file: Path, folder: Path) -> None:

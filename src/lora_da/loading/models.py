@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -17,7 +17,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 from transformers.utils import CONFIG_NAME
 from transformers.utils.hub import cached_file
 
+from lora_da.loading.config_check import check_folder
 from lora_da.loading.gguf import check_gguf_file, convert_gguf
+from lora_da.loading.gguf_head import check_head
 from lora_da.loading.model_source import NAMED_MODELS, ModelSource
 from lora_da.loading.precision import check_precision, keep_trainable, loading_options
 from lora_da.loading.weights_check import check_weights
@@ -98,6 +100,7 @@ def load_config(source: ModelSource) -> Any:
     Raises:
         FileNotFoundError: There is no such model.
     """
+    check_head(Path(source.path)) if source.is_gguf and Path(source.path).is_file() else check_folder(Path(source.path))
     try:
         return _from_pretrained(AutoConfig, source)
     except (OSError, ValueError) as error:
@@ -114,8 +117,9 @@ def load_tokenizer(source: ModelSource) -> Any:
     check_model_path(source.path)
     try:
         return _from_pretrained(AutoTokenizer, source)
-    # A folder without any tokenizer file is a ValueError to transformers; struct.error is of half a GGUF file.
-    except (OSError, ValueError, struct.error) as error:
+    except ImportError:
+        raise
+    except Exception as error:  # transformers, tokenizers and gguf raise what they like
         _check_presence(source)
         raise FileNotFoundError(
             f"The model {source.model!r} comes without a tokenizer that can be loaded ({error}). Save one beside the "
@@ -155,7 +159,7 @@ def check_model_path(path: str) -> None:
     """Refuse a folder or GGUF file from which no base model can be loaded; the id of a hub model passes.
 
     Raises:
-        ValueError: It holds an adapter, or a part of a model.
+        ValueError: It holds an adapter, a part of a model, a damaged file, or claims what no model has.
         FileNotFoundError: It is not there, or holds no model.
     """
     folder = Path(path)
@@ -172,6 +176,7 @@ def check_model_path(path: str) -> None:
         raise FileNotFoundError(
             f"The folder {path} holds no config.json and so no model; name the folder that `save_pretrained` wrote."
         )
+    check_folder(folder)
 
 
 def _read(source: ModelSource, place: str, head: str, num_labels: int | None) -> tuple[Any, dict[str, Any]]:
@@ -195,6 +200,7 @@ def naming_model(path: str) -> Iterator[None]:
 
     Raises:
         FileNotFoundError: One can't.
+        ValueError: One is damaged.
     """
     try:
         yield
@@ -205,6 +211,13 @@ def naming_model(path: str) -> Iterator[None]:
             kind = "no such folder, and no such hub model" + (f"; did you mean {near[0]}?" if near else "")
         raise FileNotFoundError(
             f"Could not load the model {path!r}: {kind} ({error}). Check the spelling and the connection to the hub."
+        ) from error
+    except (RuntimeError, EOFError, KeyError, TypeError, UnpicklingError) as error:
+        if isinstance(error, torch.OutOfMemoryError | NotImplementedError):
+            raise
+        raise ValueError(
+            f"Could not load the model {path!r}: a file is damaged, or made by another version of transformers "
+            f"({type(error).__name__}: {error}). Save or fetch it anew."
         ) from error
 
 

@@ -13,6 +13,7 @@ from lora_da.report.layers import LayerReport, tabulate_layers
 from lora_da.report.plots import plot_spectra
 from lora_da.report.provenance import find_versions
 from lora_da.system.files import write_text
+from lora_da.system.json_file import read_object
 
 REPORT_FILE = "lora_da.json"
 
@@ -106,7 +107,7 @@ def load_report(directory: Path | str) -> InitializationReport:
     if not path.is_file():
         raise FileNotFoundError(f"{directory} has no {REPORT_FILE}: it is no adapter made by lora-da")
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))["report"]
+        report = read_object(path, "initialise the adapter anew")["report"]
         config = report.pop("config")
         collection = CollectionConfig(**config.pop("collection"))
         layers: dict[str, LayerReport] = {}
@@ -115,5 +116,5 @@ def load_report(directory: Path | str) -> InitializationReport:
             layers[name] = LayerReport(**numbers)
         report["notices"] = tuple(report["notices"])
         return InitializationReport(layers=layers, config=LoraDAConfig(collection=collection, **config), **report)
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no report of lora-da: {error}") from error

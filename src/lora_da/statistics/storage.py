@@ -152,6 +152,15 @@ def _hash_content(text: str, tensors: dict[str, Tensor]) -> str:
     return hash_lines([text, hash_tensors(sorted(tensors.items()))])
 
 
+def is_statistics_file(path: Path | str) -> bool:
+    """Say whether a file is one that :func:`save_statistics` wrote, by its head alone."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _FORMAT in (file.metadata() or {})
+    except (OSError, SafetensorError):
+        return False
+
+
 def _config_of(kept: dict[str, Any], path: Path | str) -> CollectionConfig:
     """The settings of a file; those of lora-da 0.1 have two more."""
     kept = dict(kept)

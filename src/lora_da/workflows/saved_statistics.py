@@ -25,6 +25,7 @@ from lora_da.statistics.storage import load_statistics
 from lora_da.statistics.sums import Statistics
 from lora_da.system.launcher import refuse_job
 from lora_da.workflows.adapter_folder import save_adapter
+from lora_da.workflows.init import inputs_of
 from lora_da.workflows.own_ranks import adapt_with_own_ranks
 from lora_da.workflows.settings import AdapterShape, Outputs
 
@@ -40,7 +41,7 @@ def create_adapter_from_statistics(
             several processes.
     """
     refuse_job("lora-da init --statistics")
-    outputs.check()
+    outputs.check(inputs_of(model, outputs) | {"the statistics": statistics_file})
     statistics = load_statistics(statistics_file)
     folder, path = model.converted_folder(outputs.output), model.path
     base = path if folder is None else str(convert_gguf(Path(path), folder))

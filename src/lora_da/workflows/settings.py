@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lora_da.config import LoraDAConfig
-from lora_da.system.files import refuse_existing
+from lora_da.system.files import refuse_existing, refuse_overlap
 from lora_da.system.validation import check_fields, required, setting
 
 if TYPE_CHECKING:
@@ -138,26 +138,32 @@ class Outputs:
     Attributes:
         output: The adapter folder.
         save_statistics: A file for the statistics, if they are wanted.
-        overwrite: Whether they may be replaced; of folders, only one that holds an adapter or nothing.
+        overwrite: Whether they may be replaced, where they are such outputs and nothing else.
     """
 
     output: Path = setting(required, "The folder to write.")
     save_statistics: Path | None = setting(None, "Also write the statistics, to solve other ranks from later.")
     overwrite: bool = setting(False, "Replace outputs that are there already.")
 
-    def check(self) -> None:
-        """Refuse outputs that exist or get in each other's way, before any work is done.
+    def check(self, inputs: Mapping[str, Path | str | None]) -> None:
+        """Refuse outputs that exist, are inputs or get in each other's way, before any work is done.
+
+        Args:
+            inputs: What the job reads, by what it is called in messages; see :func:`refuse_overlap`.
 
         Raises:
             FileExistsError: One of the paths exists and may not be replaced.
-            ValueError: A file lies inside the folder.
+            OSError: One of them can't be written.
+            ValueError: A file lies inside the folder, or an output is an input, contains one or lies within one.
         """
+        from lora_da.workflows.own_outputs import check_adapter_folder, check_statistics_file
+
         folder, file = self.output, self.save_statistics
+        refuse_overlap({"the output": folder, "the file for the statistics": file}, inputs)
         refuse_existing(folder, file, overwrite=self.overwrite)
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / "adapter_config.json").is_file():
-            raise FileExistsError(
-                f"{folder} holds something that is no adapter and is not replaced; choose another folder"
-            )
+        check_adapter_folder(folder)
+        if file is not None:
+            check_statistics_file(file)
         if file is not None and file.resolve().is_relative_to(folder.resolve()):
             raise ValueError(f"{file} lies inside {folder}, which is written as a whole; put it elsewhere")
 

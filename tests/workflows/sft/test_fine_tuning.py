@@ -20,11 +20,11 @@ from transformers import (
     TrainerCallback,
     set_seed,
 )
-from trl import SFTTrainer
 
 from command import sft_options
-from folders import tiny_model_folder
+from folders import EMPTY_GGUF, tiny_model_folder
 from lora_da import load_report
+from lora_da.workflows.finite_trainer import FiniteTrainer
 from lora_da.workflows.sft import fine_tuning as module
 from lora_da.workflows.sft import start
 from lora_da.workflows.sft.arguments import SftArguments, parse_arguments
@@ -86,7 +86,7 @@ def test_an_interrupted_run_resumes_without_a_new_start(
     options = ["--save_steps", 2, "--learning_rate", 1e-2]
     fine_tune(arguments(model, data, tmp_path / "whole", *options))
     with monkeypatch.context() as patch:
-        patch.setattr(module, "SFTTrainer", lambda **given: SFTTrainer(**given, callbacks=[_Interrupt()]), raising=True)
+        patch.setattr(module, "FiniteTrainer", lambda **given: FiniteTrainer(**given, callbacks=[_Interrupt()]))
         with pytest.raises(_InterruptedError):
             fine_tune(arguments(model, data, tmp_path / "broken", *options))
     with pytest.raises(FileExistsError, match=r"holds a run already: .* --resume_from_checkpoint true"):
@@ -104,7 +104,10 @@ def test_outputs_that_are_in_the_way_or_missing(model: str, data: str, tmp_path:
     (finished / "adapter_config.json").touch()
     with pytest.raises(FileExistsError, match=r"finished holds a run already: choose another --output_dir, remove it$"):
         fine_tune(arguments(model, data, finished))
-    for wanted, message in (("true", "holds no checkpoint to resume from"), ("nowhere", "there is no checkpoint")):
+    for wanted, message in (
+        ("true", "holds no whole checkpoint to resume from"),
+        ("nowhere", "there is no checkpoint"),
+    ):
         with pytest.raises(FileNotFoundError, match=message):
             fine_tune(arguments(model, data, tmp_path / "new", "--resume_from_checkpoint", wanted))
     assert not (tmp_path / "new").exists()
@@ -120,7 +123,7 @@ def test_models_that_transformers_does_not_know(data: str, tmp_path: Path, monke
 
     monkeypatch.setattr(module, "convert_gguf", convert)
     for file in (tmp_path / "some.gguf", tmp_path / "other.GGUF"):
-        file.touch()
+        file.write_bytes(EMPTY_GGUF)
         trainer: Any = make_trainer(arguments(str(file), data, tmp_path / "run"))
         folder = tmp_path / f"{file.stem}-safetensors"
         assert converted[-1] == (file, folder)

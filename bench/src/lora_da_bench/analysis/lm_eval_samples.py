@@ -6,12 +6,12 @@ for each document and filter.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from lora_da.system.json_file import parse_object
 from lora_da_bench.analysis.significance import Comparison, compare_methods
 
 
@@ -27,8 +27,11 @@ def read_lm_eval_samples(path: Path, metric: str, filter_name: str | None = None
         ValueError: A line has no such metric, or a document has several for want of a filter's name.
     """
     found: dict[str, float] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        sample = json.loads(line)
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            sample = parse_object(line)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number} is no sample of lm-eval: {error}") from error
         if filter_name is not None and sample.get("filter") != filter_name:
             continue
         if metric not in sample:

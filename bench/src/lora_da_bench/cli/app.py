@@ -31,7 +31,7 @@ def main() -> None:
     except Exception as error:
         if "--debug" in sys.argv:
             raise
-        sys.exit(f"lora-da-bench: {error}")
+        sys.exit(f"lora-da-bench: {str(error)[:5_000]}")
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +10,7 @@ import typer
 
 from lora_da_bench.cli.flags import add_flags, experiment_of_flags, show_flag
 from lora_da_bench.cli.rows import show_rows
+from lora_da_bench.cli.stopping import keeping
 from lora_da_bench.experiment.description import Experiment, load_experiment
 from lora_da_bench.experiment.files import RUNS
 from lora_da_bench.experiment.record import RunRecord, load_records
@@ -70,25 +68,8 @@ def compare(
     elif list_:
         _show_runs(experiment, folder)
     else:
-        with _stoppable():
+        with keeping():
             _work(experiment, folder, only or [], dry_run=dry_run, ray=ray)
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Let SIGTERM end the work as Ctrl-C does, and say what becomes of it."""
-
-    def end(number: int, _: object) -> None:
-        raise KeyboardInterrupt(number)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        print("\nstopped: finished runs are kept, and the same command goes on with the others", file=sys.stderr)
-        raise typer.Exit(128 + (stop.args[0] if stop.args else signal.SIGINT)) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _work(experiment: Experiment, folder: Path, only: list[str], *, dry_run: bool, ray: bool) -> None:

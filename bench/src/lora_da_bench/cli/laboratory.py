@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from lora_da_bench.cli.rows import show_rows
+from lora_da_bench.cli.stopping import keeping
 from lora_da_bench.laboratory.runs import Grid, LaboratoryRecord, LaboratoryRun, list_missing, load_records
 
 _FULL: dict[str, Any] = {
@@ -80,7 +81,8 @@ def laboratory(
         print(f"{folder}: {len(records)} runs are there, {len(list_missing(grid, records))} are next")
         return
     if not report_only:
-        records = carry_out(grid, settings, model or find_model(grid.domains), folder)
+        with keeping():
+            records = carry_out(grid, settings, model or find_model(grid.domains), folder)
     _show(grid, records)
 
 

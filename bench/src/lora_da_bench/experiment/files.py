@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+from lora_da.system.files import atomic_path
 
 RUNS = "runs"
 """The folder of the records in an experiment's folder."""
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file under a name of this process beside its place, then rename it; an earlier file is replaced."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    """Write a file that appears whole; an earlier file is replaced."""
+    with atomic_path(path, overwrite=True) as draft:
         draft.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

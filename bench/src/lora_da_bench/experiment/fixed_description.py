@@ -7,10 +7,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from lora_da.system.json_file import read_object
 from lora_da_bench.experiment.description import Experiment, describe_experiment
 from lora_da_bench.experiment.files import write_atomically
 
 _FILE = "experiment.json"
+_REMEDY = "put back the file as it was: the runs beside it belong to it"
 
 
 def fix_description(experiment: Experiment, folder: Path) -> None:
@@ -60,7 +62,10 @@ def load_fixed_description(folder: Path) -> Experiment | None:
     Keys that were declared since it was written have their defaults.
     """
     fixed = _read(folder)
-    return None if fixed is None else describe_experiment(fixed["experiment"])
+    try:
+        return None if fixed is None else describe_experiment(fixed["experiment"])
+    except ValueError as error:
+        raise ValueError(f"{folder / _FILE} is damaged: {str(error)[:500]}; {_REMEDY}") from error
 
 
 def list_added_methods(folder: Path) -> list[tuple[str, list[str]]]:
@@ -71,7 +76,16 @@ def list_added_methods(folder: Path) -> list[tuple[str, list[str]]]:
 
 def _read(folder: Path) -> dict[str, Any] | None:
     path = folder / _FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if not path.is_file():
+        return None
+    fixed = read_object(path, _REMEDY)
+    added = fixed.get("methods_added")
+    dated = isinstance(added, list) and all(
+        isinstance(entry, dict) and {"date", "methods"} <= entry.keys() for entry in added
+    )
+    if not dated or not isinstance(fixed.get("experiment"), dict):
+        raise ValueError(f"{path} is damaged: it lacks the experiment or methods_added; {_REMEDY}")
+    return fixed
 
 
 def _entries(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:

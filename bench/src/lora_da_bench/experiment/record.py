@@ -9,9 +9,10 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, TypeAdapter
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from lora_da.system.json_file import read_object
 from lora_da_bench.experiment.files import write_atomically
 
 Stage = Literal["sweep", "final", "compute"]
@@ -183,12 +184,12 @@ def load_record(path: Path) -> RunRecord:
         ValueError: The file is no record of a run.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_object(path, "remove it, and its run is run again")
         about = {k: v for k, v in content["meta_info"].items() if k not in ("package_info", "system_info")}
         run = {entry.name: content[entry.name] for entry in dataclasses.fields(Run)}
         own = ("status", "error", "curve", "items", "metrics", "adapter")
         return _RECORD.validate_python({name: content[name] for name in own} | {"run": run, "about": about})
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValidationError) as error:
         raise ValueError(f"{path} is no record of a run ({error!r}): remove it, and it is run again") from error
 
 

@@ -13,6 +13,8 @@ from lora_da_bench.experiment.description import VANILLA, Experiment, Protocol
 from lora_da_bench.experiment.record import Run, RunRecord
 from lora_da_bench.experiment.selection import Selection, select_rates
 
+_ROUNDED_STEP = 1.02  # three digits are a hundredth apart at most
+
 CHARGED_FROM = 0.01
 """Of the training time: a shorter initialisation is within the noise of a clock, and not charged."""
 
@@ -91,16 +93,18 @@ def _grown(rates: list[float], protocol: Protocol, selected: dict[str, Selection
     step = (
         protocol.learning_rates[1] / protocol.learning_rates[0] if len(protocol.learning_rates) > 1 else math.sqrt(10)
     )
+    lower, upper = _rounded(rates[0] / step, step), _rounded(rates[-1] * step, step)
     grown = list(rates)
-    if "lower" in edges and below < protocol.growth:
-        grown.insert(0, _rounded(rates[0] / step))
-    if "upper" in edges and above < protocol.growth:
-        grown.append(_rounded(rates[-1] * step))
+    if "lower" in edges and below < protocol.growth and 0.0 < lower < rates[0]:
+        grown.insert(0, lower)
+    if "upper" in edges and above < protocol.growth and rates[-1] < upper < math.inf:
+        grown.append(upper)
     return grown
 
 
-def _rounded(rate: float) -> float:
-    return float(f"{rate:.3g}")
+def _rounded(rate: float, step: float) -> float:
+    """A rate in three digits, or as it is where steps are so small that it might become another of the grid."""
+    return float(f"{rate:.3g}") if step > _ROUNDED_STEP else rate
 
 
 def _final(experiment: Experiment, rank: int, selected: dict[str, Selection]) -> list[Run]:

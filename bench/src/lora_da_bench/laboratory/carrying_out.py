@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 
 from lora_da.loading import ModelSource, load_model
+from lora_da.system.files import refuse_overlap
+from lora_da.system.locks import lock_folder
 from lora_da_bench.laboratory.domains import Domain, count_classes, load_domain
 from lora_da_bench.laboratory.examples import Examples
 from lora_da_bench.laboratory.head import FITTED_EXAMPLES, fit_head
@@ -56,9 +59,17 @@ def carry_out(grid: Grid, settings: Settings, model: str, folder: Path) -> Recor
         All runs of the folder, those of earlier calls and other grids too.
 
     Raises:
-        ValueError: A method, domain or grid can't be used, or the folder holds runs of other settings.
+        BlockingIOError: Another process carries out runs in the folder.
+        ValueError: A method, domain or grid can't be used, the folder holds runs of other settings, or it is the model
+            or lies within it.
     """
     check_grid(grid)
+    refuse_overlap({"--out": folder}, {"the model": model} | {f"the text {name}, at": name for name in grid.domains})
+    with lock_folder(folder):
+        return _carry_out(grid, settings, model, folder)
+
+
+def _carry_out(grid: Grid, settings: Settings, model: Path, folder: Path) -> Records:
     with silence_bars():
         bench = _Bench(grid, settings, model)
     fix_settings(folder, settings, bench.fingerprint, {name: d.fingerprint for name, d in bench.domains.items()})
@@ -75,7 +86,7 @@ def carry_out(grid: Grid, settings: Settings, model: str, folder: Path) -> Recor
 
 
 def check_grid(grid: Grid) -> None:
-    """Check the names of methods, and that no list is empty or has a value twice.
+    """Check the names of methods, that rates are positive numbers, and that no list is empty or has a value twice.
 
     Raises:
         ValueError: One does.
@@ -84,6 +95,8 @@ def check_grid(grid: Grid) -> None:
         if method not in METHODS:
             what = "is always there, with A trained" if method == VANILLA else f"is unknown: there are {[*METHODS]}"
             raise ValueError(f"the method {method!r} {what}")
+    if not all(math.isfinite(rate) and rate > 0 for rate in grid.learning_rates):
+        raise ValueError(f"learning-rates must be finite numbers above zero: {grid.learning_rates}")
     for name, values in vars(grid).items():
         if isinstance(values, tuple) and (not values or len(set(values)) < len(values)):
             raise ValueError(f"{name.replace('_', '-')} must be at least one value, each once: {values}")

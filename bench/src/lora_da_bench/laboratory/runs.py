@@ -111,7 +111,7 @@ def append_record(path: Path, record: LaboratoryRecord) -> None:
     content.pop("run")
     content["test_losses"] = [float(f"{loss:.6g}") for loss in record.test_losses]
     cut = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
-    line = ("\n" if cut else "") + json.dumps(content) + "\n"
+    line = ("\n" if cut else "") + json.dumps(content, allow_nan=False) + "\n"
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         os.write(descriptor, line.encode())
@@ -129,10 +129,10 @@ def load_records(path: Path) -> dict[LaboratoryRun, LaboratoryRecord]:
         ValueError: A line is JSON and no record.
     """
     found: dict[LaboratoryRun, LaboratoryRecord] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n") if path.exists() else (), start=1):
+    for number, line in enumerate(path.read_bytes().split(b"\n") if path.exists() else (), start=1):
         try:
             content = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         record = _record_of(content, f"{path}, line {number}")
         found.setdefault(record.run, record)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lora_da.system.json_file import read_object
 from lora_da_bench.experiment.files import write_atomically
 from lora_da_bench.running.provenance import describe_machine, find_versions
 
@@ -62,8 +63,10 @@ def fix_settings(folder: Path, settings: Settings, model: str, domains: Mapping[
     """
     path = folder / SETTINGS
     mine = _flat(settings, model, find_versions())
-    before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    before: dict[str, Any] = read_object(path, "give another --out") if path.is_file() else {}
     if before:
+        if not all(isinstance(before.get(part), dict) for part in ("settings", "domains")):
+            raise ValueError(f"{path} is damaged: it lacks the settings or the domains; give another --out")
         theirs = before["settings"] | {f"domain {name}": value for name, value in before["domains"].items()}
         both = mine | {f"domain {name}": value for name, value in domains.items() if name in before["domains"]}
         changed = [

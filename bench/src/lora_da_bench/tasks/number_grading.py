@@ -15,9 +15,10 @@ from math_verify import ExprExtractionConfig, parse, verify
 _MARK = "####"
 # One number at the very start of an answer: grouped, decimal, or a fraction; a currency or emphasis may precede it.
 _NUMBER = re.compile(
-    r"[\s*_$€£¥]*(?P<sign>[-+\u2212]?)[\s$€£¥]*(?P<number>(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)"
+    r"[\s*_$€£¥]*+(?P<sign>[-+\u2212]?)[\s$€£¥]*(?P<number>(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)"
     r"(?P<fraction>\s*/\s*0*[1-9]\d*)?"
 )
+_DIGITS = 100  # of a number: comparing two takes the square of their lengths
 # What may follow it: words and punctuation, but no second number, no arithmetic and no word that scales the first.
 _SCALES = r"hundred|thousand|million|billion|trillion|dozen|half|third|quarter|lakh|crore|(?:[kKMB]|bn|mln)\b"
 _UNIT = re.compile(
@@ -48,7 +49,7 @@ def _plain_number(answer: str) -> str | None:
     """The one number of an answer's first line without grouping, currency and unit, or ``None``."""
     line = answer.split("\n", 1)[0].strip()
     match = _NUMBER.match(line)
-    if match is None or _UNIT.fullmatch(line[match.end() :]) is None:
+    if match is None or len(match["number"]) > _DIGITS or _UNIT.fullmatch(line[match.end() :]) is None:
         return None
     sign = "" if match["sign"] in ("", "+") else "-"
     return sign + match["number"].replace(",", "") + re.sub(r"\s", "", match["fraction"] or "")

@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lora_da.loading.data.conversation import MessageForm, read_messages
+from lora_da.system.time_limit import TooSlowError, time_limit
+
+_SECONDS = 10.0  # to write one conversation, which takes a thousandth of one
 
 
 def find_message_form(tokenizer: Any) -> MessageForm:
@@ -20,6 +23,9 @@ def find_message_form(tokenizer: Any) -> MessageForm:
 
     Returns:
         The first form in which a conversation with a tool call, or else one without, is written whole.
+
+    Raises:
+        ValueError: The template does not come to an end.
     """
     forms = [
         MessageForm(parts, as_text, beside)
@@ -29,7 +35,10 @@ def find_message_form(tokenizer: Any) -> MessageForm:
     for conversation in (_CALLING, _PLAIN):
         for form in forms:
             try:
-                written = tokenizer.apply_chat_template(read_messages(conversation, form), tokenize=False)
+                with time_limit(_SECONDS):
+                    written = tokenizer.apply_chat_template(read_messages(conversation, form), tokenize=False)
+            except TooSlowError as error:
+                raise ValueError(f"the chat template has no end: {error}; give the tokenizer another") from error
             except Exception:  # it takes another form, or has no place for tools
                 continue
             # As Python writes an object; and JSON that was made JSON once more.
@@ -90,7 +99,8 @@ class TemplateCheck:
 
     def _write(self, messages: Sequence[Any], tools: list[Any] | None, options: Mapping[str, Any]) -> str:
         try:
-            written: str = self._tokenizer.apply_chat_template(messages, tools=tools, tokenize=False, **options)
+            with time_limit(_SECONDS):
+                written: str = self._tokenizer.apply_chat_template(messages, tools=tools, tokenize=False, **options)
         except Exception as error:  # templates raise what they like
             raise ValueError(f"is a conversation that the chat template refuses ({error})") from error
         return written

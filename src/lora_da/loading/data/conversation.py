@@ -152,7 +152,7 @@ def read_tools(value: Any) -> str | None:
 def _parsed(text: Any, what: str) -> Any:
     try:
         found = json.loads(text)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"has {what} as text that is no JSON ({error})") from error
     if not isinstance(found, dict | list):
         raise ValueError(f"has {what} as JSON of neither an object nor a list")

@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 import datasets
 from datasets.features.features import register_feature
 
+from lora_da.loading.data.limits import DEPTH, check_columns, check_values, is_too_deep
+
 
 @dataclass
 class JsonText:
@@ -49,6 +51,7 @@ def read_json(text: str, key: str | None = None) -> datasets.Dataset:
     Raises:
         ValueError: It is none of them; the message names the line, the row, or the keys that there are.
     """
+    check_values(text, "[{,")
     rows = _rows(text)
     if key is not None:
         if not _is_one_object(rows) or not isinstance(rows[0].get(key), list):
@@ -61,23 +64,38 @@ def read_json(text: str, key: str | None = None) -> datasets.Dataset:
         if wrapping:
             raise ValueError(f"it is one object, whose rows are under a key: name it behind a colon, :{wrapping[0]}")
     rows = [{"text": row} if isinstance(row, str) else row for row in rows]
+    names: dict[str, None] = {}
     for place, row in enumerate(rows):
         if not isinstance(row, dict):
             raise ValueError(f"row {place} is no object with columns but of type {type(row).__name__}")
-    columns = {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
+        if is_too_deep(row):
+            raise ValueError(f"row {place} has values in more than {DEPTH} lists and objects: {_TOO_DEEP}")
+        names |= dict.fromkeys(row)
+        check_columns(names)
+    columns = {name: [row.get(name) for row in rows] for name in names}
     features = datasets.Features({name: _feature(cells) for name, cells in columns.items()})
     return datasets.Dataset.from_dict(columns, features=features)
 
 
+_TOO_DEEP = "take it out, or write it as text"
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError(f"it has values in thousands of lists and objects: {_TOO_DEEP}") from None
+
+
 def _rows(text: str) -> list[Any]:
     try:
-        whole = json.loads(text)
+        whole = _parsed(text)
     except json.JSONDecodeError as error:
         first, _, rest = text.lstrip().partition("\n")
         if not rest or not first.lstrip().startswith("{"):
             raise
         try:
-            json.loads(first)
+            _parsed(first)
         except json.JSONDecodeError:  # no line by itself, and so no JSON Lines
             raise error from None
         return [_line(line, number) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
@@ -86,9 +104,11 @@ def _rows(text: str) -> list[Any]:
 
 def _line(line: str, number: int) -> Any:
     try:
-        return json.loads(line)
+        return _parsed(line)
     except json.JSONDecodeError as error:
         raise ValueError(f"line {number}: {error.msg} at column {error.colno}") from error
+    except ValueError as error:
+        raise ValueError(f"line {number}: {error}") from error
 
 
 def _is_one_object(rows: list[Any]) -> bool:
@@ -105,7 +125,7 @@ def _feature(cells: list[Any]) -> Any:
     """The type of a column: as datasets has it if that holds the cells as they are, else as text."""
     try:
         kind = datasets.Dataset.from_dict({"cells": cells}).features["cells"]
-    except (ValueError, TypeError):  # cells of several types
+    except (ValueError, TypeError, OverflowError):  # cells of several types, or integers of more than 64 bits
         return JsonText()
     return JsonText() if _holds_objects(kind) else kind
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import gzip
 import json
 import re
-import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
 import datasets
 
 from lora_da.loading.data.json_text import read_json
+from lora_da.loading.data.limits import TEXT_BYTES, check_values
+from lora_da.loading.data.parquet import read_parquet
 from lora_da.loading.data.table_text import read_table
 from lora_da.system.hashing import hash_lines
+from lora_da.system.json_file import read_object
+from lora_da.system.memory import format_size
 
 _SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")
+_ANEW = "save it anew"
 
 SampleBy = Literal["line", "document"]
 """What is one row of a text file."""
@@ -62,12 +66,11 @@ def load_local(source: str, *, sample_by: SampleBy = "line") -> datasets.Dataset
         FileNotFoundError: If a name with one of these suffixes is no file.
         ValueError: If the suffix of a file is unknown, it cannot be read, or it is a folder of tables.
     """
-    name, _, key = source.rpartition(":")
-    path, key = (Path(name), key) if _suffix(Path(name)) == ".json" else (Path(source), "")
+    path, (name, _, key) = find_file(source), source.rpartition(":")
     if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
-        return datasets.load_from_disk(str(path)).with_format(None)  # a format may hide columns
+        return _read_folder(path)
     if _suffix(path) in _SUFFIXES and not path.is_dir():
-        return _read_file(path, key or None, sample_by)
+        return _read_file(path, key if name and path == Path(name) else None, sample_by)
     if path.is_file():
         raise ValueError(f"{source} has a suffix that is not known; it must be one of {', '.join(_SUFFIXES)}.")
     tables = sorted(file for file in path.rglob("*") if _suffix(file) in (".csv", ".tsv")) if path.is_dir() else []
@@ -76,9 +79,35 @@ def load_local(source: str, *, sample_by: SampleBy = "line") -> datasets.Dataset
     return None
 
 
+def find_file(source: str) -> Path:
+    """The path that the name of data on this machine has in it: all of it, or what is before the key of a JSON file."""
+    name = source.rpartition(":")[0]
+    return Path(name if _suffix(Path(name)) == ".json" and not Path(source).exists() else source)
+
+
 def _suffix(path: Path) -> str:
     """The suffix that tells the format, below that of a compressed file."""
     return (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
+
+
+def _read_folder(path: Path) -> datasets.Dataset | datasets.DatasetDict:
+    """A folder of ``save_to_disk``, with all that it names inside it."""
+    try:
+        parts = [path]
+        if (path / "dataset_dict.json").is_file():
+            parts = [path / name for name in read_object(path / "dataset_dict.json", _ANEW)["splits"]]
+        named = [
+            part / file["filename"] for part in parts for file in read_object(part / "state.json", _ANEW)["_data_files"]
+        ]
+        for name in named:
+            if path.resolve() not in name.resolve().parents:
+                raise ValueError(f"it names {name}, which lies outside; {_ANEW}")
+        rows = datasets.load_from_disk(str(path)).with_format(None)  # a format may hide columns
+        for split in rows.values() if isinstance(rows, datasets.DatasetDict) else (rows,):
+            split.data.table.validate(full=True)  # texts that are no UTF-8 would be found when they are used
+        return rows
+    except Exception as error:  # of datasets and pyarrow, which raise their own
+        raise ValueError(f"{path} could not be read as a folder of save_to_disk: {error}") from error
 
 
 def _read_hub(source: str, split: str) -> datasets.Dataset:
@@ -100,26 +129,26 @@ def _read_file(path: Path, key: str | None, sample_by: SampleBy) -> datasets.Dat
     suffix = _suffix(path)
     try:
         if suffix == ".parquet":
-            # A cache of our own that goes away at once: the shared one would fill with copies of local files.
-            with tempfile.TemporaryDirectory() as cache:
-                return datasets.Dataset.from_parquet(str(path), cache_dir=cache, keep_in_memory=True)
+            return read_parquet(path)
         text = _read_text(path)
         if suffix in (".csv", ".tsv"):
             return read_table(text, suffix)
         if suffix == ".txt":
+            check_values(text, "\r\n")
             lines = re.split(r"\r\n?|\n", text) if sample_by == "line" else [text]
             return datasets.Dataset.from_dict({"text": [line for line in lines if line.strip()]})
         return read_json(text, key)
     except Exception as error:  # json, pyarrow and datasets each raise their own
-        reason = error.__cause__ or error if suffix == ".parquet" else error
-        raise ValueError(f"{path} could not be read as {suffix[1:].upper()}: {reason}") from error
+        raise ValueError(f"{path} could not be read as {suffix[1:].upper()}: {str(error)[:1000]}") from error
 
 
 def _read_text(path: Path) -> str:
-    options: Any = {"mode": "rt", "encoding": "utf-8-sig", "newline": ""}
-    with gzip.open(path, **options) if path.suffix.lower() == ".gz" else path.open(**options) as stream:
-        text: str = stream.read()
-    return text
+    """The text of a file, no more of which is read or decompressed than may be kept."""
+    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as stream:
+        content = stream.read(TEXT_BYTES + 1) if path.stat().st_size <= TEXT_BYTES else None
+    if content is None or len(content) > TEXT_BYTES:
+        raise ValueError(f"it has more than {format_size(TEXT_BYTES)} of text: split it, or make it Parquet")
+    return content.decode("utf-8-sig")
 
 
 def fingerprint(rows: datasets.Dataset) -> str:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterable
 
 import datasets
 
-# A quoted cell with a quote in it, which is doubled there.
-_DOUBLED = re.compile(r'"(?:[^"]|"")*""(?:[^"]|"")*"', re.DOTALL)
+from lora_da.loading.data.limits import check_columns, check_values
 
 
 def read_table(text: str, suffix: str) -> datasets.Dataset:
@@ -24,6 +22,7 @@ def read_table(text: str, suffix: str) -> datasets.Dataset:
         ValueError: A line has more or fewer cells than there are names, or a quote is not closed.
     """
     csv.field_size_limit(2**31 - 1)  # long texts are nothing unusual here
+    check_values(text, ",;\t\n")
     if suffix == ".tsv":
         lines = enumerate(text.split("\n"), 1)
         plain = [(number, line.rstrip("\r").split("\t")) for number, line in lines if line.strip("\r")]
@@ -32,6 +31,7 @@ def read_table(text: str, suffix: str) -> datasets.Dataset:
         first = text.partition("\n")[0]
         rows = _quoted(text, next((mark for mark in ",;\t" if mark in first), ","))
     names = rows[0][1]
+    check_columns(names)
     if len(set(names)) < len(names):
         raise ValueError(f"two columns have one name: {', '.join(names)}")
     for number, cells in rows:
@@ -62,11 +62,17 @@ def _means_its_quotes(plain: list[tuple[int, list[str]]], text: str) -> bool:
     if not _is_even(cells for _, cells in quoted):
         return True
     cells = [row for _, row in plain]
-    if not _is_even(cells) or any(_DOUBLED.fullmatch(cell) for row in cells for cell in row):
+    if not _is_even(cells) or any(_doubles(cell) for row in cells for cell in row):
         return False
     return not any(
         all(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in column) for column in zip(*cells[1:], strict=True)
     )
+
+
+def _doubles(cell: str) -> bool:
+    """Whether it is a quoted cell with a quote in it, which is doubled there."""
+    inner = cell[1:-1]
+    return len(cell) > 3 and cell[0] == cell[-1] == '"' and '""' in inner and '"' not in inner.replace('""', "")
 
 
 def _is_even(rows: Iterable[list[str]]) -> bool:

@@ -13,6 +13,7 @@ from lora_da.loading.data.conversation import MessageForm, read_messages, read_t
 from lora_da.loading.data.json_text import JsonText
 from lora_da.loading.data.row_check import check_rows
 from lora_da.loading.data.row_format import RowFormat, columns_beside, resolve_columns
+from lora_da.loading.data.text_cut import TextCut
 
 # Of tatsu-lab/alpaca's column "text".
 _INSTRUCTION = (
@@ -30,7 +31,8 @@ def as_trl_rows(rows: datasets.Dataset, form: RowFormat, tokenizer: Any) -> data
     """The columns that TRL reads, under its names for them, conversations as the tokenizer's chat template takes them.
 
     Alpaca's columns become a prompt, worded as Alpaca's own, and a completion. All rows are checked, so that none is
-    found to be useless only when an adapter has been made, or trained for an hour.
+    found to be useless only when an adapter has been made, or trained for an hour. Of texts that are far longer than
+    examples may be, what no example will hold is left out.
 
     Raises:
         ValueError: See :func:`resolve_columns` and :func:`check_rows`; or a row can't be read. The message names its
@@ -46,11 +48,14 @@ def as_trl_rows(rows: datasets.Dataset, form: RowFormat, tokenizer: Any) -> data
     beside = [name for name in columns_beside(columns) if name in rows.column_names]
     chosen = rows.select_columns([*columns.values(), *beside])
     chosen = chosen.rename_columns({name: role for role, name in columns.items() if name != role})
+    cut = TextCut(tokenizer, form.max_length)
     with without_progress_bars():
         if "instruction" in columns:
             chosen = chosen.map(_alpaca_row, with_indices=True, remove_columns=list(columns))
-        elif "messages" in columns or not all(_is_text(kind) for kind in chosen.features.values()):
-            chosen = _conversations(chosen, tokenizer)
+        if "messages" in columns or not all(_is_text(kind) for kind in chosen.features.values()):
+            chosen = _conversations(chosen, tokenizer, cut)
+        elif any(cut.may_cut(text) for name in chosen.column_names for text in chosen[name]):
+            chosen = chosen.map(cut.cut_row)
     check_rows(chosen, tokenizer)
     return chosen
 
@@ -68,14 +73,14 @@ def _is_text(kind: Any) -> bool:
     return getattr(kind, "dtype", None) in texts and not isinstance(kind, JsonText)
 
 
-def _conversations(rows: datasets.Dataset, tokenizer: Any) -> datasets.Dataset:
+def _conversations(rows: datasets.Dataset, tokenizer: Any, cut: TextCut) -> datasets.Dataset:
     text = datasets.Value("string")
     kinds = {
         name: text if name == "tools" or (_is_text(kind) and name != "messages") else JsonText()
         for name, kind in rows.features.items()
         if name != "system"  # which becomes a message
     }
-    how = {"features": dict(rows.features), "kinds": kinds, "form": find_message_form(tokenizer)}
+    how = {"features": dict(rows.features), "kinds": kinds, "form": find_message_form(tokenizer), "cut": cut}
     # datasets would write objects as structs again, and so the rows give their texts.
     as_texts = datasets.Features(dict.fromkeys(kinds, text))
     others = [name for name in rows.column_names if name not in kinds]
@@ -84,7 +89,7 @@ def _conversations(rows: datasets.Dataset, tokenizer: Any) -> datasets.Dataset:
 
 
 def _read_row(
-    row: dict[str, Any], place: int, features: dict[str, Any], kinds: dict[str, Any], form: MessageForm
+    row: dict[str, Any], place: int, features: dict[str, Any], kinds: dict[str, Any], form: MessageForm, cut: TextCut
 ) -> dict[str, str | None]:
     """A row with its conversations, tools and variables of the template brought into form, as the texts of JSON."""
     found: dict[str, Any] = {}
@@ -99,6 +104,7 @@ def _read_row(
             elif isinstance(value, list) or (name == "messages" and isinstance(value, str)):
                 said = [{"role": "system", "content": system}] if name == "messages" and system else []
                 value = [*(read_messages(said, form) if said else ()), *read_messages(value, form)]
+                value = [cut.cut_message(message) for message in value]
             kind = kinds[name]
             found[name] = kind.encode_example(value) if isinstance(kind, JsonText) else value
         except ValueError as error:

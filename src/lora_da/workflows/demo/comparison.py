@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,16 @@ from typing import Any
 import datasets
 import torch
 from trl.trainer.sft_config import SFTConfig
-from trl.trainer.sft_trainer import SFTTrainer
 
 from lora_da.api import initialize_from_trainer
 from lora_da.config import LoraDAConfig
 from lora_da.loading.model_source import ModelSource
-from lora_da.loading.models import load_model
+from lora_da.loading.models import LoadedModel, load_model
 from lora_da.report.plots import plot_losses
 from lora_da.report.provenance import describe_machine, find_versions
-from lora_da.system.files import refuse_existing, write_text
+from lora_da.system.files import atomic_path, refuse_existing, refuse_overlap, write_text
 from lora_da.workflows.demo.arithmetic import make_problems
+from lora_da.workflows.finite_trainer import FiniteTrainer
 from lora_da.workflows.settings import AdapterShape, DemoSettings
 
 CAVEAT = (
@@ -53,31 +53,38 @@ def run_demo(output: Path, settings: DemoSettings, *, overwrite: bool = False) -
     Returns:
         What came out, by the method's name.
 
+    An earlier demo in ``output`` is replaced once all of this one is whole.
+
     Raises:
-        FileExistsError: ``output`` exists and ``overwrite`` is false.
+        FileExistsError: ``output`` exists and ``overwrite`` is false, or it holds something that is no demo.
         FileNotFoundError: The package with the model is not installed; the message says how to.
     """
     source = ModelSource(settings.model, dtype="float32")
     refuse_existing(output, overwrite=overwrite)
+    if any((output / name).exists() for name in _PARTS) and not (output / "demo.json").is_file():
+        raise FileExistsError(f"{output} holds something that is no demo and is not replaced; choose another folder")
     source = dataclasses.replace(source, model=source.path)  # or say what is not installed, before anything is made
-    for path in (output / name for name in _PARTS):
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    output.mkdir(parents=True, exist_ok=True)
+    refuse_overlap({"the output": output}, {"the model": source.path})
     results = {}
-    for name, folder in (("LoRA", "lora"), ("LoRA-DA", "lora-da")):
-        print(f"\n== {name}")
-        results[name] = _train(source, settings, output / folder, from_data=name == "LoRA-DA")
-    curves = {name: result.curve for name, result in results.items()}
-    plot_losses(curves, _base_loss(results), output / "loss.png")
-    content = {
-        "caveat": CAVEAT,
-        "settings": dataclasses.asdict(settings),
-        "machine": describe_machine(),
-        "finished": time.strftime("%Y-%m-%d"),
-        "versions": find_versions(),
-        "results": {name: dataclasses.asdict(result) for name, result in results.items()},
-    }
-    write_text(output / "demo.json", json.dumps(content, indent=1) + "\n")
+    with ExitStack() as drafts:
+        drafted = {name: drafts.enter_context(atomic_path(output / name, overwrite=True)) for name in _PARTS}
+        for name, folder in (("LoRA", "lora"), ("LoRA-DA", "lora-da")):
+            print(f"\n== {name}")
+            # A model file is converted inside the demo's folder, where a second demo finds it.
+            results[name] = _train(
+                load_model(source, output / folder), settings, drafted[folder], from_data=name == "LoRA-DA"
+            )
+        curves = {name: result.curve for name, result in results.items()}
+        plot_losses(curves, _base_loss(results), drafted["loss.png"])
+        content = {
+            "caveat": CAVEAT,
+            "settings": dataclasses.asdict(settings),
+            "machine": describe_machine(),
+            "finished": time.strftime("%Y-%m-%d"),
+            "versions": find_versions(),
+            "results": {name: dataclasses.asdict(result) for name, result in results.items()},
+        }
+        write_text(drafted["demo.json"], json.dumps(content, indent=1, allow_nan=False) + "\n")
     return results
 
 
@@ -98,9 +105,9 @@ def _base_loss(results: dict[str, DemoResult]) -> float:
     return results["LoRA"].curve[0][1]  # its B is zero at the start
 
 
-def _train(source: ModelSource, settings: DemoSettings, output: Path, *, from_data: bool) -> DemoResult:
+def _train(loaded: LoadedModel, settings: DemoSettings, output: Path, *, from_data: bool) -> DemoResult:
     """Train one adapter and write it, its starting point decided by the data or by chance."""
-    trainer = _trainer(source, settings, output)
+    trainer = _trainer(loaded, settings, output)
     init_seconds = 0.0
     if from_data:
         config = LoraDAConfig(seed=settings.seed)
@@ -119,9 +126,7 @@ def _train(source: ModelSource, settings: DemoSettings, output: Path, *, from_da
     return DemoResult(list(losses.items()), init_seconds, seconds)
 
 
-def _trainer(source: ModelSource, settings: DemoSettings, output: Path) -> SFTTrainer:
-    # Converted inside the demo's folder, so that the demo leaves one folder and a second one finds the model there.
-    loaded = load_model(source, output)
+def _trainer(loaded: LoadedModel, settings: DemoSettings, output: Path) -> FiniteTrainer:
     train, held_out = (
         datasets.Dataset.from_list(rows) for rows in make_problems(held_out=settings.held_out, seed=settings.seed)
     )
@@ -144,7 +149,7 @@ def _trainer(source: ModelSource, settings: DemoSettings, output: Path) -> SFTTr
         bf16=False,
         gradient_checkpointing=False,
     )
-    return SFTTrainer(
+    return FiniteTrainer(
         loaded.model,
         args,
         train_dataset=train,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from typing import Any
 from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments, SFTConfig, TrlParser
 
 from lora_da.workflows.settings import PRESETS
+
+_FILE_BYTES, _ALIASES = 2**18, 20
 
 
 @dataclass
@@ -79,6 +82,7 @@ def parse_arguments(arguments: Sequence[str]) -> SftArguments:
         ValueError: An option is not known, or the model or the data are missing.
     """
     kinds: Any = (InitializationArguments, ScriptArguments, SFTConfig, ModelConfig, DatasetMixtureConfig)
+    _check_aliases(arguments)
     parser = TrlParser(
         kinds,
         prog="lora-da sft",
@@ -104,6 +108,18 @@ def parse_arguments(arguments: Sequence[str]) -> SftArguments:
     if resume in ("true", "false"):  # of a command line, which knows no other than strings
         found.training.resume_from_checkpoint = True if resume == "true" else None  # type: ignore[assignment]
     return found
+
+
+def _check_aliases(arguments: Sequence[str]) -> None:
+    """Refuse a file of settings that is large, or many times as large once its aliases are written out."""
+    named = [arguments[place + 1] for place, word in enumerate(arguments[:-1]) if word == "--config"]
+    named += [word.partition("=")[2] for word in arguments if word.startswith("--config=")]
+    for file in (Path(name) for name in named if Path(name).is_file()):
+        aliases = re.findall(r"\*\w", file.read_text(encoding="utf-8")) if file.stat().st_size <= _FILE_BYTES else None
+        if aliases is None or len(aliases) > _ALIASES:
+            raise ValueError(
+                f"{file} has more than {_FILE_BYTES:,} bytes or {_ALIASES} aliases (*name): write its settings out"
+            )
 
 
 def _check_settings_of_file(unused: Sequence[str]) -> None:

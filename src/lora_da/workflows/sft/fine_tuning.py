@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import datasets
 from transformers import set_seed
-from transformers.trainer_utils import get_last_checkpoint
-from trl import SFTTrainer
 
 from lora_da.adapter.frozen_a import freeze_a
 from lora_da.adapter.target_names import check_target_names
+from lora_da.loading.data.rows import find_file
 from lora_da.loading.gguf import convert_gguf
 from lora_da.loading.model_source import ModelSource
 from lora_da.loading.models import check_model_path
 from lora_da.loading.positions import check_positions, find_position_count
 from lora_da.loading.vocabulary import check_vocabulary
+from lora_da.system.files import refuse_existing, refuse_overlap
+from lora_da.system.locks import lock_folder
+from lora_da.workflows.checkpoints import find_whole_checkpoint, is_whole, list_checkpoints
+from lora_da.workflows.finite_trainer import FiniteTrainer
 from lora_da.workflows.job import writing_together
 from lora_da.workflows.sft.arguments import SftArguments
 from lora_da.workflows.sft.base_model import load_base, load_processor
 from lora_da.workflows.sft.frozen_card import FrozenATrainer
 from lora_da.workflows.sft.splits import load_splits
 from lora_da.workflows.sft.start import adapter_config, prepare_start
+
+_WRITTEN = ("README.md", "config.json", "tokenizer.json", "tokenizer_config.json", "training_args.bin")
 
 
 def fine_tune(arguments: SftArguments) -> None:
@@ -31,11 +37,18 @@ def fine_tune(arguments: SftArguments) -> None:
     The output folder receives the trained adapter, TRL's checkpoints, and the adapter that training started from.
 
     Raises:
+        BlockingIOError: Another process trains into the output folder.
         FileExistsError: The output folder holds another run, and it is not to be resumed.
         ValueError: The data or the settings can't be used.
     """
-    training = arguments.training
     check_output(arguments)
+    with lock_folder(arguments.output, wanted=arguments.training.process_index == 0):
+        _fine_tune(arguments)
+
+
+def _fine_tune(arguments: SftArguments) -> None:
+    training = arguments.training
+    check_output(arguments)  # as it is now
     set_seed(training.seed)  # of the split and of LoRA's random matrices, the same in all processes
     trainer = make_trainer(arguments)
     tell = trainer.accelerator.print
@@ -46,7 +59,7 @@ def fine_tune(arguments: SftArguments) -> None:
     if arguments.initialization.lora_da_freeze_a:
         model: Any = trainer.model
         tell(f"A is frozen: {freeze_a(model):,} parameters are trained")
-    trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
+    trainer.train(resume_from_checkpoint=_whole_checkpoint(arguments))
     with writing_together():
         trainer.save_model(training.output_dir)
     tell(f"written: {training.output_dir}")
@@ -60,21 +73,56 @@ def check_output(arguments: SftArguments) -> None:
     """Refuse to write into the folder of another run, and to resume one that isn't there.
 
     Raises:
-        FileExistsError: The folder holds a run's adapter or checkpoints.
+        FileExistsError: The folder holds a run's adapter or checkpoints, or a file that training would replace.
         FileNotFoundError: There is no checkpoint to resume from.
+        ValueError: The folder is the model, the data or the adapter to start from, contains one or lies within one.
     """
     output, resume = arguments.output, arguments.training.resume_from_checkpoint
-    checkpoint = get_last_checkpoint(output) if output.is_dir() else None
-    if resume is None and (checkpoint is not None or (output / "adapter_config.json").exists()):
-        further = "" if checkpoint is None else ", or go on with it by --resume_from_checkpoint true"
+    refuse_overlap({"--output_dir": output}, _inputs(arguments))
+    refuse_existing(output, overwrite=True)  # where it can't be written
+    checkpoints = list_checkpoints(output)
+    if resume is None and (checkpoints or (output / "adapter_config.json").exists()):
+        further = "" if not checkpoints else ", or go on with it by --resume_from_checkpoint true"
         raise FileExistsError(f"{output} holds a run already: choose another --output_dir, remove it{further}")
-    if isinstance(resume, bool) and checkpoint is None:
-        raise FileNotFoundError(f"{output} holds no checkpoint to resume from: leave --resume_from_checkpoint out")
+    if isinstance(resume, bool) and find_whole_checkpoint(output) is None:
+        raise FileNotFoundError(
+            f"{output} holds no whole checkpoint to resume from: leave --resume_from_checkpoint out"
+        )
     if isinstance(resume, str) and not Path(resume).is_dir():
         raise FileNotFoundError(f"there is no checkpoint {resume} to resume from")
+    if isinstance(resume, str) and not is_whole(Path(resume)):
+        whole = find_whole_checkpoint(output)
+        raise ValueError(f"{resume} was cut short or is damaged" + (f": go on from {whole}" if whole else ""))
+    written = [name for name in _WRITTEN if (output / name).exists()] if resume is None else []
+    if written:
+        raise FileExistsError(f"{output} holds {written[0]}, which would be replaced: choose another --output_dir")
 
 
-def make_trainer(arguments: SftArguments) -> SFTTrainer:
+def _whole_checkpoint(arguments: SftArguments) -> str | None:
+    """The checkpoint to go on from: that which is named, or the last one that was written to its end."""
+    resume: Any = arguments.training.resume_from_checkpoint
+    if not isinstance(resume, bool):
+        return resume  # type: ignore[no-any-return]
+    last, found = list_checkpoints(arguments.output)[0], find_whole_checkpoint(arguments.output)
+    if found != last:
+        warnings.warn(f"{last} was cut short or is damaged; the run goes on from {found}", stacklevel=2)
+    return str(found)
+
+
+def _inputs(arguments: SftArguments) -> dict[str, Path | str | None]:
+    """What is read from this machine, by what it is called in messages."""
+    source, given = ModelSource(str(arguments.model.model_name_or_path)), arguments.script.dataset_name
+    mixture = {f"the data {entry.path}, at": str(entry.path) for entry in arguments.mixture.datasets}
+    return {
+        "the model": source.path,
+        "the model's folder": source.converted_folder(arguments.output),
+        "the data": find_file(str(given)) if given and find_file(str(given)).exists() else None,
+        "the adapter": arguments.initialization.lora_da_adapter,
+        **mixture,
+    }
+
+
+def make_trainer(arguments: SftArguments) -> FiniteTrainer:
     """Make TRL's trainer with its data, its model and a fresh adapter.
 
     Raises:
@@ -94,7 +142,7 @@ def make_trainer(arguments: SftArguments) -> SFTTrainer:
     train, held_out = load_splits(arguments, processor)
     base, adapter = load_base(name, training, model), adapter_config(arguments)
     check_target_names(base, adapter)
-    kind = FrozenATrainer if arguments.initialization.lora_da_freeze_a else SFTTrainer
+    kind = FrozenATrainer if arguments.initialization.lora_da_freeze_a else FiniteTrainer
     trainer = kind(
         model=base,
         args=training,

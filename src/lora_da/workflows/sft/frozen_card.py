@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trl import SFTTrainer
+from lora_da.workflows.finite_trainer import FiniteTrainer
 
 _NOTE = """
 ## A is frozen
@@ -15,7 +15,7 @@ Only B of this adapter was trained; A is what it started with. To train it furth
 """
 
 
-class FrozenATrainer(SFTTrainer):
+class FrozenATrainer(FiniteTrainer):
     """TRL's trainer, with the cards of its adapter and checkpoints saying that A was frozen."""
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import datasets
@@ -74,7 +75,9 @@ def _checked(rows: Any, split: str, training: SFTConfig, processor: Any) -> Any:
         return rows
     if len(rows) == 0:
         raise ValueError(f"the split {split!r} of the data holds no rows")
-    form = RowFormat(text_column=text) if known is None else RowFormat()
+    cut = not training.packing and training.truncation_mode == "keep_start"
+    length = training.max_length if cut else None
+    form = RowFormat(text_column=text if known is None else None, max_length=length or sys.maxsize)
     try:
         checked = as_trl_rows(rows, form, processor)
         warn_of_unused_columns(columns, form)

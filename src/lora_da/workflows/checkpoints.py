@@ -1,0 +1,35 @@
+"""The checkpoints of a training run, of which the last may have been cut short."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from lora_da.system.json_file import read_object
+
+_NAME = re.compile(r"checkpoint-(\d+)")
+
+
+def list_checkpoints(output: Path) -> list[Path]:
+    """All checkpoints in a run's folder, the last one first."""
+    found = [(int(match[1]), path) for path in output.glob("*") if (match := _NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(found, reverse=True) if path.is_dir()]
+
+
+def find_whole_checkpoint(output: Path) -> Path | None:
+    """The last checkpoint that was written to its end, which its state is; None if there is none."""
+    return next((path for path in list_checkpoints(output) if is_whole(path)), None)
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint's state can be read, and so can its adapter's files."""
+    try:
+        read_object(checkpoint / "trainer_state.json", "")
+        for file in checkpoint.glob("*.safetensors"):
+            with safe_open(file, framework="pt"):
+                pass
+    except (OSError, ValueError, SafetensorError):
+        return False
+    return True

@@ -1,0 +1,34 @@
+"""What ``--overwrite`` may replace: outputs of the same kind, and nothing that someone else has put there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lora_da.statistics.storage import is_statistics_file
+
+_ADAPTER = {"adapter_config.json", "adapter_model.safetensors", "README.md", "lora_da.json", "spectra.png"}
+
+
+def check_adapter_folder(folder: Path) -> None:
+    """Refuse to replace a folder that is there unless it is as ``lora-da init`` made it, or empty.
+
+    Raises:
+        FileExistsError: It holds something else, such as the checkpoints of a run, which would be lost with it.
+    """
+    held = {path.name for path in folder.iterdir()} if folder.is_dir() else {""} if folder.exists() else set()
+    foreign = sorted(held - _ADAPTER)
+    if foreign or (held and "lora_da.json" not in held):
+        what = f"holds {foreign[0]}, and so more than" if foreign and foreign[0] else "is no"
+        raise FileExistsError(
+            f"{folder} {what} an adapter as lora-da init makes it, and is not replaced; choose another folder"
+        )
+
+
+def check_statistics_file(file: Path) -> None:
+    """Refuse to replace a file that is there unless it holds statistics.
+
+    Raises:
+        FileExistsError: It is something else.
+    """
+    if file.exists() and not is_statistics_file(file):
+        raise FileExistsError(f"{file} is no file of statistics and is not replaced; choose another path")
