@@ -103,15 +103,20 @@ def _mixture() -> Any:
 _EXPERTS = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj", "mlp.gate.weight"]
 
 
-def adapted(make: Callable[[], Any], config: LoraDAConfig, **settings: Any) -> dict[str, Any]:
-    """Initialise an adapter; its layers."""
+def adapted(make: Callable[[], Any], config: LoraDAConfig, times: int = 1, **settings: Any) -> dict[str, Any]:
+    """Initialise an adapter from each batch so many times; its layers."""
     torch.manual_seed(1)
     shape: dict[str, Any] = {"r": 3, "lora_alpha": 6, "target_modules": "all-linear"} | settings
     model = get_peft_model(make(), LoraConfig(**shape))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        initialize_lora_da_weights(model, _batches(), config, progress=False)
+        initialize_lora_da_weights(model, times * _batches(), config, max_examples=10_000, progress=False)
     return {n: layer for n, layer in model.get_base_model().named_modules() if hasattr(layer, "get_delta_weight")}
+
+
+def steps() -> dict[str, Tensor]:
+    """Initialise an adapter by the default, from batches so often alike that B is a step; B·A of each layer."""
+    return products(config=LoraDAConfig(population_size=100), times=48)
 
 
 def products(make: Callable[[], Any] = _llama, config: LoraDAConfig = DAMPED, **settings: Any) -> dict[str, Tensor]:
@@ -133,6 +138,7 @@ def by_one_process() -> dict[str, Tensor]:
         name: products(config=dataclasses.replace(preset, population_size=100)) for name, preset in presets.items()
     }
     cases["default"] = rows()
+    cases["step"] = steps()
     cases["four bits"] = products(_quantised_llama)
     cases["experts"] = products(_mixture, target_modules=["q_proj"], target_parameters=_EXPERTS, lora_dropout=0.0)
     return {f"{case}/{name}": value for case, found in cases.items() for name, value in found.items()}
@@ -142,7 +148,8 @@ def main(file: Path) -> None:
     torch.set_num_threads(1)
     if torch.distributed.is_torchelastic_launched():
         torch.distributed.init_process_group("gloo")
-        found = {f"two processes/{name}": value for name, value in products().items()}
+        cases = {"two processes": products(), "two processes, step": steps()}
+        found = {f"{case}/{name}": value for case, made in cases.items() for name, value in made.items()}
         if torch.distributed.get_rank() == 0:
             save_file(found, file, metadata=machine())
         torch.distributed.destroy_process_group()

@@ -23,6 +23,16 @@ def made(file: Path, *launcher: str) -> dict[str, torch.Tensor]:
     return load_file(file)
 
 
+def test_one_process_and_two_search_for_the_same_step() -> None:
+    recorded = load_file(RECORDED)
+    steps = {name.split("/")[1]: value for name, value in recorded.items() if name.startswith("step/")}
+    assert sum(bool(step.any()) for step in steps.values()) > 3
+    for name, step in steps.items():
+        torch.testing.assert_close(
+            recorded[f"two processes, step/{name}"], step, rtol=1e-3, atol=1e-3 * float(step.abs().max())
+        )
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_the_products_are_as_recorded(tmp_path: Path, processes: int) -> None:
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if processes == 2 else []
