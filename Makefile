@@ -8,7 +8,7 @@ READY  := $(VENV)/.ready
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 FAMILIES := PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m families.page
 
-.PHONY: help env demo test test-slow test-oldest test-newest lint docs coverage families benchmark format clean
+.PHONY: help env demo test test-slow test-oldest test-newest attacks lint docs coverage families benchmark format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{split($$1, n, ":"); printf "make %-12s %s\n", n[1], $$2}'
@@ -68,6 +68,9 @@ test-newest: .venv-newest/.ready  ## the quick tests with the newest versions th
 	$(PYTHON) -m venv .venv-newest
 	.venv-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager torch==2.13.0 $(OTHER)
 	touch $@
+
+attacks: $(READY)  ## everything that SECURITY.md promises, attacked at length: an hour and more
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m attacks.all --results results/attacks
 
 families: $(READY)  ## docs/models.md: which families of models are served, each compared with plain autograd
 	$(FAMILIES) --write

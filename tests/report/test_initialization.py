@@ -74,6 +74,8 @@ def test_printing() -> None:
     assert "calibration loss per example (nats): 3.2500 before, 3.1250 after" in lines
     assert "statistics 1.2 s, solve 0.5 s; peak memory 1.50 GiB" in lines
     assert lines[-1] == "note: look here"
+    assert not any("first step" in line for line in lines)
+    assert "first step: 0.0312 of the whole one" in str(dataclasses.replace(_report(), step_length=1 / 32))
     assert "calibration loss" not in str(dataclasses.replace(_report(), loss_after=None))
     assert "peak" not in str(dataclasses.replace(_report(), peak_memory_bytes=None))
 
