@@ -19,11 +19,12 @@ def solved(statistics: Statistics, rank: int) -> dict[str, LayerInit]:
 
 
 def subspace_agreement(one: dict[str, LayerInit], other: dict[str, LayerInit]) -> dict[str, float]:
-    """Principal angles between the rows of A, in radians, and their overlap ‖A₁A₂ᵀ‖²/r.
+    """Principal angles between the spans of A's rows, in radians, and their overlap ‖P₁P₂‖²/r, P the projectors.
 
     An overlap of 1 means the same subspace, r/d_in that the two are unrelated.
     """
-    cosines = [torch.linalg.svdvals(one[name].A @ other[name].A.mT).clamp(max=1) for name in one]
+    bases = [{name: torch.linalg.qr(init.A.mT).Q for name, init in inits.items()} for inits in (one, other)]
+    cosines = [torch.linalg.svdvals(bases[0][name].mT @ bases[1][name]).clamp(max=1) for name in one]
     return {
         "overlap": numbers.median(float(values.square().mean()) for values in cosines),
         "largest_angle": numbers.median(float(values.min().arccos()) for values in cosines),

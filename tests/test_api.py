@@ -578,7 +578,7 @@ def _half(scale: float, size: float = 1.0) -> tuple[Any, InitializationReport]:
     scaled = {name: scale * tensor for name, tensor in statistics.gradient_sums.items()}
     squares = {name: scale**2 * tensor for name, tensor in statistics.output_sums.items()}
     statistics = dataclasses.replace(statistics, gradient_sums=scaled, output_sums=squares)
-    config = dataclasses.replace(PRESETS["default"], init_scale="theory")
+    config = dataclasses.replace(PRESETS["parameters"], init_scale="theory")
     return model, _initialize(model, config=config, statistics=statistics)
 
 

@@ -200,8 +200,6 @@ def initialize_lora_da_weights(
     if steps and source is not None:
         with stopwatch.timing("step"):
             found = search_step_length(adapter.layers, adapter.name, source, steps)
-    elif steps:
-        notices.append(NO_EXAMPLES_TO_SEARCH_WITH)
     losses: Losses = (solution.mean_loss if statistics is None else None, None)
     if measure_loss and source is not None:
         with stopwatch.timing("loss"):
@@ -212,7 +210,8 @@ def initialize_lora_da_weights(
     report = report_initialization(adapter, solution, config, losses, length, stopwatch.seconds, notices)
     for notice in report.notices:
         warnings.warn(notice, stacklevel=2)
-    return dataclasses.replace(report, notices=(*report.notices, *list_quiet_notices(plan, config)))
+    quiet = list_quiet_notices(plan, config) + ([NO_EXAMPLES_TO_SEARCH_WITH] if steps and source is None else [])
+    return dataclasses.replace(report, notices=(*report.notices, *quiet))
 
 
 def _check_types(model: Any, config: Any, kind: type) -> None:

@@ -112,7 +112,7 @@ def attack_precision(number: int) -> list[str]:
     """Any spectrum, preset, scale and precision: A and B hold what was solved, or it is said how much they lose."""
     chance = random.Random(number)
     preset = chance.choice(PRESETS)
-    scale: Any = chance.choice(["theory", "stable", "activations"])
+    scale: Any = chance.choice(["theory", "stable", "searched", "zero"])
     precision = chance.choice(PRECISIONS)
     collection = CollectionConfig(preset.collection.loss_reduction, "full")
     config = dataclasses.replace(preset, collection=collection, population_size=1000, init_scale=scale)

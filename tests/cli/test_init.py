@@ -64,14 +64,14 @@ def test_adapter_loads_with_plain_peft(model: str, adapter: Path) -> None:
     assert all(bool(layer.lora_B["default"].weight.any()) for layer in layers)
 
 
-def test_solving_saved_statistics_gives_the_same_adapter(model: str, adapter: Path, tmp_path: Path) -> None:
+def test_solving_saved_statistics_gives_the_same_a_without_a_step(model: str, adapter: Path, tmp_path: Path) -> None:
     statistics = adapter.parent / "sums.safetensors"
     call("init", model, "--statistics", statistics, "--rank", 4, "--output", tmp_path / "again")
     call("init", model, "--statistics", statistics, "--rank", 2, "--output", tmp_path / "smaller")
     first, again = (load_file(folder / "adapter_model.safetensors") for folder in (adapter, tmp_path / "again"))
     assert first.keys() == again.keys()
     for key, tensor in first.items():
-        torch.testing.assert_close(again[key], tensor)
+        torch.testing.assert_close(again[key], tensor if "lora_A" in key else torch.zeros_like(tensor))
     smaller = load_file(tmp_path / "smaller" / "adapter_model.safetensors")
     assert {tensor.shape[0] for key, tensor in smaller.items() if "lora_A" in key} == {2}
     assert load_statistics(statistics).examples == 16
@@ -88,10 +88,10 @@ def test_statistics_of_another_model_are_refused(model: str, adapter: Path, tmp_
 
 def test_presets_differ(model: str, data: str, tmp_path: Path) -> None:
     kept = []
-    for preset in ("default", "loss", "paper", "released"):
+    for preset in ("default", "paper", "released"):
         call("init", model, "--data", data, "--output", tmp_path / preset, "--preset", preset, "--examples", 8)
         kept.append(load_report(tmp_path / preset).config.fisher_unit)
-    assert kept == ["example", "example", "example", "token"]
+    assert kept == ["example", "example", "token"]
     with pytest.raises(ValueError, match="no preset 'best'"):
         call("init", model, "--data", data, "--output", tmp_path / "best", "--preset", "best")
 
@@ -184,7 +184,7 @@ def test_a_checkpoint_is_written_and_read(
     call(*common, "--output", tmp_path / "whole")
     call(*common, "--output", tmp_path / "first", "--checkpoint", tmp_path / "partial", "--checkpoint-every", "2")
     (file,) = (tmp_path / "partial").glob("*.safetensors")
-    assert load_statistics(file).examples == 16
+    assert load_statistics(file, label=file.stem).examples == 16
 
     monkeypatch.setattr(
         lora_da.pipeline.collection, "OnePass", lambda *_, **__: pytest.fail("nothing is left to collect")

@@ -119,7 +119,7 @@ def test_an_adapter_made_on_it_trains_on_it(dtype: str, model: str, data: str, t
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()
-    assert losses[-1] < losses[0] - 0.1
+    assert losses[-1] < losses[0] - 0.05
     # The base is in full precision in the folder; quantising it moved what LoRA-DA found.
     call("init", model, *how, "--output", tmp_path / "full")
     initial, full = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("adapter", "full"))

@@ -13,6 +13,7 @@ from lora_da.pipeline import solution as module
 from lora_da.pipeline.solution import report_layer, solve_layers, solving_device
 from lora_da.solver.factors import SolverError
 from lora_da.solver.layer import factorise_input, solver_bytes
+from lora_da.statistics.sums import ModelIdentity
 from presets import PARAMETERS
 
 CONFIG = dataclasses.replace(PARAMETERS, population_size=1000)
@@ -35,6 +36,7 @@ def statistics() -> Statistics:
         examples=8,
         loss_sum=1.0,
         config=CollectionConfig(),
+        model=ModelIdentity(signature=torch.ones(3)),
     )
 
 

@@ -61,7 +61,9 @@ class InitializationReport:
                 f"calibration loss per example (nats): {self.loss_before:.4f} before, {self.loss_after:.4f} after"
             )
         if self.step_length is not None:
-            lines.append(f"first step: {self.step_length:.3g} of the whole one, as far as it lowers a few examples' loss")
+            lines.append(
+                f"first step: {self.step_length:.3g} of the whole one, as far as it lowers a few examples' loss"
+            )
         times = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in self.seconds.items())
         peak = "" if self.peak_memory_bytes is None else f"; peak memory {self.peak_memory_bytes / 2**30:.2f} GiB"
         lines.append(times + peak)
