@@ -18,8 +18,7 @@ import trl
 from peft import LoraConfig
 from safetensors.torch import save_file
 
-from lora_da import initialize_from_trainer
-from presets import PARAMETERS
+from lora_da import LoraDAConfig, initialize_from_trainer
 
 
 def main() -> None:
@@ -41,7 +40,8 @@ def main() -> None:
         train_dataset=datasets.Dataset.from_list(rows),
         peft_config=LoraConfig(r=2, target_modules="all-linear"),
     )
-    report = initialize_from_trainer(trainer, PARAMETERS, max_examples=examples, progress=False)
+    config = LoraDAConfig(metric="parameters", input_damping=0.1, init_scale="stable")  # its step is never zero
+    report = initialize_from_trainer(trainer, config, max_examples=examples, progress=False)
     found = {"loss_before": torch.tensor(report.loss_before), "loss_after": torch.tensor(report.loss_after)}
     found["examples"] = torch.tensor(report.examples)
     found |= {name: value.detach().clone() for name, value in trainer.model.named_parameters() if "lora_" in name}
