@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -77,7 +78,7 @@ def fix_settings(folder: Path, settings: Settings, model: str, domains: Mapping[
                 f"{folder} holds runs of other settings: {', '.join(changed)}. Give the same, or another --out"
             )
     started = before or {
-        "command": " ".join(sys.argv),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
         "machine": describe_machine(),
         "versions": find_versions(),
