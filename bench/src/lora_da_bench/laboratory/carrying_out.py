@@ -69,7 +69,7 @@ def carry_out(grid: Grid, settings: Settings, model: str, folder: Path) -> Recor
         return _carry_out(grid, settings, model, folder)
 
 
-def _carry_out(grid: Grid, settings: Settings, model: Path, folder: Path) -> Records:
+def _carry_out(grid: Grid, settings: Settings, model: str, folder: Path) -> Records:
     with silence_bars():
         bench = _Bench(grid, settings, model)
     fix_settings(folder, settings, bench.fingerprint, {name: d.fingerprint for name, d in bench.domains.items()})
