@@ -27,8 +27,8 @@ class InitializationArguments:
     lora_da_preset: str = field(
         default="default",
         metadata={
-            "help": "LoRA-DA's settings: the best that has been measured (default), what lowers the loss most "
-            "(loss), those of the paper, or those of the authors' released configuration.",
+            "help": "LoRA-DA's settings: the best that has been measured (default), those of the paper, or those of "
+            "the authors' released configuration.",
             "choices": list(PRESETS),
         },
     )
