@@ -87,8 +87,13 @@ class LossOracle:
     whitened: Tensor  # in coordinates of the symmetric root of Z
     sizes: Tensor  # all singular values, descending
     A: Tensor
-    step: Tensor  # the product B A
+    B: Tensor  # of the step, with no more columns than the gradient has singular values
     excess: Tensor  # expected change of the loss by each of the first directions
+    root: Tensor  # the symmetric root of Z
+
+    def step(self, rank: int) -> Tensor:
+        """The product B A of the first rows."""
+        return self.B[:, :rank] @ self.A[: min(rank, self.B.shape[1])]
 
 
 def solve_in_loss_metric(layer: LayerStatistics, rank: int, config: LoraDAConfig) -> LossOracle:
@@ -111,6 +116,6 @@ def solve_in_loss_metric(layer: LayerStatistics, rank: int, config: LoraDAConfig
     shrunken = torch.where(squares > edge, ((squares - edge) * (squares - low)).clamp(min=0).sqrt() / sizes, 0 * sizes)
     A = Vh[:rank] @ inverse_root
     kept = min(rank, len(sizes))
-    hat = -U[:, :kept] @ torch.diag(shrunken[:kept]) @ Vh[:kept]
-    step = T_bar**-0.5 * torch.diag(Y_damped**-0.5) @ hat @ inverse_root
-    return LossOracle(whitened, sizes, A, step, d_out / (2 * N) - shrunken**2 / 2)
+    B = -(T_bar**-0.5) * torch.diag(Y_damped**-0.5) @ U[:, :kept] @ torch.diag(shrunken[:kept])
+    root = vectors @ torch.diag(values**0.5) @ vectors.T
+    return LossOracle(whitened, sizes, A, B, d_out / (2 * N) - shrunken**2 / 2, root)

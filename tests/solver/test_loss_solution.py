@@ -28,11 +28,13 @@ def check(init: LayerInit | None, layer: object, rank: int, config: LoraDAConfig
     count = len(init.eigenvalues)
     assert torch.allclose(init.eigenvalues[: len(wanted.excess)], wanted.excess[:count], rtol=tolerance, atol=tolerance)
     assert largest_angle(rows(init.A), rows(wanted.A)) < 2e-3
-    assert float((init.delta_A @ init.A - wanted.step).norm()) <= tolerance * float(wanted.step.norm()) + 1e-12
+    assert (
+        float((init.delta_A @ init.A - wanted.step(rank)).norm()) <= tolerance * float(wanted.step(rank).norm()) + 1e-12
+    )
     shares = wanted.sizes.square().cumsum(0) / wanted.sizes.square().sum()
     kept = min(rank, len(shares))
     assert torch.allclose(init.captured_energy[:kept], shares[:kept], atol=tolerance)
-    assert init.delta_norm == pytest.approx(float(torch.linalg.matrix_norm(wanted.step, 2)), rel=1e-3, abs=1e-12)
+    assert init.delta_norm == pytest.approx(float(torch.linalg.matrix_norm(wanted.step(rank), 2)), rel=1e-3, abs=1e-12)
 
 
 @pytest.mark.parametrize(("d_out", "d_in"), [(14, 20), (20, 14), (6, 40), (150, 260), (260, 150)])
