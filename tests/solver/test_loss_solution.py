@@ -34,7 +34,7 @@ def check(init: LayerInit | None, layer: object, rank: int, config: LoraDAConfig
     shares = wanted.sizes.square().cumsum(0) / wanted.sizes.square().sum()
     kept = min(rank, len(shares))
     assert torch.allclose(init.captured_energy[:kept], shares[:kept], atol=tolerance)
-    assert init.delta_norm == pytest.approx(float(torch.linalg.matrix_norm(wanted.step(rank), 2)), rel=1e-3, abs=1e-12)
+    assert init.delta_norm == pytest.approx(float(torch.linalg.matrix_norm(step, 2)), rel=1e-3, abs=1e-12)
 
 
 @pytest.mark.parametrize(("d_out", "d_in"), [(14, 20), (20, 14), (6, 40), (150, 260), (260, 150)])

@@ -95,7 +95,7 @@ def compare_group(statistics: Statistics, names: list[str], config: LoraDAConfig
     factor = factorise_input(statistics[names[0]], config)
     for name in names:
         layer = statistics[name]
-        oracle: OracleSolution | LossOracle | None = None
+        oracle: Any = None
         for rank in RANKS:
             init = solve_layer(layer, rank, config, input_factor=factor)
             assert init is not None, f"{name} has no gradient"
