@@ -28,9 +28,8 @@ def check(init: LayerInit | None, layer: object, rank: int, config: LoraDAConfig
     count = len(init.eigenvalues)
     assert torch.allclose(init.eigenvalues[: len(wanted.excess)], wanted.excess[:count], rtol=tolerance, atol=tolerance)
     assert largest_angle(rows(init.A), rows(wanted.A)) < 2e-3
-    assert (
-        float((init.delta_A @ init.A - wanted.step(rank)).norm()) <= tolerance * float(wanted.step(rank).norm()) + 1e-12
-    )
+    step = wanted.step(rank)
+    assert float((init.delta_A @ init.A - step).norm()) <= tolerance * float(step.norm()) + 1e-12
     shares = wanted.sizes.square().cumsum(0) / wanted.sizes.square().sum()
     kept = min(rank, len(shares))
     assert torch.allclose(init.captured_energy[:kept], shares[:kept], atol=tolerance)
