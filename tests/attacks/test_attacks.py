@@ -19,9 +19,9 @@ _LARGE = {"_gzip", "_empty_lists", "_one_text_for_all", "_endless_template"}  # 
         pytest.param(locks.attack, 2, id="locks"),
         pytest.param(outputs.attack, 22, id="outputs"),
         pytest.param(divergence.attack, 1, id="divergence"),
-        pytest.param(readers.attack, 2000, id="readers, more", marks=pytest.mark.slow),
-        pytest.param(kills.attack, 180, id="kills, more", marks=pytest.mark.slow),
-        pytest.param(divergence.attack, 8, id="divergence, more", marks=pytest.mark.slow),
+        pytest.param(readers.attack, 600, id="readers, more", marks=pytest.mark.slow),
+        pytest.param(kills.attack, 72, id="kills, more", marks=pytest.mark.slow),
+        pytest.param(divergence.attack, 3, id="divergence, more", marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.filterwarnings("ignore")

@@ -10,6 +10,7 @@ import pytest
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu_cost.py"
 
 
+@pytest.mark.slow
 def test_whole_shapes_and_slices(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT), "--shapes", "tiny", "tiny:1", "--device", "cpu", "--examples", "8"]
     command += ["--tokens", "40", "--results", str(tmp_path)]

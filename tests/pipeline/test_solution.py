@@ -8,7 +8,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from lora_da import CollectionConfig, Statistics, solve_layer
+from lora_da import CollectionConfig, LoraDAConfig, Statistics, solve_layer
 from lora_da.pipeline import solution as module
 from lora_da.pipeline.solution import report_layer, solve_layers, solving_device
 from lora_da.solver.factors import SolverError
@@ -97,3 +97,27 @@ def test_numbers_of_a_layer() -> None:
     assert report.negative_eigenvalues == 2  # the next eigenvalue is not counted
     assert report.captured_energy == tuple(init.captured_energy.tolist())
     assert (report.damping_raised, report.input_damping, report.delta_norm) == (3, 0.25, init.delta_norm)
+
+
+@pytest.mark.parametrize("config", [LoraDAConfig(), CONFIG], ids=["loss", "parameters"])
+def test_the_number_of_threads_changes_nothing(config: LoraDAConfig) -> None:
+    generator = torch.Generator().manual_seed(1)
+    a, G, g = (torch.randn(*shape, generator=generator) for shape in ((900, 700), (300, 700), (900, 300)))
+    sums = dataclasses.replace(
+        statistics(),
+        gradient_sums={name: G * scale for name, scale in {"q": 1.0, "o": 2.0, "k": 3.0}.items()},
+        output_sums=dict.fromkeys(("q", "o", "k"), g.square().sum(0)),
+        input_sums={"q": a.T @ a, "o": a[:800].T @ a[:800]},
+        tokens=dict.fromkeys(("q", "o", "k"), 900),
+    )
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found.append(solve_layers(sums, dict.fromkeys(("q", "o", "k"), 4), config, progress=False)[0])
+    finally:
+        torch.set_num_threads(before)
+    for name, init in found[0].items():
+        assert torch.equal(init.A, found[1][name].A)
+        assert torch.equal(init.delta_A, found[1][name].delta_A)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 
 import torch
 from tqdm.auto import tqdm
@@ -13,8 +14,13 @@ from lora_da.report.layers import LayerReport
 from lora_da.solver.factors import DampedFactor, SolverError
 from lora_da.solver.layer import factorise_input, solve_layer, solver_bytes
 from lora_da.solver.layer_init import LayerInit
-from lora_da.statistics.sums import ModelIdentity, Statistics
+from lora_da.statistics.sums import LayerStatistics, ModelIdentity, Statistics
 from lora_da.system.memory import free_bytes
+from lora_da.system.threads import run_side_by_side
+
+_CPU = torch.device("cpu")
+_NARROW = 2048  # inputs: so small a factorisation gains little from more threads than one
+_SHARE = 0.25  # of the free memory, for layers that are solved side by side
 
 
 def solve_layers(
@@ -27,7 +33,8 @@ def solve_layers(
 ) -> tuple[dict[str, LayerInit], dict[str, str]]:
     """Solve some layers, factorising the input factor once for all layers that share it.
 
-    They are solved on ``device`` as far as they fit there, by default where the sums are.
+    They are solved on ``device`` as far as they fit there, by default where the sums are. On a CPU, layers of small
+    width are solved side by side.
 
     Returns:
         The solutions by name, and the reasons why other layers have none.
@@ -37,22 +44,50 @@ def solve_layers(
     """
     solved: dict[str, LayerInit] = {}
     unsolved = {name: reason for name in ranks if (reason := _reason_against(statistics, name))}
+    groups = _sharing_an_input(statistics, [name for name in ranks if name not in unsolved])
+    narrow = [names for names in groups if _is_narrow(statistics, names, device)]
+    needed = max((_needed_bytes(statistics[name]) for names in narrow for name in names), default=1)
+
+    def solve(names: Sequence[str]) -> dict[str, LayerInit]:
+        return _solve_group(statistics, {name: ranks[name] for name in names}, config, device)
+
+    with tqdm(desc="solve", unit="layer", total=sum(map(len, groups)), disable=not progress) as bar:
+        side_by_side = run_side_by_side(solve, narrow, int(_SHARE * free_bytes(_CPU)) // needed)
+        for found in chain(side_by_side, map(solve, (names for names in groups if names not in narrow))):
+            solved |= found
+            bar.update(len(found))
+    return {name: solved[name] for name in ranks if name in solved}, unsolved
+
+
+def _is_narrow(statistics: Statistics, names: Sequence[str], device: torch.device | None) -> bool:
+    """Whether one thread of the CPU is enough for some layers."""
+    return all(
+        layer.gradient_sum.shape[1] <= _NARROW and (device or layer.gradient_sum.device).type == "cpu"
+        for layer in map(statistics.__getitem__, names)
+    )
+
+
+def _needed_bytes(layer: LayerStatistics) -> int:
+    return solver_bytes(*layer.gradient_sum.shape, full=layer.output_sum.ndim == 2)
+
+
+def _solve_group(
+    statistics: Statistics, ranks: Mapping[str, int], config: LoraDAConfig, device: torch.device | None
+) -> dict[str, LayerInit]:
+    """Solve layers that share an input."""
+    solved: dict[str, LayerInit] = {}
     factor: DampedFactor | None = None
-    group = None
-    todo = _group_after_group(statistics, [name for name in ranks if name not in unsolved])
-    for name in tqdm(todo, desc="solve", unit="layer", disable=not progress):
+    for name, rank in ranks.items():
         layer = statistics[name]
         layer = layer.to(solving_device(layer.gradient_sum.shape, device, full=layer.output_sum.ndim == 2))
         try:
-            if factor is None or statistics.input_groups[name] != group:
-                factor = None  # freed before the next one is made
-                factor, group = factorise_input(layer, config), statistics.input_groups[name]
-            init = solve_layer(layer, ranks[name], config, input_factor=factor)
+            factor = factor or factorise_input(layer, config)
+            init = solve_layer(layer, rank, config, input_factor=factor)
         except SolverError as error:
             raise SolverError(f"layer {name}: {error}") from error
         assert init is not None  # its gradient is not zero
         solved[name] = init
-    return {name: solved[name] for name in ranks if name in solved}, unsolved
+    return solved
 
 
 def _reason_against(statistics: Statistics, name: str) -> str | None:
@@ -66,10 +101,13 @@ def _reason_against(statistics: Statistics, name: str) -> str | None:
     return None
 
 
-def _group_after_group(statistics: Statistics, names: Iterable[str]) -> list[str]:
-    """The layers with those that share an input next to each other, so that one factorisation at a time is held."""
+def _sharing_an_input(statistics: Statistics, names: Iterable[str]) -> list[list[str]]:
+    """The layers in groups of those that share an input, whose factor is held while they are solved."""
     order = {name: index for index, name in enumerate(statistics.layers)}
-    return sorted(names, key=lambda name: (order.get(statistics.input_groups[name], -1), order[name]))
+    groups: dict[str, list[str]] = {}
+    for name in sorted(names, key=order.__getitem__):
+        groups.setdefault(statistics.input_groups[name], []).append(name)
+    return list(groups.values())
 
 
 def report_layer(init: LayerInit, *, tokens: int, scaling: float) -> LayerReport:

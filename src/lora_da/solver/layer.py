@@ -99,7 +99,7 @@ def solve_layer(
     solve = solve_for_loss if config.metric == "loss" else solve_for_parameters
     with solver_errors():
         input_factor = input_factor or factorise_input(layer, config)
-        init = solve(layer, rank, config, input_factor, _invert_output_factor(layer, config))
+        init = solve(layer, rank, config, input_factor, invert_output_factor(layer, config))
     for value in (init.A, init.delta_A, init.eigenvalues, init.activation_covariance):
         if not bool(torch.isfinite(value).all()):
             raise SolverError("the solution is not finite: the statistics' range exceeds float64")
@@ -119,8 +119,8 @@ def check_layer(layer: LayerStatistics) -> None:
         raise SolverError(fault)
 
 
-def _invert_output_factor(layer: LayerStatistics, config: LoraDAConfig) -> InverseDiagonal:
-    """y⁻, as the settings ask for it."""
+def invert_output_factor(layer: LayerStatistics, config: LoraDAConfig) -> InverseDiagonal:
+    """Return y⁻, as the settings ask for it."""
     output = layer.output_sum
     if config.output_factor == "inverse_of_diagonal":
         diagonal = in_float64(output.diagonal() if output.ndim == 2 else output) / layer.tokens
