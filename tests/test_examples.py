@@ -74,6 +74,10 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     Path("text").mkdir()
     Path("text/wikitext2-valid.txt").write_text("Some text of no task at all. " * 400)
     Path("smollm2").symlink_to("MODEL")  # a folder comes before the short name
+    for name in ("HuggingFaceTB/SmolLM2-135M-Instruct", "openai/gsm8k"):  # and before what a hub has
+        Path(name).parent.mkdir()
+        Path(name).symlink_to(tmp_path / {"openai/gsm8k": "gsm8k"}.get(name, "MODEL"))
+    Path("gsm8k/README.md").write_text("---\nconfigs:\n- config_name: main\n  data_files: train.jsonl\n---\n")
     Path("experiment.toml").write_text(EXPERIMENT)
     monkeypatch.setattr(registry, "METHODS", registry.METHODS.copy())
     examples = [{"input_ids": ids, "labels": ids} for ids in torch.randint(1, 200, (16, 12))]
