@@ -28,9 +28,9 @@ from typing import Any
 from lora_da.loading import ModelSource, load_model
 from lora_da.report.provenance import describe_machine, find_versions
 from lora_da.system.files import write_text
-from lora_da_bench.laboratory.domains import find_model, load_domain
-from lora_da_bench.laboratory.noise import NoiseEdge, measure_noise
-from lora_da_bench.laboratory.sample import collect_samples
+from lora_da_bench.laboratory.data.domains import find_model, load_domain
+from lora_da_bench.laboratory.estimators.noise import NoiseEdge, measure_noise
+from lora_da_bench.laboratory.estimators.sample import collect_samples
 
 Row = dict[str, Any]
 

@@ -22,7 +22,7 @@ import json
 import shlex
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from itertools import product
 from pathlib import Path
@@ -39,8 +39,8 @@ from lora_da.solver.factors import in_float64
 from lora_da.solver.layer import factorise_input, invert_output_factor
 from lora_da.solver.loss_metric import whiten
 from lora_da.system.files import write_text
-from lora_da_bench.laboratory.domains import Domain, find_model, load_domain
-from lora_da_bench.laboratory.examples import Examples
+from lora_da_bench.laboratory.data.domains import Domain, find_model, load_domain
+from lora_da_bench.laboratory.data.examples import Examples
 from lora_da_bench.laboratory.settings import Settings
 from lora_da_bench.laboratory.training import measure_examples, start_adapter, train_adapter
 
@@ -169,12 +169,12 @@ def agreement(first: Statistics, second: Statistics, config: LoraDAConfig) -> fl
         )
         inner += float((G1 * G2).sum())
         sizes = [sizes[0] + float(G1.square().sum()), sizes[1] + float(G2.square().sum())]
-    return inner / (sizes[0] * sizes[1]) ** 0.5
+    return float(inner / (sizes[0] * sizes[1]) ** 0.5)
 
 
-def summarise(done: list[Run]) -> list[Mapping[str, Any]]:
+def summarise(done: list[Run]) -> Sequence[Mapping[str, Any]]:
     """Means over texts and seeds, of the variants that all of these have."""
-    rows = []
+    rows: list[Mapping[str, Any]] = []
     for key in sorted({(run["train_a"], run["rank"], run["own"], run["examples"]) for run in done}):
         own = [run for run in done if (run["train_a"], run["rank"], run["own"], run["examples"]) == key]
         trained, rank, ranks, examples = key
@@ -184,7 +184,7 @@ def summarise(done: list[Run]) -> list[Mapping[str, Any]]:
     return rows
 
 
-def table(rows: list[Mapping[str, Any]]) -> str:
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows as Markdown."""
     lines = ["| start | runs | test loss | step | halves agree |", "|---|---|---|---|---|"]
     for row in rows:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import noise_edge
-from lora_da_bench.laboratory.noise import NoiseEdge
+from lora_da_bench.laboratory.estimators.noise import NoiseEdge
 
 
 def test_layers_of_one_kind_are_summarised() -> None:

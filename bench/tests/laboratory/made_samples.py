@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from lora_da import LayerStatistics
-from lora_da_bench.laboratory.corrected_eigenvalues import CorrectedFisher
-from lora_da_bench.laboratory.sample import InputMoments, LayerSample
+from lora_da_bench.laboratory.estimators.corrected_eigenvalues import CorrectedFisher
+from lora_da_bench.laboratory.estimators.sample import InputMoments, LayerSample
 from oracles import randn
 
 

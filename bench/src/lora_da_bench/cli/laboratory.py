@@ -60,7 +60,7 @@ def laboratory(
     """
     # Here, as they bring torch, transformers and PEFT with them, which --help need not wait for.
     from lora_da_bench.laboratory.carrying_out import carry_out, check_grid
-    from lora_da_bench.laboratory.domains import find_model
+    from lora_da_bench.laboratory.data.domains import find_model
     from lora_da_bench.laboratory.library_start import METHODS
     from lora_da_bench.laboratory.settings import RECORDS, Settings
 

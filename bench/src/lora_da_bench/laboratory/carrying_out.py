@@ -19,8 +19,11 @@ from torch import Tensor
 from lora_da.loading import ModelSource, load_model
 from lora_da.system.files import refuse_overlap
 from lora_da.system.locks import lock_folder
-from lora_da_bench.laboratory.domains import Domain, count_classes, load_domain
-from lora_da_bench.laboratory.examples import Examples
+from lora_da_bench.laboratory.data.domains import Domain, count_classes, load_domain
+from lora_da_bench.laboratory.data.examples import Examples
+from lora_da_bench.laboratory.estimators.sample import LayerSample, collect_samples
+from lora_da_bench.laboratory.estimators.scale import whiten_outputs
+from lora_da_bench.laboratory.estimators.subspaces import SUBSPACES
 from lora_da_bench.laboratory.head import FITTED_EXAMPLES, fit_head
 from lora_da_bench.laboratory.library_start import METHODS, start_by_library
 from lora_da_bench.laboratory.runs import (
@@ -33,10 +36,7 @@ from lora_da_bench.laboratory.runs import (
     list_missing,
     load_records,
 )
-from lora_da_bench.laboratory.sample import LayerSample, collect_samples
-from lora_da_bench.laboratory.scale import whiten_outputs
 from lora_da_bench.laboratory.settings import RECORDS, Settings, fix_settings
-from lora_da_bench.laboratory.subspaces import SUBSPACES
 from lora_da_bench.laboratory.training import measure_examples, start_adapter, train_adapter
 from lora_da_bench.running.progress import say_duration, silence_bars
 from lora_da_bench.running.provenance import find_versions

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lora_da_bench.laboratory.examples import Examples
+from lora_da_bench.laboratory.data.examples import Examples
 
 FITTED_EXAMPLES = 64
 _PASSES = 2

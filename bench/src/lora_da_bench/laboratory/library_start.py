@@ -7,9 +7,9 @@ import warnings
 from peft import PeftModel
 
 from lora_da import LoraDAConfig, initialize_lora_da_weights
-from lora_da_bench.laboratory.examples import Examples
+from lora_da_bench.laboratory.data.examples import Examples
+from lora_da_bench.laboratory.estimators.subspaces import SUBSPACES
 from lora_da_bench.laboratory.runs import DEFAULT
-from lora_da_bench.laboratory.subspaces import SUBSPACES
 
 _BATCH = 8
 

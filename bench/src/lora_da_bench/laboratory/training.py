@@ -16,7 +16,7 @@ from peft import PeftModel
 from peft.utils import ModulesToSaveWrapper
 from torch import Tensor
 
-from lora_da_bench.laboratory.examples import Examples
+from lora_da_bench.laboratory.data.examples import Examples
 from lora_da_bench.methods.adapters import find_factors, write_factors
 
 _LAST = 10  # steps, whose mean training loss is kept

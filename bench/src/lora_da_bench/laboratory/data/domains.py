@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from lora_da.loading import load_rows
-from lora_da_bench.laboratory.classification import CLASSIFICATIONS, encode_texts
-from lora_da_bench.laboratory.examples import Examples
+from lora_da_bench.laboratory.data.classification import CLASSIFICATIONS, encode_texts
+from lora_da_bench.laboratory.data.examples import Examples
 
 DOMAINS: dict[str, tuple[str, tuple[str, ...]]] = {
     "shakespeare": ("text/tinyshakespeare.txt", ("text",)),

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from folders import tiny_model_folder, tokenizer_in
-from lora_da_bench.laboratory import domains
-from lora_da_bench.laboratory.domains import load_domain
-from lora_da_bench.laboratory.examples import Examples
+from lora_da_bench.laboratory.data import domains
+from lora_da_bench.laboratory.data.domains import load_domain
+from lora_da_bench.laboratory.data.examples import Examples
 
 SIZES: dict[str, Any] = {"length": 8, "selection": 3, "test": 5, "needed": 10}
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 import torch
+from laboratory.data.test_examples import classified
 
-from laboratory.test_examples import classified
-from lora_da_bench.laboratory.layer_passes import see_layers
+from lora_da_bench.laboratory.estimators.layer_passes import see_layers
 from models import classified_examples, tiny_bert
 
 LAYERS = ["bert.encoder.layer.0.attention.self.query", "bert.encoder.layer.1.output.dense", "bert.pooler.dense"]

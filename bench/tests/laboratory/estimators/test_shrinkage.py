@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.covariance import ledoit_wolf_shrinkage, oas
 
-from lora_da_bench.laboratory.shrinkage import damping_of_weight, ledoit_wolf, oracle_approximating
+from lora_da_bench.laboratory.estimators.shrinkage import damping_of_weight, ledoit_wolf, oracle_approximating
 from oracles import randn
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from lora_da.loading import load_rows
-from lora_da_bench.laboratory.examples import Examples
+from lora_da_bench.laboratory.data.examples import Examples
 
 _LARGEST = 10_000  # texts of a file that are used: a run sees about a thousand, and all have to be tokenised
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lora_da_bench.laboratory.examples import Examples
+from lora_da_bench.laboratory.data.examples import Examples
 
 Seen = tuple[Tensor, Tensor]
 """a (B, L, d_in) and g (B, L, d_out) of B examples, float64; zero at padding, which so adds nothing to any sum."""

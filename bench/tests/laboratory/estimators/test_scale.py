@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from laboratory.made_samples import make_sample, orthonormal_rows
-from lora_da_bench.laboratory.scale import whiten_outputs
+from lora_da_bench.laboratory.estimators.scale import whiten_outputs
 from oracles import largest_angle, randn
 
 Z = make_sample().sample.input_factor

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lora_da_bench.laboratory.expected_energy import expected_energy, posterior
+from lora_da_bench.laboratory.estimators.expected_energy import expected_energy, posterior
 from oracles import randn
 
 FISHER = torch.outer(torch.logspace(0, -2, 30, dtype=torch.float64), torch.logspace(1, -3, 40, dtype=torch.float64))

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from lora_da import CollectionConfig, LayerStatistics, LoraDAConfig, solve_layer
-from lora_da_bench.laboratory.expected_energy import expected_energy, posterior
-from lora_da_bench.laboratory.sample import LayerSample, rescale_loss
-from lora_da_bench.laboratory.shrinkage import damping_of_weight, ledoit_wolf, oracle_approximating
+from lora_da_bench.laboratory.estimators.expected_energy import expected_energy, posterior
+from lora_da_bench.laboratory.estimators.sample import LayerSample, rescale_loss
+from lora_da_bench.laboratory.estimators.shrinkage import damping_of_weight, ledoit_wolf, oracle_approximating
 
 _OUTPUT_DAMPING = 0.1  # of the mean of diag(Y)
 _FLOOR = 1e-10  # of the mean eigenvalue of Z: below it, a direction that the inputs don't have
@@ -107,7 +107,7 @@ def shrunk_rows(sample: LayerSample, rank: int, *, weight: Callable[[LayerSample
 def bayes_rows(sample: LayerSample, rank: int, *, uncertain: bool) -> Tensor:
     """The span that is expected to reach most of the loss that a Δ of unknown size τ could gain.
 
-    See :mod:`lora_da_bench.laboratory.expected_energy`.
+    See :mod:`lora_da_bench.laboratory.estimators.expected_energy`.
 
     Args:
         sample: The layer's.

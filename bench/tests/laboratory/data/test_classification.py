@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from folders import tiny_model_folder, tokenizer_in
-from lora_da_bench.laboratory import classification, domains
-from lora_da_bench.laboratory.classification import CLASSIFICATIONS, Classification, encode_texts
+from lora_da_bench.laboratory.data import classification, domains
+from lora_da_bench.laboratory.data.classification import CLASSIFICATIONS, Classification, encode_texts
 
 ROWS = [("fine", 1), ("a bore", 0), ("fine", 1), ("so long that it is cut", 0)]
 

@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lora_da_bench.laboratory.examples import Examples
-from lora_da_bench.laboratory.layer_passes import see_layers
-from lora_da_bench.laboratory.sample import LayerSample
-from lora_da_bench.laboratory.subspaces import whiten_gradient
+from lora_da_bench.laboratory.data.examples import Examples
+from lora_da_bench.laboratory.estimators.layer_passes import see_layers
+from lora_da_bench.laboratory.estimators.sample import LayerSample
+from lora_da_bench.laboratory.estimators.subspaces import whiten_gradient
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from lora_da import CollectionConfig, LayerStatistics, collect_statistics
-from lora_da_bench.laboratory.corrected_eigenvalues import CorrectedFisher, CorrectedSums
-from lora_da_bench.laboratory.examples import Examples
+from lora_da_bench.laboratory.data.examples import Examples
+from lora_da_bench.laboratory.estimators.corrected_eigenvalues import CorrectedFisher, CorrectedSums
+from lora_da_bench.laboratory.estimators.layer_passes import see_layers
 from lora_da_bench.laboratory.head import head_names
-from lora_da_bench.laboratory.layer_passes import see_layers
 
 _BATCH = 8
 

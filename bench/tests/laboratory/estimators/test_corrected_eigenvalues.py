@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from laboratory.made_samples import make_sample, orthonormal_rows, sample_of
-from lora_da_bench.laboratory.corrected_eigenvalues import CorrectedSums
-from lora_da_bench.laboratory.sample import LayerSample
-from lora_da_bench.laboratory.subspaces import SUBSPACES
+from lora_da_bench.laboratory.estimators.corrected_eigenvalues import CorrectedSums
+from lora_da_bench.laboratory.estimators.sample import LayerSample
+from lora_da_bench.laboratory.estimators.subspaces import SUBSPACES
 from oracles import largest_angle, randn
 
 MADE = make_sample()

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from laboratory.data.test_examples import classified
 
 from laboratory.made_samples import sample_of
-from laboratory.test_examples import classified
-from lora_da_bench.laboratory.examples import Examples
-from lora_da_bench.laboratory.sample import collect_samples, rescale_loss
+from lora_da_bench.laboratory.data.examples import Examples
+from lora_da_bench.laboratory.estimators.sample import collect_samples, rescale_loss
 from models import VOCABULARY, classified_examples, tiny_bert, tiny_llama
 from oracles import randn
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from laboratory.made_samples import make_sample, orthonormal_rows, sample_of
 from lora_da import LayerStatistics, LoraDAConfig, solve_layer
-from lora_da_bench.laboratory.sample import LayerSample
-from lora_da_bench.laboratory.shrinkage import damping_of_weight, ledoit_wolf
-from lora_da_bench.laboratory.subspaces import SUBSPACES
+from lora_da_bench.laboratory.estimators.sample import LayerSample
+from lora_da_bench.laboratory.estimators.shrinkage import damping_of_weight, ledoit_wolf
+from lora_da_bench.laboratory.estimators.subspaces import SUBSPACES
 from oracles import largest_angle, randn, solve
 
 RANK = 3

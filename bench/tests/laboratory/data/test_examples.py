@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from lora_da_bench.laboratory.examples import Examples
+from lora_da_bench.laboratory.data.examples import Examples
 from models import PADDING, VOCABULARY, classified_examples, collate, tiny_bert, tiny_llama
 
 BLOCKS = torch.randint(3, VOCABULARY, (5, 6), generator=torch.Generator().manual_seed(0))
