@@ -6,11 +6,13 @@ Some blocks by default; ``--every-layer`` takes all of them, and ``--results FOL
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 import os
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,7 +142,7 @@ def chosen(statistics: Statistics, every: bool) -> list[str]:
 
 
 def record(results: dict[str, dict[int, Row]], folder: Path, *, every: bool) -> None:
-    """Add rows to the file of results; the tests for each kind of statistics come one after another."""
+    """Add rows to the file of results; the presets come one after another."""
     path = folder / "results.json"
     earlier = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
     rows = [row for row in earlier if row["preset"] not in results]
@@ -194,30 +196,28 @@ def model_and_batches(
     return loaded.model, batches
 
 
-@pytest.mark.parametrize(
-    ("reduction", "output_factor", "presets"),
-    [("sum", "full", ["default", "damped", "paper"]), ("mean", "diagonal", ["released"])],
-)
-def test_layers_of_a_real_model(
+@pytest.fixture(scope="module")
+def collect(
     model_and_batches: tuple[torch.nn.Module, list[dict[str, torch.Tensor]]],
-    reduction: Any,
-    output_factor: Any,
-    presets: list[str],
-    request: pytest.FixtureRequest,
+) -> Callable[[CollectionConfig], Statistics]:
+    """Collect statistics, once for presets that ask for the same; where one has only Y's diagonal, of the full Y."""
+    return functools.cache(lambda config: collect_statistics(*model_and_batches, config, progress=False))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_layers_of_a_real_model(
+    collect: Callable[[CollectionConfig], Statistics], preset: str, request: pytest.FixtureRequest
 ) -> None:
     every, folder = request.config.getoption("--every-layer"), request.config.getoption("--results")
-    collection = CollectionConfig(loss_reduction=reduction, output_factor=output_factor)
-    statistics = collect_statistics(*model_and_batches, collection, progress=False)
+    full = "diagonal" if preset == "released" else "full"
+    statistics = collect(dataclasses.replace(PRESETS[preset].collection, output_factor=full))
     assert len(statistics.layers) == 210
     assert statistics.examples == EXAMPLES
     layers = chosen(statistics, every)
     assert len(layers) == (210 if every else 35)
-    results = {preset: compare(statistics, layers, PRESETS[preset]) for preset in presets}
+    rows = compare(statistics, layers, PRESETS[preset])
     if folder is not None:
-        record(results, Path(folder), every=every)
-    failures = []
-    for preset, rows in results.items():
-        for rank, row in rows.items():
-            assert row.layers == len(layers)
-            failures += [f"{preset}, rank {rank}, {failure}" for failure in row.failures]
+        record({preset: rows}, Path(folder), every=every)
+    assert all(row.layers == len(layers) for row in rows.values())
+    failures = [f"rank {rank}, {failure}" for rank, row in rows.items() for failure in row.failures]
     assert not failures, "\n".join(failures)
