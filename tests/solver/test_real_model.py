@@ -209,7 +209,7 @@ def test_layers_of_a_real_model(
     collect: Callable[[CollectionConfig], Statistics], preset: str, request: pytest.FixtureRequest
 ) -> None:
     every, folder = request.config.getoption("--every-layer"), request.config.getoption("--results")
-    full = "diagonal" if preset == "released" else "full"
+    full: Any = "diagonal" if preset == "released" else "full"
     statistics = collect(dataclasses.replace(PRESETS[preset].collection, output_factor=full))
     assert len(statistics.layers) == 210
     assert statistics.examples == EXAMPLES
