@@ -12,7 +12,7 @@ from torch import nn
 
 from lora_da.adapter.layers import find_active_adapter
 from lora_da.adapter.wrapping import find_base_model, unwrap_model
-from lora_da.config import CollectionConfig, LoraDAConfig
+from lora_da.config import EXAMPLES, CollectionConfig, LoraDAConfig
 from lora_da.distributed.agreement import failing_together
 from lora_da.distributed.processes import current_processes
 from lora_da.distributed.shares import is_divided
@@ -62,7 +62,7 @@ def collect_statistics(
     dataloader: Batches,
     collection_config: CollectionConfig | None = None,
     *,
-    max_examples: int = 256,
+    max_examples: int = EXAMPLES,
     adapter_name: str | None = None,
     example_loss: ExampleLoss | None = None,
     collate_fn: Collator | None = None,
@@ -80,7 +80,7 @@ def collect_statistics(
         dataloader: Any iterable of mappings with ``labels`` and the model's inputs, such as a torch ``DataLoader``; or
             a data set of single examples together with its ``collate_fn``.
         collection_config: What to collect.
-        max_examples: How many examples to read; the paper takes 256. A pair is one example.
+        max_examples: How many examples to read. A pair is one example.
         adapter_name: The adapter whose layers are served; by default the active one.
         example_loss: One of :mod:`lora_da.losses`, or a function of (model output, batch) that returns each example's
             loss in nats, (B,). Without it, the loss is the one that the model itself computes, if it is known: that of
@@ -126,7 +126,7 @@ def initialize_lora_da_weights(
     *,
     statistics: Statistics | None = None,
     adapter_name: str | None = None,
-    max_examples: int = 256,
+    max_examples: int = EXAMPLES,
     measure_loss: bool = True,
     example_loss: ExampleLoss | None = None,
     collate_fn: Collator | None = None,
@@ -249,7 +249,7 @@ def initialize_from_trainer(
     trainer: Any,
     config: LoraDAConfig | None = None,
     *,
-    max_examples: int = 256,
+    max_examples: int = EXAMPLES,
     seed: int | None = None,
     adapter_name: str | None = None,
     measure_loss: bool = True,

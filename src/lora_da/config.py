@@ -7,6 +7,9 @@ from typing import Literal
 
 from lora_da.system.validation import check_fields, setting
 
+EXAMPLES = 64
+"""Calibration examples, unless more or fewer are asked for: what was measured is flat from there on, and below."""
+
 
 @dataclass(frozen=True)
 class CollectionConfig:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lora_da.config import LoraDAConfig
+from lora_da.config import EXAMPLES, LoraDAConfig
 from lora_da.system.files import refuse_existing, refuse_overlap
 from lora_da.system.validation import check_fields, required, setting
 
@@ -119,7 +119,7 @@ class Calibration:
         memory_budget: As in :func:`lora_da.initialize_lora_da_weights`.
     """
 
-    examples: int = setting(256, "Calibration examples, drawn at random from the data.", minimum=1)
+    examples: int = setting(EXAMPLES, "Calibration examples, drawn at random from the data.", minimum=1)
     batch_size: int = setting(8, "Examples a batch. It changes memory and speed, not the statistics.", minimum=1)
     memory_budget: str = setting(
         "auto",

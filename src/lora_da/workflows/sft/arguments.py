@@ -11,6 +11,7 @@ from typing import Any
 
 from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments, SFTConfig, TrlParser
 
+from lora_da.config import EXAMPLES
 from lora_da.workflows.settings import PRESETS
 
 _FILE_BYTES, _ALIASES = 2**18, 20
@@ -33,7 +34,7 @@ class InitializationArguments:
         },
     )
     lora_da_examples: int = field(
-        default=256, metadata={"help": "How many training examples the adapter is initialised from."}
+        default=EXAMPLES, metadata={"help": "How many training examples the adapter is initialised from."}
     )
     lora_da_adapter: str | None = field(
         default=None,
