@@ -20,11 +20,9 @@ from lora_da.pipeline.calibration_source import find_adapter_if_any, load_batche
 from lora_da.pipeline.checkpoint import Checkpoint, open_partial
 from lora_da.pipeline.collection import collect_in_one_pass
 from lora_da.pipeline.initialization import (
-    Losses,
     Passes,
     Stopwatch,
     list_quiet_notices,
-    measure_losses,
     open_adapter,
     report_initialization,
     solve_adapter,
@@ -32,6 +30,7 @@ from lora_da.pipeline.initialization import (
     write_solution,
 )
 from lora_da.pipeline.inventory import compare_processes
+from lora_da.pipeline.loss_measurement import Losses, measure_losses, noting_failure
 from lora_da.pipeline.loss_preparation import prepare_loss
 from lora_da.pipeline.step_length import search_step_length
 from lora_da.pipeline.trainer import (
@@ -44,7 +43,7 @@ from lora_da.pipeline.trainer import (
 )
 from lora_da.pipeline.trainer_loss import find_trainer_loss
 from lora_da.report.initialization import InitializationReport
-from lora_da.report.notices import NO_EXAMPLES_TO_SEARCH_WITH, list_collection_notices
+from lora_da.report.notices import NO_EXAMPLES_TO_SEARCH_WITH, STEP_NOT_SEARCHED, list_collection_notices
 from lora_da.solver.layer import check_population
 from lora_da.statistics.batches.examples import find_dataset_length
 from lora_da.statistics.losses.example_losses import ExampleLoss, find_rows_per_example, name_loss
@@ -146,7 +145,9 @@ def initialize_lora_da_weights(
         statistics: Statistics collected before, perhaps on another copy of the model (in another precision).
         adapter_name: Which adapter; by default the active one.
         max_examples: How many examples to read.
-        measure_loss: Also measure the loss with the new adapter, by one forward pass over the same examples.
+        measure_loss: Also measure the loss with the new adapter, by one forward pass over the same examples. Where that
+            fails, or the search of the step's length does, the adapter stays, without a step in the latter case; a
+            warning and a notice of the report say why.
         example_loss: See :func:`collect_statistics`.
         collate_fn: See :func:`collect_statistics`.
         memory_budget: See :func:`collect_statistics`; sums that don't fit into the host's memory either are collected
@@ -198,12 +199,12 @@ def initialize_lora_da_weights(
     with stopwatch.timing("solve"):
         steps, notices = write_solution(adapter, solution, config)
     if steps and source is not None:
-        with stopwatch.timing("step"):
+        with stopwatch.timing("step"), noting_failure(notices, STEP_NOT_SEARCHED):
             found = search_step_length(adapter.layers, adapter.name, source, steps)
     losses: Losses = (solution.mean_loss if statistics is None else None, None)
     if measure_loss and source is not None:
         with stopwatch.timing("loss"):
-            losses = measure_losses(adapter, source, before=losses[0])
+            losses = measure_losses(source, adapter.name, notices, before=losses[0])
     if statistics is not None:
         del stopwatch.seconds["statistics"]  # they had been collected before
     length = (found.length if found else 0.0) if searching else None

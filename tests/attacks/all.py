@@ -25,6 +25,7 @@ ROUNDS = {
     "readers": 30_000,
     "records": 5_000,
     "kills": 180,
+    "killed_commands": 120,
     "outputs": 200,
     "locks": 30,
     "divergence": 20,
@@ -32,7 +33,7 @@ ROUNDS = {
     "stale_checkpoints": 90,
     "mutated_statistics": 3_000,
     "numbers_at_edges": 2_000,
-    "disagreeing_jobs": 42,
+    "disagreeing_jobs": 54,
 }
 
 

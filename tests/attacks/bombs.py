@@ -184,7 +184,7 @@ def attack(number: int) -> list[str]:
         if time.monotonic() - started > SECONDS:
             faults.append(f"it took {time.monotonic() - started:.0f} seconds")
     taken, stated = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before, BYTES
-    if bomb in (_empty_lists, _one_text_for_all):
+    if bomb is _empty_lists:
         stated = max(BYTES, free // 2)
     if taken > stated:
         faults.append(f"it took {taken / 2**30:.1f} GiB")

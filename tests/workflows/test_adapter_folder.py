@@ -32,7 +32,7 @@ def test_folder_names_its_base_and_its_origin(tmp_path: Path) -> None:
     assert config["target_modules"] == ["q_proj", "v_proj"]
     assert json.loads((tmp_path / "a" / "lora_da.json").read_text())["provenance"] == {"rows": 4}
     card = (tmp_path / "a" / "README.md").read_text()
-    assert card.startswith("---\nbase_model: some/base\n")
+    assert card.startswith('---\nbase_model: "some/base"\n')
     assert "4 examples" in card
 
 

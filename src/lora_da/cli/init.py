@@ -78,6 +78,10 @@ def init(
         print(f"written: {outputs.output}")
         return
     kept = "nothing is written, and the same command begins anew"
+    if outputs.save_statistics is not None:
+        kept = (
+            f"{outputs.save_statistics} is kept if it is there already; the same command with --overwrite begins anew"
+        )
     if checkpoint is not None:
         kept = f"what was read up to the last write to {checkpoint} is kept, and the same command goes on from there"
     with keeping(kept), joined_job(model.device, timeout) as own_device:

@@ -15,7 +15,6 @@ from lora_da.pipeline._collection_plan import plan_collection
 from lora_da.pipeline.calibration_source import CalibrationSource
 from lora_da.pipeline.checkpoint import Partial, left_to_read, load_partial, save_partial
 from lora_da.pipeline.memory_plan import MemoryPlan
-from lora_da.statistics.calibration_loss import measure_calibration_loss
 from lora_da.statistics.one_pass import OnePass, Procedure
 from lora_da.statistics.sums import Statistics
 from lora_da.system.memory import MemoryBudget, format_size
@@ -101,22 +100,3 @@ def _collect_batches(
     with adapters_disabled(source.base):
         one_pass = OnePass(source.objective, source.layers, config, procedure, identify_model(source.base))
         return one_pass.run(batches, start, partial.checkpoint.saving(file) if partial and file else None)
-
-
-def measure_loss(source: CalibrationSource, *, of_first_process: bool = False) -> float:
-    """Return the mean loss of the examples of all processes, or of the first one's, in nats, with adapters as they are.
-
-    All processes have to call, and get the same.
-    """
-    total, count = measure_calibration_loss(
-        source.objective,
-        source.batches,
-        progress=source.progress,
-        repeats=source.repeats_of(len(source.batches)),
-        agree=source.any_needs,
-    )
-    if source.processes is not None:
-        parts = source.processes.gather_objects((total, count), "measuring the loss")
-        parts = parts[:1] if of_first_process else parts
-        total, count = sum(part[0] for part in parts), sum(part[1] for part in parts)
-    return total / count

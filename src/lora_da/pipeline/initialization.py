@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from lora_da.adapter.activation import adapters_disabled, only_adapter_active
 from lora_da.adapter.factors import write_factors
 from lora_da.adapter.identity import identify_model
 from lora_da.adapter.layers import AdaptedLayer, find_adapted_layers, split_by_rank
@@ -24,7 +23,8 @@ from lora_da.pipeline._collection_plan import plan_collection
 from lora_da.pipeline._shared_solution import solve_layers_together
 from lora_da.pipeline.calibration_source import CalibrationSource
 from lora_da.pipeline.checkpoint import Partial
-from lora_da.pipeline.collection import collect_passes, measure_loss
+from lora_da.pipeline.collection import collect_passes
+from lora_da.pipeline.loss_measurement import Losses
 from lora_da.pipeline.memory_plan import MemoryPlan
 from lora_da.pipeline.solution import check_statistics, report_layer
 from lora_da.report.initialization import InitializationReport
@@ -44,9 +44,6 @@ from lora_da.system.memory import MemoryBudget, peak_memory, reset_peak_memory
 
 Passes = Iterable[tuple[Iterable[str], Statistics]]
 """Layers, and their statistics; some layers at a time."""
-
-Losses = tuple[float | None, float | None]
-"""The mean loss of the calibration examples without the adapter and with it, in nats, as far as it was measured."""
 
 
 @dataclass(frozen=True)
@@ -219,18 +216,6 @@ def _scaled(name: str, init: LayerInit, layer: AdaptedLayer, config: LoraDAConfi
             )
     except SolverError as error:
         raise SolverError(f"layer {name}: {error}") from error
-
-
-def measure_losses(adapter: Adapter, source: CalibrationSource, *, before: float | None) -> Losses:
-    """Return the mean loss of the calibration examples without the adapter and with it, in nats.
-
-    They are measured as those of the statistics, whose collection may have seen the one ``before`` already.
-    """
-    if before is None:
-        with adapters_disabled(adapter.base):
-            before = measure_loss(source)
-    with only_adapter_active(adapter.base, adapter.name):
-        return before, measure_loss(source)
 
 
 def report_initialization(

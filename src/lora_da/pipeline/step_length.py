@@ -17,7 +17,7 @@ from lora_da.adapter.activation import only_adapter_active
 from lora_da.adapter.layers import AdaptedLayer
 from lora_da.adapter.sharding import write_parameter
 from lora_da.pipeline.calibration_source import CalibrationSource
-from lora_da.pipeline.collection import measure_loss
+from lora_da.pipeline.loss_measurement import MeasurementError, measure_loss
 from lora_da.statistics.batches.examples import batch_size, cut_batch
 
 EXAMPLES = 8
@@ -53,6 +53,9 @@ def search_step_length(
         adapter_name: The adapter.
         source: The calibration examples, of which the first are taken.
         steps: The whole steps' B (d_out, r) by layer, the same in all processes.
+
+    Raises:
+        MeasurementError: A length could not be tried; lora_B is zero then.
     """
     few = _first_examples(source)
 
@@ -64,8 +67,12 @@ def search_step_length(
         write(length)
         return measure_loss(few, of_first_process=True)
 
-    with only_adapter_active(source.base, adapter_name):
-        found = find_length(loss, 1 / max(1, len(steps)))
+    try:
+        with only_adapter_active(source.base, adapter_name):
+            found = find_length(loss, 1 / max(1, len(steps)))
+    except MeasurementError:
+        write(0.0)
+        raise
     write(found.length)
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -87,8 +88,10 @@ class InitializationReport:
             FileExistsError: There is one and ``overwrite`` is false.
         """
         path = Path(directory) / REPORT_FILE
-        content = {"versions": find_versions(), "provenance": dict(provenance or {}), "report": self.to_dict()}
-        write_text(path, json.dumps(content, indent=1) + "\n", overwrite=overwrite)
+        losses = {name: _finite(getattr(self, name)) for name in ("loss_before", "loss_after")}
+        report = self.to_dict() | losses
+        content = {"versions": find_versions(), "provenance": dict(provenance or {}), "report": report}
+        write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n", overwrite=overwrite)
         return path
 
     def plot(self, path: Path | str, *, overwrite: bool = False) -> None:
@@ -98,6 +101,11 @@ class InitializationReport:
             FileExistsError: The file exists and ``overwrite`` is false.
         """
         plot_spectra(self.layers, path, overwrite=overwrite)
+
+
+def _finite(loss: float | None) -> float | None:
+    """A loss as JSON has it; of one that is not finite a notice tells."""
+    return loss if loss is not None and math.isfinite(loss) else None
 
 
 def load_report(directory: Path | str) -> InitializationReport:

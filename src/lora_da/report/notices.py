@@ -16,6 +16,13 @@ NO_EXAMPLES_TO_SEARCH_WITH = (
     "training starts from the base model itself (give the data too for a step)"
 )
 
+STEP_NOT_SEARCHED = (
+    "the length of the first step could not be searched for ({}): lora_B is zero, so that training starts from the "
+    "base model itself"
+)
+
+LOSS_NOT_MEASURED = "the calibration loss could not be measured ({}): the adapter is initialised all the same"
+
 # Of a unit eigenvector, relative to the largest |ω|: at a relative gap of 1e-3 it moves the subspace by 1e-3 rad.
 _LARGEST_RESIDUAL = 1e-6
 

@@ -113,6 +113,24 @@ def sweep(target: Path) -> None:
                     _clear(workshop)
 
 
+def move_into(draft: Path, folder: Path, *, last: str) -> None:
+    """Move what is in a draft into a folder of the same file system, one after another, once it is on the disk.
+
+    Args:
+        draft: A folder.
+        folder: Where to; files and folders of the same names are replaced.
+        last: Which of them follows all others, and so says that they are there.
+    """
+    _flush(draft)
+    with undisturbed():
+        for path in sorted(draft.iterdir(), key=lambda path: (path.name == last, path.name)):
+            target = folder / path.name
+            if path.is_dir() and target.is_dir():
+                shutil.rmtree(target)
+            path.replace(target)
+        _flush(folder, alone=True)
+
+
 def write_text(target: Path | str, text: str, *, overwrite: bool = False) -> None:
     """Write a UTF-8 text file, which appears whole or not at all.
 

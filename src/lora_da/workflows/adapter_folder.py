@@ -10,32 +10,7 @@ from peft import PeftModel
 
 from lora_da.report.initialization import InitializationReport
 from lora_da.system.files import atomic_path
-
-_CARD = """\
----
-base_model: {base}
-library_name: peft
-tags: [lora, lora-da]
----
-# A LoRA adapter initialised by LoRA-DA
-
-This is the **starting point** of a fine-tuning run, not its result: an ordinary LoRA adapter on `{base}`, whose A and B
-were computed from {examples} examples of the target data (LoRA-DA, arXiv 2510.24561). The base weights are unchanged.
-
-```python
-from peft import PeftModel
-model = PeftModel.from_pretrained(base_model, "path/to/this/folder", is_trainable=True)
-```
-
-```
-{report}
-```
-
-Settings, data fingerprint, versions and the figures of every layer are in `lora_da.json`.
-
-Methods that compare with the base by disabling the adapter (DPO, GRPO) start from a difference that is not zero, since
-B is not zero.
-"""
+from lora_da.workflows.model_card import word_card
 
 
 def save_adapter(
@@ -63,5 +38,4 @@ def save_adapter(
     with atomic_path(directory, overwrite=overwrite) as folder:
         model.save_pretrained(str(folder))
         report.save(folder, provenance=provenance)
-        card = _CARD.format(base=base, examples=report.examples, report=report)
-        (folder / "README.md").write_text(card, encoding="utf-8")
+        (folder / "README.md").write_text(word_card(base, report), encoding="utf-8")

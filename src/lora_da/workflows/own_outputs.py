@@ -32,3 +32,16 @@ def check_statistics_file(file: Path) -> None:
     """
     if file.exists() and not is_statistics_file(file):
         raise FileExistsError(f"{file} is no file of statistics and is not replaced; choose another path")
+
+
+def check_pair(folder: Path, file: Path | None) -> None:
+    """Refuse to go on where statistics are there and their adapter is not, and say how to get it.
+
+    Raises:
+        FileExistsError: An earlier run has ended between the two.
+    """
+    if file is not None and not folder.exists() and file.is_file() and is_statistics_file(file):
+        raise FileExistsError(
+            f"{file} holds statistics already and {folder} is not there, as after a run that was stopped between the "
+            f"two: --overwrite makes both anew, and `lora-da init MODEL --statistics {file}` an adapter from them alone"
+        )

@@ -156,10 +156,12 @@ class Outputs:
             OSError: One of them can't be written.
             ValueError: A file lies inside the folder, or an output is an input, contains one or lies within one.
         """
-        from lora_da.workflows.own_outputs import check_adapter_folder, check_statistics_file
+        from lora_da.workflows.own_outputs import check_adapter_folder, check_pair, check_statistics_file
 
         folder, file = self.output, self.save_statistics
         refuse_overlap({"the output": folder, "the file for the statistics": file}, inputs)
+        if not self.overwrite:
+            check_pair(folder, file)
         refuse_existing(folder, file, overwrite=self.overwrite)
         check_adapter_folder(folder)
         if file is not None:

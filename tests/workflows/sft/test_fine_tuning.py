@@ -114,6 +114,18 @@ def test_outputs_that_are_in_the_way_or_missing(model: str, data: str, tmp_path:
     assert [path.name for path in finished.iterdir()] == ["adapter_config.json"]
 
 
+def test_a_run_that_ended_within_its_first_checkpoint_begins_anew(model: str, data: str, tmp_path: Path) -> None:
+    cut_short = tmp_path / "run" / "checkpoint-2"
+    cut_short.mkdir(parents=True)
+    (tmp_path / "run" / "README.md").touch()  # by TRL, before the checkpoint
+    with pytest.raises(FileExistsError, match=r"run holds a run already: choose another --output_dir, remove it$"):
+        module.check_output(arguments(model, data, tmp_path / "run"))  # whose it is can't be told
+    (tmp_path / "run" / start.INITIAL_ADAPTER).mkdir()
+    module.check_output(arguments(model, data, tmp_path / "run"))
+    with pytest.raises(FileNotFoundError, match="holds no whole checkpoint"):
+        module.check_output(arguments(model, data, tmp_path / "run", "--resume_from_checkpoint", "true"))
+
+
 def test_models_that_transformers_does_not_know(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     converted: list[tuple[Path, Path]] = []
 

@@ -77,7 +77,7 @@ def write_report(
     markdown = "\n\n".join(parts) + "\n"
     images = {name: content for name, (_, content) in figures.items()}
     files: dict[str, str | bytes] = {_REPORT: markdown, "report.html": render_html(markdown, images), **images}
-    for name, text in files.items():
+    for name, text in reversed(files.items()):  # by the Markdown, the last, has_report knows that all are there
         write_atomically(folder / name, text)
     return [folder / name for name in files]
 

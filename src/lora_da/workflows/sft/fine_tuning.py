@@ -21,12 +21,12 @@ from lora_da.system.files import refuse_existing, refuse_overlap
 from lora_da.system.locks import lock_folder
 from lora_da.workflows.checkpoints import find_whole_checkpoint, is_whole, list_checkpoints
 from lora_da.workflows.finite_trainer import FiniteTrainer
-from lora_da.workflows.job import writing_together
 from lora_da.workflows.sft.arguments import SftArguments
 from lora_da.workflows.sft.base_model import load_base, load_processor
 from lora_da.workflows.sft.frozen_card import FrozenATrainer
 from lora_da.workflows.sft.splits import load_splits
-from lora_da.workflows.sft.start import adapter_config, prepare_start
+from lora_da.workflows.sft.start import INITIAL_ADAPTER, adapter_config, prepare_start
+from lora_da.workflows.sft.trained_adapter import save_trained, sweep_trained
 
 _WRITTEN = ("README.md", "config.json", "tokenizer.json", "tokenizer_config.json", "training_args.bin")
 
@@ -41,6 +41,7 @@ def fine_tune(arguments: SftArguments) -> None:
         FileExistsError: The output folder holds another run, and it is not to be resumed.
         ValueError: The data or the settings can't be used.
     """
+    sweep_trained(arguments.output)
     check_output(arguments)
     with lock_folder(arguments.output, wanted=arguments.training.process_index == 0):
         _fine_tune(arguments)
@@ -60,8 +61,7 @@ def _fine_tune(arguments: SftArguments) -> None:
         model: Any = trainer.model
         tell(f"A is frozen: {freeze_a(model):,} parameters are trained")
     trainer.train(resume_from_checkpoint=_whole_checkpoint(arguments))
-    with writing_together():
-        trainer.save_model(training.output_dir)
+    save_trained(trainer, arguments.output)
     tell(f"written: {training.output_dir}")
     if training.push_to_hub:
         trainer.push_to_hub(dataset_name=arguments.script.dataset_name)
@@ -80,20 +80,21 @@ def check_output(arguments: SftArguments) -> None:
     output, resume = arguments.output, arguments.training.resume_from_checkpoint
     refuse_overlap({"--output_dir": output}, _inputs(arguments))
     refuse_existing(output, overwrite=True)  # where it can't be written
-    checkpoints = list_checkpoints(output)
-    if resume is None and (checkpoints or (output / "adapter_config.json").exists()):
-        further = "" if not checkpoints else ", or go on with it by --resume_from_checkpoint true"
+    whole = find_whole_checkpoint(output)
+    begun = (output / INITIAL_ADAPTER).is_dir()  # by a run that ended before a whole checkpoint
+    cut_short = not begun and list_checkpoints(output)
+    if resume is None and (whole or cut_short or (output / "adapter_config.json").exists()):
+        further = "" if whole is None else ", or go on with it by --resume_from_checkpoint true"
         raise FileExistsError(f"{output} holds a run already: choose another --output_dir, remove it{further}")
-    if isinstance(resume, bool) and find_whole_checkpoint(output) is None:
+    if isinstance(resume, bool) and whole is None:
         raise FileNotFoundError(
             f"{output} holds no whole checkpoint to resume from: leave --resume_from_checkpoint out"
         )
     if isinstance(resume, str) and not Path(resume).is_dir():
         raise FileNotFoundError(f"there is no checkpoint {resume} to resume from")
     if isinstance(resume, str) and not is_whole(Path(resume)):
-        whole = find_whole_checkpoint(output)
         raise ValueError(f"{resume} was cut short or is damaged" + (f": go on from {whole}" if whole else ""))
-    written = [name for name in _WRITTEN if (output / name).exists()] if resume is None else []
+    written = [name for name in _WRITTEN if (output / name).exists()] if resume is None and not begun else []
     if written:
         raise FileExistsError(f"{output} holds {written[0]}, which would be replaced: choose another --output_dir")
 
