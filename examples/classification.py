@@ -34,9 +34,9 @@ def train(model: str, dataset: str, output: str, max_steps: int) -> None:
     trainer = Trainer(get_peft_model(classifier, lora), args, train_dataset=rows, data_collator=collator)
     report = initialize_from_trainer(trainer)
     print(report)
+    report.save(output)
     trainer.train()
     trainer.save_model()
-    report.save(output)
     # --8<-- [end:train]
 
 

@@ -25,9 +25,9 @@ def train(model: str, dataset: str, output: str, max_steps: int) -> None:
     )
     report = initialize_from_trainer(trainer)  # margins and KL divergence are still 0 at the first step
     print(report)
+    report.save(output)
     trainer.train()
     policy.save_pretrained(output, selected_adapters=["default"])  # without the reference
-    report.save(output)
     # --8<-- [end:train]
 
 

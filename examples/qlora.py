@@ -24,9 +24,7 @@ def train(model: str, dataset: str, output: str, max_steps: int) -> None:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16 if gpu else torch.float32,
     )
-    base = AutoModelForCausalLM.from_pretrained(
-        model, quantization_config=bits, device_map={"": 0 if gpu else "cpu"}
-    )
+    base = AutoModelForCausalLM.from_pretrained(model, quantization_config=bits, device_map={"": 0 if gpu else "cpu"})
     trainer = SFTTrainer(
         base,
         SFTConfig(output, learning_rate=1e-3, max_steps=max_steps, bf16=gpu, use_cpu=not gpu),
@@ -36,9 +34,9 @@ def train(model: str, dataset: str, output: str, max_steps: int) -> None:
     )
     report = initialize_from_trainer(trainer)  # the base stays in 4 bits, and is not changed
     print(report)
+    report.save(output)
     trainer.train()
     trainer.save_model()
-    report.save(output)
     # --8<-- [end:train]
 
 

@@ -39,9 +39,9 @@ def train(model: str, dataset: str, output: str, max_steps: int, budget: int, ex
     )
     report = initialize_from_trainer(trainer)
     print(report)
+    report.save(output)
     trainer.train()
     trainer.save_model()
-    report.save(output)
     # --8<-- [end:train]
 
 

@@ -27,11 +27,11 @@ def train(model: str, dataset: str, output: str, max_steps: int, frozen: bool) -
     )
     report = initialize_from_trainer(trainer)
     print(report)
+    report.save(output)
     if frozen:  # half of the trained parameters and of the optimiser's state
         print(freeze_a(trainer.model), "parameters are trained")
     trainer.train()
     trainer.save_model()
-    report.save(output)
     # --8<-- [end:train]
 
 

@@ -50,9 +50,9 @@ def train(model: str, dataset: str, split: str, output: str, max_steps: int) -> 
     trainer = Seq2SeqTrainer(adapted, args, train_dataset=rows, data_collator=collate)
     report = initialize_from_trainer(trainer)
     print(report)
+    report.save(output)
     trainer.train()
     trainer.save_model()
-    report.save(output)
     # --8<-- [end:train]
 
 

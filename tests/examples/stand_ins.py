@@ -64,9 +64,7 @@ def whisper(folder: Path) -> Path:
     sizes |= {f"{side}_layers": 1 for side in ("encoder", "decoder")}
     sizes |= {f"{side}_attention_heads": 2 for side in ("encoder", "decoder")}
     sizes |= {f"{side}_ffn_dim": 24 for side in ("encoder", "decoder")}
-    tokens: dict[str, Any] = {
-        f"{name}_token_id": 0 for name in ("pad", "bos", "eos", "decoder_start")
-    }
+    tokens: dict[str, Any] = {f"{name}_token_id": 0 for name in ("pad", "bos", "eos", "decoder_start")}
     _folder(
         folder,
         lambda vocabulary: transformers.WhisperForConditionalGeneration(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import datasets
 import pytest
 import transformers
 from peft import PeftModel
@@ -56,7 +56,7 @@ def check_adapter(folder: Path, initialised: Path, model: Path, kind: str) -> No
 def test_example(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_model, make_data, kind, options = CASES[name]
     model, data, output = make_model(tmp_path / "model"), make_data(tmp_path / "data"), tmp_path / "output"
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     given = {"--model": model, "--dataset": data, "--output": output, "--max-steps": 1}
     run(name, [str(part) for pair in given.items() for part in pair] + options, monkeypatch)
     if name == "shared_a":
