@@ -6,6 +6,7 @@ of them becomes its text; an image is copied.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path, PurePosixPath
 
@@ -14,17 +15,17 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 LINK = re.compile(r"(?P<image>!?)\[(?P<text>[^\]]*)\]\((?P<target>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the README and the images that the documents show."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    files.append(File.generated(config, "index.md", content=within_docs(readme, base=ROOT)))
-    texts = [(readme, ROOT)] + [(path.read_text(encoding="utf-8"), path.parent) for path in ROOT.glob("docs/*.md")]
-    for text, folder in texts:
-        for link in LINK.finditer(text):
-            path = (folder / link["target"]).resolve()
+    readme = ROOT / "README.md"
+    files.append(File.generated(config, "index.md", content=within_docs(readme.read_text(encoding="utf-8"), readme)))
+    for document in (readme, *DOCS.rglob("*.md")):
+        for link in LINK.finditer(document.read_text(encoding="utf-8")):
+            path = (document.parent / link["target"]).resolve()
             if link["image"] and path.is_file() and files.get_file_from_path(inside(path)) is None:
                 files.append(File.generated(config, inside(path), abs_src_path=str(path)))
     return files
@@ -32,7 +33,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     """Resolve a page's links out of the documents."""
-    return markdown if page.file.src_uri == "index.md" else within_docs(markdown, base=ROOT / "docs")
+    return markdown if page.file.src_uri == "index.md" else within_docs(markdown, DOCS / page.file.src_uri)
 
 
 def on_page_content(html: str, **_: object) -> str:
@@ -40,22 +41,28 @@ def on_page_content(html: str, **_: object) -> str:
     return re.sub(r":(?:attr|class|data|func|meth|mod):(?=<code>)", "", html)
 
 
-def within_docs(markdown: str, base: Path) -> str:
-    """Rewrite the links of a text that lies in a folder, so that they hold in `docs/` or are links no more."""
+def within_docs(markdown: str, document: Path) -> str:
+    """Rewrite the links of a document, so that they hold among the pages or are links no more."""
+    page = DOCS / "index.md" if document.parent == ROOT else document
 
     def resolved(link: re.Match[str]) -> str:
         target = link["target"]
-        path = (base / target).resolve()
+        path = (document.parent / target).resolve()
         if "://" in target or not path.exists():
             return link[0]  # MkDocs warns of what does not exist
         if link["image"]:
-            return f"![{link['text']}]({inside(path)})"
-        if path.parent == ROOT / "docs" or path == ROOT / "README.md":
-            name = "index.md" if path.name == "README.md" else path.name
-            return f"[{link['text']}]({name}{link['anchor'] or ''})"
+            return f"![{link['text']}]({between(page, DOCS / inside(path))})"
+        if path.suffix == ".md" and (path.is_relative_to(DOCS) or path == ROOT / "README.md"):
+            path = DOCS / "index.md" if path.parent == ROOT else path
+            return f"[{link['text']}]({between(page, path)}{link['anchor'] or ''})"
         return link["text"]
 
     return LINK.sub(resolved, markdown)
+
+
+def between(page: Path, path: Path) -> str:
+    """Return how a page names a file."""
+    return Path(os.path.relpath(path, page.parent)).as_posix()
 
 
 def inside(path: Path) -> str:

@@ -1,7 +1,8 @@
 """Every code block of the documents runs, with a tiny model and little data in place of the reader's.
 
 The blocks of a document run one after the other in one folder, those of Python in one namespace. A block that begins
-with a comment of a file's name is that file. A block that can't run follows `<!-- skip: next "reason" -->`.
+with a comment of a file's name is that file. A block that can't run follows `<!-- skip: next "reason" -->`. The parts of
+scripts that the guides show are not run here: `tests/examples` runs the scripts.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ import torch
 import yaml
 from peft import LoraConfig, get_peft_model
 from sybil import Document, Example
-from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
+from sybil.evaluators.python import PythonEvaluator
+from sybil.parsers.markdown import CodeBlockParser, SkipParser
 from torch.utils.data import DataLoader
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from trl import DPOConfig, SFTConfig
@@ -34,7 +36,12 @@ from lora_da_bench.cli.app import app as bench
 from lora_da_bench.methods import registry
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    ROOT / "examples/README.md",
+]
 NOT_CODE = {"text", "bibtex"}
 SKIPPED = 4  # blocks in all documents that are not run
 APPS = {"lora-da": app, "lora-da-bench": bench}
@@ -112,8 +119,27 @@ def run_shell(example: Example) -> None:
             run_command(words)
 
 
+def run_python(example: Example) -> None:
+    """Run a block, or check that the part of a script exists that it is."""
+    if part := re.fullmatch(r'--8<-- "(examples/\w+\.py):(\w+)"\n', str(example.parsed)):
+        script = (ROOT / part[1]).read_text(encoding="utf-8")
+        assert all(script.count(f"# --8<-- [{end}:{part[2]}]") == 1 for end in ("start", "end")), part[0]
+    else:
+        PythonEvaluator()(example)
+
+
+def check_script(arguments: list[str]) -> None:
+    """A script of ours, and options that it has."""
+    script = (ROOT / arguments[0]).read_text(encoding="utf-8")
+    assert all(f'"{word}"' in script for word in arguments[1:] if word.startswith("--")), arguments
+
+
 def run_command(words: list[str]) -> None:
     program, *rest = words
+    if rest and rest[0].startswith("examples/"):  # by python, or by accelerate launch
+        return check_script(rest)
+    if rest[1:] and rest[1].startswith("examples/"):
+        return check_script(rest[1:])
     if program in ("accelerate", "torchrun"):  # what they would start in every process
         program, rest = "lora-da", rest[rest.index("lora_da") + 1 :]
     if program in APPS:
@@ -161,7 +187,7 @@ def write_file(example: Example) -> None:
 
 
 PARSERS: list[Any] = [
-    PythonCodeBlockParser(),
+    CodeBlockParser("python", run_python),
     CodeBlockParser("sh", run_shell),
     *(CodeBlockParser(language, write_file) for language in ("toml", "yaml", "json")),
     SkipParser(),

@@ -1,7 +1,7 @@
 """The equations in the metric of the loss: the whitened gradient, what of it is real, and the rows that keep it.
 
 With J = u·diag(1/y⁻) ⊗ Z_λ as the Fisher information of one example, a change Δ of the weights is expected to change an
-example's loss by ⟨G, Δ⟩ + ½⟨Δ, J Δ⟩; in whitened coordinates by ⟨Ĝ, Δ̂⟩ + ½‖Δ̂‖². See docs/method.md for the derivation.
+example's loss by ⟨G, Δ⟩ + ½⟨Δ, J Δ⟩; in whitened coordinates by ⟨Ĝ, Δ̂⟩ + ½‖Δ̂‖². docs/how_it_works.md derives it.
 
 Legend, with shapes (G, Z_λ, y⁻, u, S and N as in ``guidance.py``):
     R            (d_in, d_in)    a root of the input factor: Z_λ = R Rᵀ
