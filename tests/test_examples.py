@@ -1,8 +1,8 @@
 """Every code block of the documents runs, with a tiny model and little data in place of the reader's.
 
 The blocks of a document run one after the other in one folder, those of Python in one namespace. A block that begins
-with a comment of a file's name is that file. A block that can't run follows `<!-- skip: next "reason" -->`. The parts of
-scripts that the guides show are not run here: `tests/examples` runs the scripts.
+with a comment of a file's name is that file. A block that can't run follows `<!-- skip: next "reason" -->`. Parts of
+scripts, which the guides show, are run by `tests/examples`.
 """
 
 from __future__ import annotations
