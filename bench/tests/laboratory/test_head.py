@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import torch
-from laboratory.data.test_examples import classified
 
+from laboratory.data.test_examples import classified
 from lora_da_bench.laboratory.head import fit_head, head_names
 from models import tiny_bert, tiny_llama
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from laboratory.data.test_examples import classified
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
+from laboratory.data.test_examples import classified
 from lora_da_bench.laboratory.data.examples import Examples
 from lora_da_bench.laboratory.training import measure_examples, start_adapter, train_adapter
 from lora_da_bench.methods.adapters import find_factors

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 import torch
-from laboratory.data.test_examples import classified
 
+from laboratory.data.test_examples import classified
 from lora_da_bench.laboratory.estimators.layer_passes import see_layers
 from models import classified_examples, tiny_bert
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from laboratory.made_samples import sample_of
-from lora_da_bench.laboratory.estimators import noise
 from lora_da_bench.laboratory.data.examples import Examples
+from lora_da_bench.laboratory.estimators import noise
 from lora_da_bench.laboratory.estimators.noise import NoiseEdge, measure_noise
 from lora_da_bench.laboratory.estimators.sample import collect_samples
 from models import VOCABULARY, tiny_llama

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from laboratory.data.test_examples import classified
 
+from laboratory.data.test_examples import classified
 from laboratory.made_samples import sample_of
 from lora_da_bench.laboratory.data.examples import Examples
 from lora_da_bench.laboratory.estimators.sample import collect_samples, rescale_loss
