@@ -55,6 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("question", choices=("examples", "ranks"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--arms", nargs="+", choices=("frozen", "trained"), default=["frozen", "trained"], help="A")
     parser.add_argument("--domains", nargs="+", default=DOMAINS)
     parser.add_argument("--results", type=Path, required=True, help="folder of the runs and of results.json")
     arguments = parser.parse_args()
@@ -92,8 +93,8 @@ def runs(arguments: argparse.Namespace) -> Iterator[Run]:
         variants = [{"examples": 2**power, "rank": 4, "own": False} for power in range(3, 10)]
     else:
         variants = [{"examples": 64, "rank": rank, "own": own} for rank in (2, 4, 8) for own in (False, True)]
-    for seed, trained, domain, variant in product(arguments.seeds, (False, True), arguments.domains, variants):
-        yield {"seed": seed, "train_a": trained, "domain": domain} | variant
+    for seed, arm, domain, variant in product(arguments.seeds, arguments.arms, arguments.domains, variants):
+        yield {"seed": seed, "train_a": arm == "trained", "domain": domain} | variant
 
 
 def load(name: str, tokenizer: Any) -> Domain:

@@ -30,7 +30,7 @@ def test_halves_agree_as_far_as_their_gradients_do(folder: Path) -> None:
 
 
 def test_runs_and_their_means() -> None:
-    asked = argparse.Namespace(question="ranks", seeds=[1, 2], domains=["a", "b"])
+    asked = argparse.Namespace(question="ranks", arms=["frozen", "trained"], seeds=[1, 2], domains=["a", "b"])
     same = {"step_length": 0.5, "agreement": 0.25}
     found = [run | same | {"test_loss": run["rank"] + run["seed"]} for run in starts.runs(asked)]
     assert len(found) == 2 * 2 * 2 * 3 * 2
