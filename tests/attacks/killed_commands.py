@@ -6,12 +6,14 @@ so this is always run as a program.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import hashlib
 import importlib
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -25,7 +27,6 @@ from typing import Any
 
 from attacks.rounds import main
 from command import sft_options
-from folders import sums_file, tiny_model_folder
 
 SECONDS = 120.0  # a command takes one or two
 _WRITING = ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree", "shutil.move")
@@ -60,10 +61,14 @@ class Ended:
 
 @functools.cache
 def _given() -> Path:
-    """A folder with a model, two files of data, and the statistics and the adapter of each."""
+    """A folder with a model and files of data."""
+    _import_for("init")
     folder = Path(tempfile.mkdtemp(prefix="killed-commands-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
     def make() -> None:
+        from folders import sums_file, tiny_model_folder  # here, as they bring torch with them
+
         tiny_model_folder(folder / "model")
         for name, count in (("data", 40), ("other", 30)):
             sums_file(folder / f"{name}.jsonl", count)
@@ -71,10 +76,15 @@ def _given() -> Path:
         (folder / "test.jsonl").write_text("".join(lines[::6]))
 
     assert _forked(make, folder, None).status == 0
-    for name in ("data", "other"):
-        words = _init(folder / f"{name}.jsonl", folder / name)
-        assert _forked(functools.partial(_type, words), folder, None).status == 0
     return folder
+
+
+@functools.cache
+def _statistics_of(name: str) -> Path:
+    """Those of a file of data."""
+    words = _init(_given() / f"{name}.jsonl", _given() / name)
+    assert _forked(functools.partial(_type, words), _given(), None).status == 0
+    return _given() / name / "sums.safetensors"
 
 
 def _init(data: Path, output: Path) -> list[str]:
@@ -91,14 +101,14 @@ def _words_of_init(output: Path, again: bool) -> list[str]:
 
 
 def _words_of_merge(output: Path, again: bool) -> list[str]:
-    files = [str(_given() / name / "sums.safetensors") for name in ("data", "other")]
+    files = [str(_statistics_of(name)) for name in ("data", "other")]
     overwrite = ["--overwrite"] if (output / "sum.safetensors").exists() else []
     return ["lora-da", "merge-statistics", *files, "--output", str(output / "sum.safetensors"), *overwrite]
 
 
 def _words_of_inspect(output: Path, again: bool) -> list[str]:
     plot = ["--plot", str(output / "plot.png"), *(["--overwrite"] if again else [])]
-    return ["lora-da", "inspect", str(_given() / "data" / "sums.safetensors"), "--rank", "2", *plot]
+    return ["lora-da", "inspect", str(_statistics_of("data")), "--rank", "2", *plot]
 
 
 def _words_of_plan(output: Path, again: bool) -> list[str]:
@@ -144,12 +154,22 @@ def _weights(folder: Path) -> str:
     )
 
 
-def _files(*names: str) -> Callable[[Path], Content]:
-    return lambda output: {name: _digest(output / name) for name in names if (output / name).exists()}
+def _file(name: str) -> Callable[[Path], Content]:
+    return lambda output: {name: _digest(output / name)} if (output / name).exists() else {}
 
 
 def _read_init(output: Path) -> Content:
-    return _adapter(output / "adapter") | _files("sums.safetensors")(output)
+    return _adapter(output / "adapter") | _sums("sums.safetensors")(output)
+
+
+def _sums(name: str) -> Callable[[Path], Content]:
+    def read(output: Path) -> Content:
+        from lora_da.statistics.storage import identify_file, load_statistics
+
+        path = output / name
+        return {name: (load_statistics(path).examples, identify_file(path))} if path.exists() else {}
+
+    return read
 
 
 def _read_sft(output: Path) -> Content:
@@ -178,8 +198,8 @@ def _read_compare(output: Path) -> Content:
 
 COMMANDS: dict[str, Command] = {
     "init": Command(_words_of_init, _read_init),
-    "merge-statistics": Command(_words_of_merge, _files("sum.safetensors")),
-    "inspect": Command(_words_of_inspect, _files("plot.png")),
+    "merge-statistics": Command(_words_of_merge, _sums("sum.safetensors")),
+    "inspect": Command(_words_of_inspect, _file("plot.png")),
     "plan": Command(_words_of_plan, lambda output: {"anything": 1} if [*output.iterdir()] else {}),
     "sft": Command(_words_of_sft, _read_sft),
     "compare": Command(_words_of_compare, _read_compare),
@@ -192,6 +212,7 @@ COMMANDS: dict[str, Command] = {
 @functools.cache
 def _undisturbed(name: str) -> tuple[Ended, Content]:
     """How a command ends that is not killed, and what it writes."""
+    _import_for(name)
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder)
         ended = _forked(functools.partial(_type, COMMANDS[name].words(output, False)), output, None)
@@ -264,19 +285,19 @@ def _type(words: list[str]) -> None:
 
 
 @functools.cache
-def _import_everything() -> None:
-    import torch
-
-    for module in ("lora_da.cli.app", "lora_da.workflows.init", "lora_da.workflows.sft.fine_tuning"):
+def _import_for(command: str) -> None:
+    """Import what a command needs, before it is forked many times."""
+    needed = {
+        "sft": ["lora_da.workflows.sft.fine_tuning"],
+        "compare": ["lora_da_bench.cli.app", "lora_da_bench.compare"],
+    }
+    for module in ("torch", "folders", "lora_da.cli.app", "lora_da.workflows.init", *needed.get(command, [])):
         importlib.import_module(module)
-    for module in ("lora_da_bench.cli.app", "lora_da_bench.compare"):
-        importlib.import_module(module)
-    torch.set_num_threads(1)
+    importlib.import_module("torch").set_num_threads(1)
 
 
 def _forked(work: Callable[[], None], folder: Path, kill: tuple[signal.Signals, float | int] | None) -> Ended:
     """Do something in a process of its own, and kill that after some seconds (float) or at a step in a folder (int)."""
-    _import_everything()
     with tempfile.TemporaryDirectory() as name:
         notes, started = Path(name), time.monotonic()
         child = os.fork()

@@ -1,4 +1,4 @@
-"""A few rounds of the attacks on statistics, jobs and numbers; ``python -m attacks.NAME --rounds N`` makes more."""
+"""A few rounds of the attacks on statistics, numbers, commands and jobs; ``python -m attacks.NAME`` makes more."""
 
 from __future__ import annotations
 
@@ -35,12 +35,19 @@ def test_attack(attack: Attack, rounds: int) -> None:
     assert [fault for number in range(rounds) for fault in attack(number)] == []
 
 
-@pytest.mark.slow
-def test_jobs() -> None:
+@pytest.mark.parametrize(
+    ("attack", "rounds"),
+    [
+        pytest.param("killed_commands", 1, id="commands"),
+        pytest.param("killed_commands", 36, id="commands, more", marks=pytest.mark.slow),
+        pytest.param("disagreeing_jobs", 18, id="jobs", marks=pytest.mark.slow),
+    ],
+)
+def test_program(attack: str, rounds: int) -> None:
     """As a program: forks need a process that has computed no gradients."""
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])
     }
-    command = [sys.executable, "-m", "attacks.disagreeing_jobs", "--rounds", "14"]
+    command = [sys.executable, "-m", f"attacks.{attack}", "--rounds", str(rounds)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]

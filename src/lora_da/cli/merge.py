@@ -25,14 +25,13 @@ def merge_statistics(
 
     `lora-da init MODEL --statistics FILE` makes an adapter from the sum.
     """
-    from lora_da.statistics.storage import load_statistics, save_statistics
+    from lora_da.statistics.storage import identify_file, load_statistics, save_statistics
     from lora_da.system.files import refuse_existing, refuse_overlap
-    from lora_da.system.hashing import hash_file
     from lora_da.workflows.own_outputs import check_statistics_file
 
     if len(files) < 2:
         raise typer.BadParameter("give at least two files")
-    contents = [hash_file(file) for file in files if file.is_file()]
+    contents = [identify_file(file) for file in files if file.is_file()]
     if len({file.resolve() for file in files}) < len(files) or len(set(contents)) < len(contents):
         raise typer.BadParameter("two of the files are the same: their examples would count twice")
     refuse_overlap(

@@ -16,7 +16,7 @@ from lora_da.config import CollectionConfig
 from lora_da.statistics.sums import ModelIdentity, Statistics
 from lora_da.statistics.validity import check_sums
 from lora_da.system.files import atomic_path
-from lora_da.system.hashing import hash_lines, hash_tensors
+from lora_da.system.hashing import hash_file, hash_lines, hash_tensors
 
 _FORMAT = "lora-da-statistics"
 _DIGEST = "digest"  # of all else in the file, since version 2
@@ -65,6 +65,19 @@ def save_statistics(
 def hash_statistics(statistics: Statistics) -> str:
     """Return the digest of all sums, by their names."""
     return hash_tensors(sorted(_tensors_of(statistics).items()))
+
+
+def identify_file(path: Path | str) -> str:
+    """Return the digest of what a file of statistics holds; its bytes differ, as the header has no order.
+
+    Of a file without one, it is that of its bytes.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            digest = (file.metadata() or {}).get(_DIGEST)
+    except SafetensorError:
+        digest = None
+    return digest or hash_file(Path(path))
 
 
 def _tensors_of(statistics: Statistics) -> dict[str, Tensor]:
