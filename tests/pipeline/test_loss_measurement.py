@@ -44,7 +44,7 @@ def _initialised(
     model = with_lora(tiny_llama(), target_modules="all-linear", r=2)
     config = LoraDAConfig(init_scale=scale, population_size=200)
     report = initialize_lora_da_weights(
-        model, DATA, config, measure_loss=measure, example_loss=loss or CausalLM(), progress=False
+        model, DATA, config, max_examples=200, measure_loss=measure, example_loss=loss or CausalLM(), progress=False
     )
     return {name: (layer.A, layer.B) for name, layer in find_adapted_layers(model, "default")[0].items()}, report
 
