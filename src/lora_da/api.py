@@ -30,6 +30,7 @@ from lora_da.pipeline.initialization import (
     write_solution,
 )
 from lora_da.pipeline.inventory import compare_processes
+from lora_da.pipeline.label_tokens import count_label_tokens
 from lora_da.pipeline.loss_measurement import Losses, measure_losses, noting_failure
 from lora_da.pipeline.loss_preparation import prepare_loss
 from lora_da.pipeline.step_length import search_step_length
@@ -209,10 +210,11 @@ def initialize_lora_da_weights(
         del stopwatch.seconds["statistics"]  # they had been collected before
     length = (found.length if found else 0.0) if searching else None
     report = report_initialization(adapter, solution, config, losses, length, stopwatch.seconds, notices)
+    label_tokens = None if source is None else count_label_tokens(source)
     for notice in report.notices:
         warnings.warn(notice, stacklevel=2)
     quiet = list_quiet_notices(plan, config) + ([NO_EXAMPLES_TO_SEARCH_WITH] if steps and source is None else [])
-    return dataclasses.replace(report, notices=(*report.notices, *quiet))
+    return dataclasses.replace(report, label_tokens=label_tokens, notices=(*report.notices, *quiet))
 
 
 def _check_types(model: Any, config: Any, kind: type) -> None:
