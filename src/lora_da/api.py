@@ -209,12 +209,12 @@ def initialize_lora_da_weights(
     if statistics is not None:
         del stopwatch.seconds["statistics"]  # they had been collected before
     length = (found.length if found else 0.0) if searching else None
-    report = report_initialization(adapter, solution, config, losses, length, stopwatch.seconds, notices)
     label_tokens = None if source is None else count_label_tokens(source)
+    report = report_initialization(adapter, solution, config, losses, label_tokens, length, stopwatch.seconds, notices)
     for notice in report.notices:
         warnings.warn(notice, stacklevel=2)
     quiet = list_quiet_notices(plan, config) + ([NO_EXAMPLES_TO_SEARCH_WITH] if steps and source is None else [])
-    return dataclasses.replace(report, label_tokens=label_tokens, notices=(*report.notices, *quiet))
+    return dataclasses.replace(report, notices=(*report.notices, *quiet))
 
 
 def _check_types(model: Any, config: Any, kind: type) -> None:
