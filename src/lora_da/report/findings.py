@@ -40,6 +40,8 @@ class Finding:
 def list_findings(report: InitializationReport) -> list[Finding]:
     """Return what is known of an initialisation, the verdict on its data first."""
     layers = report.layers
+    if not layers:
+        return []
     found = [judge_data(layers, report.examples), describe_rank(layers, by_noise=report.in_nats)]
     if report.in_nats:
         found.append(describe_gain(layers, report.loss_before, report.label_tokens))

@@ -44,6 +44,8 @@ def read_report(source: Path, rank: int, preset: str) -> InitializationReport:
     check_collection(statistics, config)
     ranks = {name: min(rank, statistics.gradient_sums[name].shape[1]) for name in statistics.layers}
     inits, unsolved = solve_layers(statistics, ranks, config)
+    if not inits:
+        raise ValueError(f"{source} says nothing: of no layer does it hold a gradient that is not zero")
     return InitializationReport(
         layers={name: report_layer(init, tokens=statistics.tokens[name], scaling=1.0) for name, init in inits.items()},
         kept_default=unsolved,

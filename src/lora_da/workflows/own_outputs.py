@@ -10,7 +10,7 @@ from lora_da.statistics.storage import is_statistics_file
 PAGE = "lora_da.html"
 """The page of an adapter's report, in its folder."""
 
-_ADAPTER = {"adapter_config.json", "adapter_model.safetensors", "README.md", "lora_da.json", PAGE}
+_ADAPTER = {"adapter_config.json", "adapter_model.safetensors", "README.md", "lora_da.json", PAGE, "spectra.png"}
 
 
 def check_adapter_folder(folder: Path) -> None:

@@ -47,7 +47,7 @@ def new_figure(height: float = 4) -> tuple[Figure, Any]:
     figure = Figure(figsize=(5.5, height), layout="constrained", facecolor="none")
     axes = figure.subplots()
     axes.set_facecolor("none")
-    axes.tick_params(which="both", colors=INK)
+    axes.tick_params(which="both", color=INK, labelcolor=INK)
     axes.spines[:].set_color(INK)
     for text in (axes.xaxis.label, axes.yaxis.label, axes.title):
         text.set_color(INK)

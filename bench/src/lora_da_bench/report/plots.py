@@ -17,32 +17,40 @@ from lora_da_bench.report.looks import INK, choose_styles, new_figure, with_lege
 def plot_learning_rates(rank: RankSummary) -> Figure:
     """Draw the sweep: mean validation loss at each learning rate's best step, and the range of the seeds.
 
-    Losses above that of the untrained model, and runs that diverged or failed, are named at the upper edge, where their
-    curves leave the figure.
+    The figure ends a little above the loss of the untrained model. Losses beyond, and runs that diverged or failed, are
+    named at the upper edge, where their curves leave it.
     """
     figure, axes = new_figure()
-    vanilla = next(method for method in rank.methods if method.name == VANILLA)
-    top = vanilla.figures.get("step0_loss", math.inf)
-    above: dict[float, int] = {}
-    lows = [point.low for method in rank.methods for point in method.grid if point.low is not None]
+    lowest, untrained, top = _limits(rank)
+    beyond: dict[float, int] = {}
     for method, look in zip(rank.methods, _looks(rank), strict=True):
         shown = [point for point in method.grid if point.low is not None]
         _draw_range(axes, [point.learning_rate for point in shown], shown, method.name, look)
         for point in method.grid:
             if point.loss is not None and not point.loss <= top:
-                above[point.learning_rate] = above.get(point.learning_rate, 0) + 1
-                _name_at_edge(axes, point.learning_rate, point.loss, above[point.learning_rate], look["color"])
+                beyond[point.learning_rate] = beyond.get(point.learning_rate, 0) + 1
+                _name_at_edge(axes, point.learning_rate, point.loss, beyond[point.learning_rate], look["color"])
         if method.selection is not None:
             chosen = method.selection.learning_rate, method.selection.validation_loss
             axes.plot(*chosen, "o", color=look["color"], markersize=10, fillstyle="none")
-    if above and math.isfinite(top) and lows and min(lows) < top:
-        axes.set_ylim(min(lows) - 0.06 * (top - min(lows)), top + 0.06 * (top - min(lows)) * max(above.values()))
-        axes.axhline(top, color=INK, linewidth=0.8, linestyle=":")
+    if beyond and math.isfinite(top):
+        axes.set_ylim(lowest - 0.06 * (untrained - lowest), top)
+        axes.axhline(untrained, color=INK, linewidth=0.8, linestyle=":")
         place = {"xytext": (4, 3), "textcoords": "offset points", "xycoords": axes.get_yaxis_transform()}
-        axes.annotate("untrained", (0.0, top), color=INK, fontsize=7, **place)
+        axes.annotate("untrained", (0.0, untrained), color=INK, fontsize=7, **place)
     axes.set(xlabel="learning rate", ylabel="validation loss (nats per label)", xscale="log")
-    axes.set_title(f"Sweep, rank {rank.rank}; ○ selected, × beyond the untrained model", fontsize=9)
+    axes.set_title(f"Sweep, rank {rank.rank}; ○ selected, × beyond the figure", fontsize=9)
     return with_legend(figure, axes)
+
+
+def _limits(rank: RankSummary) -> tuple[float, float, float]:
+    """The lowest loss of a seed, that of the untrained model, and where the figure ends; infinite if not known."""
+    vanilla = next(method for method in rank.methods if method.name == VANILLA)
+    untrained = vanilla.figures.get("step0_loss", math.inf)
+    lowest = min((point.low for method in rank.methods for point in method.grid if point.low is not None), default=0.0)
+    if not lowest < untrained < math.inf:
+        return lowest, math.inf, math.inf
+    return lowest, untrained, untrained + 0.2 * (untrained - lowest)
 
 
 def plot_differences(rank: RankSummary) -> Figure:
@@ -76,7 +84,7 @@ def has_differences(rank: RankSummary) -> bool:
 def _name_at_edge(axes: Any, rate: float, loss: float, place: int, colour: str) -> None:
     """Name a loss that lies beyond the upper edge, below others at the same rate."""
     text = f"× {loss:.2f}" if math.isfinite(loss) else "× diverged"
-    below = {"xytext": (0, -10 * place), "textcoords": "offset points", "fontsize": 7, "ha": "center"}
+    below = {"xytext": (0, -10 * place), "textcoords": "offset points", "fontsize": 7, "ha": "right"}
     axes.annotate(text, (rate, 1.0), xycoords=axes.get_xaxis_transform(), color=colour, **below)
 
 
