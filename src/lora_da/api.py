@@ -30,6 +30,7 @@ from lora_da.pipeline.initialization import (
     write_solution,
 )
 from lora_da.pipeline.inventory import compare_processes
+from lora_da.pipeline.label_tokens import count_label_tokens
 from lora_da.pipeline.loss_measurement import Losses, measure_losses, noting_failure
 from lora_da.pipeline.loss_preparation import prepare_loss
 from lora_da.pipeline.step_length import search_step_length
@@ -208,7 +209,8 @@ def initialize_lora_da_weights(
     if statistics is not None:
         del stopwatch.seconds["statistics"]  # they had been collected before
     length = (found.length if found else 0.0) if searching else None
-    report = report_initialization(adapter, solution, config, losses, length, stopwatch.seconds, notices)
+    label_tokens = None if source is None else count_label_tokens(source)
+    report = report_initialization(adapter, solution, config, losses, label_tokens, length, stopwatch.seconds, notices)
     for notice in report.notices:
         warnings.warn(notice, stacklevel=2)
     quiet = list_quiet_notices(plan, config) + ([NO_EXAMPLES_TO_SEARCH_WITH] if steps and source is None else [])

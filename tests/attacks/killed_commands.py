@@ -107,8 +107,8 @@ def _words_of_merge(output: Path, again: bool) -> list[str]:
 
 
 def _words_of_inspect(output: Path, again: bool) -> list[str]:
-    plot = ["--plot", str(output / "plot.png"), *(["--overwrite"] if again else [])]
-    return ["lora-da", "inspect", str(_statistics_of("data")), "--rank", "2", *plot]
+    page = ["--page", str(output / "page.html")]  # its own is replaced
+    return ["lora-da", "inspect", str(_statistics_of("data")), "--rank", "2", *page]
 
 
 def _words_of_plan(output: Path, again: bool) -> list[str]:
@@ -199,7 +199,7 @@ def _read_compare(output: Path) -> Content:
 COMMANDS: dict[str, Command] = {
     "init": Command(_words_of_init, _read_init),
     "merge-statistics": Command(_words_of_merge, _sums("sum.safetensors")),
-    "inspect": Command(_words_of_inspect, _file("plot.png")),
+    "inspect": Command(_words_of_inspect, _file("page.html")),
     "plan": Command(_words_of_plan, lambda output: {"anything": 1} if [*output.iterdir()] else {}),
     "sft": Command(_words_of_sft, _read_sft),
     "compare": Command(_words_of_compare, _read_compare),

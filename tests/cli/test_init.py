@@ -250,20 +250,18 @@ def test_only_adapters_are_replaced_and_outputs_keep_apart(model: str, data: str
 
 
 def test_inspect_an_adapter_and_statistics(adapter: Path, tmp_path: Path) -> None:
-    output = call("inspect", adapter, "--plot", tmp_path / "adapter.png")
+    for _ in range(2):
+        output = call("inspect", adapter, "--page", tmp_path / "adapter.html")
     assert "self_attn.q_proj" in output
-    assert "energy captured" in output
-    output = call("inspect", adapter.parent / "sums.safetensors", "--rank", 8, "--plot", tmp_path / "file.png")
+    assert "Loss per token" in output
+    output = call("inspect", adapter.parent / "sums.safetensors", "--rank", 8, "--page", tmp_path / "file.html")
     assert "mlp.down_proj" in output
-    for name in ("adapter.png", "file.png"):
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(FileExistsError, match="--overwrite"):
-        call("inspect", adapter, "--plot", tmp_path / "adapter.png")
-    beside = adapter.parent / "sums.png"
+    for name in ("adapter.html", "file.html"):
+        assert "mlp.down_proj" in (tmp_path / name).read_text(encoding="utf-8")
+    beside = adapter.parent / "sums.html"
     beside.write_text("not ours")
-    output = call("inspect", adapter.parent / "sums.safetensors", "--rank", 8)
-    assert "mlp.down_proj" in output
-    assert "is there already and stays as it is" in output
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        call("inspect", adapter.parent / "sums.safetensors", "--rank", 8)
     assert beside.read_text() == "not ours"
 
 

@@ -67,25 +67,50 @@ def test_a_missing_report(tmp_path: Path) -> None:
 
 
 def test_printing() -> None:
-    text = str(_report())
+    report = dataclasses.replace(_report(), label_tokens=2.5)
+    text = str(report)
     lines = text.splitlines()
     assert lines[0] == "LoRA-DA: 4 layers initialised from 7 examples"
-    assert [line.split()[0] for line in lines[2:4]] == ["mlp.up_proj", "self_attn.q_proj"]
-    assert "calibration loss per example (nats): 3.2500 before, 3.1250 after" in lines
+    assert lines[2].startswith("Enough data: ")
+    assert "Loss per token: 1.3000 before, 1.2500 with the adapter" in text
     assert "statistics 1.2 s, solve 0.5 s; peak memory 1.50 GiB" in lines
     assert lines[-1] == "note: look here"
-    assert not any("first step" in line for line in lines)
-    assert "first step: 0.0312 of the whole one" in str(dataclasses.replace(_report(), step_length=1 / 32))
-    assert "calibration loss" not in str(dataclasses.replace(_report(), loss_after=None))
-    assert "peak" not in str(dataclasses.replace(_report(), peak_memory_bytes=None))
+    kinds = [line.split()[0] for line in lines if line.startswith("  ") and line.endswith("–")]
+    assert kinds == ["mlp.up_proj", "self_attn.q_proj"]
+    assert "peak" not in str(dataclasses.replace(report, peak_memory_bytes=None))
 
 
-def test_plots_are_images_and_replace_nothing_unasked(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    path = tmp_path / "plots" / "spectra.png"
-    _report().plot(path)
-    assert path.read_bytes().startswith(b"\x89PNG\r\n")
+def test_nothing_printed_is_wider_than_a_terminal() -> None:
+    report = dataclasses.replace(_report(), notices=("word " * 40,), config=LoraDAConfig())
+    report.layers["a.0." + "very_long_name." * 4 + "end"] = dataclasses.replace(layer(), eigenvalues=(-1e5, -1e4))
+    text = str(report)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "name.end " in text
+
+
+def test_what_a_notebook_and_a_prompt_show_is_short() -> None:
+    report = _report()
+    assert len(repr(report)) < 250
+    assert len(repr(next(iter(report.layers.values())))) < 100
+    html = report._repr_html_()
+    assert html.count("<svg") == 2
+    assert "mlp.up_proj" in html
+
+
+def test_a_dict_is_plain() -> None:
+    found = _report().to_dict()
+    assert json.loads(json.dumps(found)) == found
+    assert found["layers"]["model.layers.0.mlp.up_proj"]["eigenvalues"] == [-1.0, 1.0]
+
+
+def test_a_page_replaces_nothing_unasked(tmp_path: Path) -> None:
+    _report().write_page(tmp_path / "page.html")
     with pytest.raises(FileExistsError, match="exists already"):
-        _report().plot(path)
-    _report().plot(path, overwrite=True)
-    assert list(path.parent.iterdir()) == [path]
+        _report().write_page(tmp_path / "page.html")
+    _report().write_page(tmp_path / "page.html", overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_ranks_are_not_suggested_from_eigenvalues_that_are_no_losses() -> None:
+    with pytest.raises(ValueError, match="metric of the parameters"):
+        _report().suggested_rank_pattern(2)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from lora_da.report.layers import HEADER, LayerReport, group_by_kind, kind_of, tabulate_layers
@@ -54,5 +56,11 @@ def test_rows_take_layers_of_a_kind_together() -> None:
     }
     header, q, up = tabulate_layers(layers)
     assert header == HEADER
-    assert q == ("q", "3", "2–4", "2", "40.0%", "2/8", "1.5", "0.1")
+    assert q == ("q", "3", "2–4", "2", "2/8", "40.0%", "–")
     assert up[:3] == ("up", "1", "2")
+
+
+def test_gains_are_those_of_the_rank_in_the_unit_asked_for() -> None:
+    one = dataclasses.replace(layer(), eigenvalues=(-3.0, -1.0, -100.0), noise_ratios=(2.0, 0.5, 0.1))
+    _, row = tabulate_layers({"h.0.q": one, "h.1.q": one}, gain_unit=4.0)
+    assert row[4:] == ("2/4", "50.0%", "2")

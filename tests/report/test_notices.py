@@ -18,7 +18,8 @@ def test_each_notice_names_what_is_wrong() -> None:
     assert "1 layer(s) saw fewer tokens" in few
     assert "0.25" in few
     assert "first in b" in raised
-    assert "rose from 2.0000 to 2.5000" in rose
+    assert "rose from 2.0000 to 2.5000 per example" in rose
+    assert "rose from 1.0000 to 1.2500 per token" in list_notices({}, {}, 2.0, 2.5, 2.0)[0]
     assert "init_scale" in rose
 
 

@@ -20,7 +20,7 @@ def _folder(path: Path, *names: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("names", [(), MADE, (*MADE, "spectra.png"), ("lora_da.json",)])
+@pytest.mark.parametrize("names", [(), MADE, (*MADE, "spectra.png", "lora_da.html"), ("lora_da.json",)])
 def test_an_adapter_of_ours_may_be_replaced(tmp_path: Path, names: tuple[str, ...]) -> None:
     check_adapter_folder(_folder(tmp_path / "a", *names))
     check_adapter_folder(tmp_path / "none")

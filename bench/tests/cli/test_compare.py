@@ -60,7 +60,8 @@ def test_from_plan_to_report(root: Path, tmp_path: Path) -> None:
     assert row.index("to do") == header.index("status")  # on the left
     output = call(*command)
     assert "report.md" in output
-    verdict = next(line for line in output.splitlines() if line.startswith("- Rank 2, test loss:"))
+    verdict = next(line for line in output.splitlines() if line.startswith("Rank 2, test loss:"))
+    assert re.search(r"lora-one +2 +test loss +not shown", output)
     assert len(load_records(tmp_path / "tiny" / "runs")) == 4
     listed = call(*command, "--list")
     assert listed.count("success") == 4

@@ -16,33 +16,29 @@ def inspect(
         Path, typer.Argument(help="An adapter folder made by lora-da, or a statistics file.", show_default=False)
     ],
     rank: Annotated[int, typer.Option(help="With a statistics file: how far to follow the spectra.")] = 64,
+    rank_budget: Annotated[
+        int, typer.Option(min=1, help="Suggest ranks with as many parameters as this rank has in every layer.")
+    ] = 8,
     preset: options.Preset = options.DEFAULT_PRESET,
-    plot: Annotated[
+    page: Annotated[
         Path | None,
-        typer.Option(help="Where the plot goes; by default to spectra.png in the folder, or beside the file."),
+        typer.Option(help="Where the page goes; by default to lora_da.html in the folder, or beside the file."),
     ] = None,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Show the spectra of an adapter or of saved statistics, so that a rank can be chosen."""
+    """Show what an initialisation found, or saved statistics hold, and write it as a page with pictures."""
     from lora_da.cli.show import show_table
-    from lora_da.report.layers import tabulate_layers
-    from lora_da.report.plots import plot_spectra
-    from lora_da.system.files import refuse_existing, refuse_overlap
-    from lora_da.workflows.inspect import ranks_needed, reports_of
+    from lora_da.report.ranks import tabulate_needed_ranks
+    from lora_da.workflows.inspect import check_page, read_report, write_page
+    from lora_da.workflows.own_outputs import PAGE
 
-    usual = source / "spectra.png" if source.is_dir() else source.with_suffix(".png")
-    if plot is not None and source.exists():
-        refuse_existing(plot, overwrite=overwrite)
-        refuse_overlap({"the plot": plot}, {"the file": source if source.is_file() else source / "adapter_config.json"})
-        refuse_overlap({"the plot": plot}, {"the adapter's file": source / "adapter_model.safetensors"})
+    target = page or (source / PAGE if source.is_dir() else source.with_suffix(".html"))
+    if source.exists():
+        check_page(target, source, overwrite=overwrite)
     with keeping():
-        layers = reports_of(source, rank, preset)
-    header, *rows = tabulate_layers(layers)
-    show_table(header, rows, title=str(source))
-    header, *rows = ranks_needed(layers)
-    show_table(header, rows, title="Rank that captures a share of Δ's energy (median over the layers of a kind)")
-    if plot is None and usual.exists() and not overwrite:
-        print(f"plot: {usual} is there already and stays as it is (--overwrite replaces it)")
-    else:
-        plot_spectra(layers, plot or usual, overwrite=True)
-        print(f"plot: {plot or usual}")
+        report = read_report(source, rank, preset)
+        print(report)
+        header, *rows = tabulate_needed_ranks(report.layers)
+        show_table(header, rows, title="Rank that keeps a share of the energy (median over the layers of a kind)")
+        write_page(report, target, source, rank_budget, overwrite=overwrite)
+    print(f"page: {target}")

@@ -223,6 +223,7 @@ def report_initialization(
     solution: AdapterSolution,
     config: LoraDAConfig,
     losses: Losses,
+    label_tokens: float | None,
     step_length: float | None,
     seconds: dict[str, float],
     notices: Sequence[str],
@@ -241,6 +242,7 @@ def report_initialization(
         population_size=config.population_size,
         loss_before=losses[0],
         loss_after=losses[1],
+        label_tokens=label_tokens,
         step_length=step_length,
         seconds=dict(seconds),
         peak_memory_bytes=peak_memory(adapter.device),
@@ -248,7 +250,7 @@ def report_initialization(
         notices=(
             *notices,
             *list_collection_notices([name for name in solution.collected.wholly_counted if name in layers]),
-            *list_notices(layers, kept_default, *losses),
+            *list_notices(layers, kept_default, *losses, label_tokens),
         ),
         config=config,
     )

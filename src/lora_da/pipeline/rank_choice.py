@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from lora_da.config import LoraDAConfig
 from lora_da.pipeline.solution import check_collection, solve_layers
-from lora_da.solver.ranks import ranks_within, ranks_worth_learning
+from lora_da.report.ranks import ranks_within, ranks_worth_learning
 from lora_da.statistics.sums import Statistics
 
 
@@ -53,7 +53,7 @@ def choose_ranks(
     shapes = {name: statistics.gradient_sums[name].shape for name in names if name in statistics.gradient_sums}
     most = {name: min(largest, *shape) for name, shape in shapes.items()}
     solved, _ = solve_layers(statistics, most, config, progress=progress)
-    changes = {name: init.eigenvalues[: most[name]] for name, init in solved.items()}
+    changes = {name: init.eigenvalues[: most[name]].tolist() for name, init in solved.items()}
     if budget is None:
         chosen = ranks_worth_learning(changes)
     else:

@@ -112,7 +112,7 @@ def _sharing_an_input(statistics: Statistics, names: Iterable[str]) -> list[list
 
 def report_layer(init: LayerInit, *, tokens: int, scaling: float) -> LayerReport:
     """Return what a report says of a layer's solution from so many counted tokens, with PEFT's ``scaling`` s."""
-    rank, d_in = init.A.shape
+    (rank, d_in), d_out = init.A.shape, len(init.delta_A)
     eigenvalues = tuple(init.eigenvalues.tolist())
     return LayerReport(
         rank=rank,
@@ -127,6 +127,8 @@ def report_layer(init: LayerInit, *, tokens: int, scaling: float) -> LayerReport
         output_damping=init.output_damping,
         damping_raised=init.input_raised + init.output_raised,
         residual=init.residual,
+        shape=(d_out, d_in),
+        noise_ratios=None if init.noise_ratios is None else tuple(init.noise_ratios.tolist()),
     )
 
 

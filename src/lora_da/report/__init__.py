@@ -1,1 +1,1 @@
-"""The report: what an initialisation did, as a table, notices and plots."""
+"""The report: what an initialisation did, in words, tables, notices and pictures."""

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import json
 import math
+import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from lora_da.config import CollectionConfig, LoraDAConfig
+from lora_da.report.findings import list_findings
 from lora_da.report.layers import LayerReport, tabulate_layers
-from lora_da.report.plots import plot_spectra
+from lora_da.report.page import render_page, render_snippet
 from lora_da.report.provenance import find_versions
+from lora_da.report.ranks import suggest_ranks
 from lora_da.system.files import write_text
 from lora_da.system.json_file import read_object
 
 REPORT_FILE = "lora_da.json"
 
+_WIDTH = 80
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class InitializationReport:
     """What :func:`lora_da.initialize_lora_da_weights` did.
 
@@ -35,6 +40,8 @@ class InitializationReport:
         batch_dependent: Whether the examples' losses depended on the batches they came in.
         notices: What the user should know.
         config: The settings.
+        label_tokens: The mean number of label tokens that an example's loss is the sum of, 1 where it is their mean;
+            None where its labels are no tokens, or nothing is known of it.
         step_length: The part of the whole step that the adapter starts with, 0 where none lowers the loss of a few
             examples; None where it was not searched for.
     """
@@ -50,29 +57,76 @@ class InitializationReport:
     batch_dependent: bool
     notices: tuple[str, ...]
     config: LoraDAConfig
+    label_tokens: float | None = None
     step_length: float | None = None
 
+    @property
+    def in_nats(self) -> bool:
+        """Whether the eigenvalues are expected changes of the loss."""
+        return self.config.metric == "loss"
+
+    def __repr__(self) -> str:
+        ranks = sorted({layer.rank for layer in self.layers.values()})
+        rank = "–".join(map(str, dict.fromkeys((ranks[0], ranks[-1])))) if ranks else "none"
+        return (
+            f"InitializationReport({len(self.layers)} layers, rank {rank}, {self.examples} examples)\n"
+            "  print() shows what was found, .write_page(path) writes a page, .to_dict() holds every figure"
+        )
+
+    def _repr_html_(self) -> str:
+        return render_snippet(self)
+
     def __str__(self) -> str:
-        lines = [f"LoRA-DA: {len(self.layers)} layers initialised from {self.examples} examples"]
-        rows = tabulate_layers(self.layers)
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        lines += ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-        if self.loss_before is not None and self.loss_after is not None:
-            lines.append(
-                f"calibration loss per example (nats): {self.loss_before:.4f} before, {self.loss_after:.4f} after"
-            )
-        if self.step_length is not None:
-            lines.append(
-                f"first step: {self.step_length:.3g} of the whole one, as far as it lowers a few examples' loss"
-            )
+        lines = [f"LoRA-DA: {len(self.layers)} layers initialised from {self.examples} examples", ""]
+        for finding in list_findings(self):
+            lines += _wrap(str(finding))
+        lines += ["", *self._table(), ""]
         times = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in self.seconds.items())
         peak = "" if self.peak_memory_bytes is None else f"; peak memory {self.peak_memory_bytes / 2**30:.2f} GiB"
-        lines.append(times + peak)
-        return "\n".join(lines + [f"note: {notice}" for notice in self.notices])
+        lines += [times + peak] if times + peak else []
+        for notice in self.notices:
+            lines += _wrap(f"note: {notice}")
+        return "\n".join(lines)
+
+    def _table(self) -> list[str]:
+        """The table of the kinds of layers; long names lose their beginning."""
+        gain_unit = (self.label_tokens or 1.0) if self.in_nats else None
+        rows = tabulate_layers(self.layers, gain_unit)
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        widths[0] = min(widths[0], _WIDTH - sum(widths[1:]) - 2 * len(widths))
+        names = [row[0] if len(row[0]) <= widths[0] else "…" + row[0][1 - widths[0] :] for row in rows]
+        lines = []
+        for name, row in zip(names, rows, strict=True):
+            numbers = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
+            lines.append("  ".join(["", name.ljust(widths[0]), *numbers]))
+        return lines
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all of it as plain numbers, strings, lists and dicts."""
-        return asdict(self)
+        """Return all of it as plain numbers, strings, lists and dicts, as ``lora_da.json`` holds it."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
+
+    def suggested_rank_pattern(self, budget: int | None = None, *, largest: int | None = None) -> dict[str, int]:
+        """Return the ranks that the data ask for, for ``LoraConfig(rank_pattern=…)``, as far as this report can tell.
+
+        A report holds one direction more than each layer's rank, so initialise with a larger rank than the budget; or
+        use :func:`lora_da.choose_ranks`, which solves for as many directions as it takes.
+
+        Args:
+            budget: As many parameters as this rank in every initialised layer has, where they gain most. Without it,
+                every direction counts that lowers the expected loss by more than learning it costs.
+            largest: The largest rank, if there is to be one; up to one more than the report's, nothing stays open.
+
+        Raises:
+            ValueError: The choice depends on directions that the report does not hold; or its metric is that of the
+                parameters, whose eigenvalues are no losses.
+        """
+        if not self.in_nats:
+            raise ValueError(
+                "the report is in the metric of the parameters, in which directions of different layers can't be "
+                "compared: use lora_da.choose_ranks with statistics"
+            )
+        return suggest_ranks(self.layers, budget, largest=largest)
 
     def save(
         self, directory: Path | str, *, provenance: Mapping[str, Any] | None = None, overwrite: bool = False
@@ -94,13 +148,23 @@ class InitializationReport:
         write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n", overwrite=overwrite)
         return path
 
-    def plot(self, path: Path | str, *, overwrite: bool = False) -> None:
-        """Draw the spectra and the captured energy as a PNG; needs matplotlib.
+    def write_page(self, path: Path | str, *, title: str = "LoRA-DA", overwrite: bool = False) -> None:
+        """Write one HTML file that needs no other, with every figure and what to do about it.
+
+        Args:
+            path: The file.
+            title: Its title, such as the adapter's folder.
+            overwrite: Replace a file that is there already.
 
         Raises:
-            FileExistsError: The file exists and ``overwrite`` is false.
+            FileExistsError: There is one and ``overwrite`` is false.
         """
-        plot_spectra(self.layers, path, overwrite=overwrite)
+        write_text(path, render_page(self, title), overwrite=overwrite)
+
+
+def _wrap(text: str) -> list[str]:
+    """A paragraph in lines of a terminal's width, the second and later ones indented."""
+    return textwrap.wrap(text, _WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def _finite(loss: float | None) -> float | None:

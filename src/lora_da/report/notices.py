@@ -63,9 +63,21 @@ def list_precision_notices(moved: Sequence[str], lossy: Sequence[str]) -> list[s
 
 
 def list_notices(
-    reports: Mapping[str, LayerReport], kept_default: Mapping[str, str], before: float | None, after: float | None
+    reports: Mapping[str, LayerReport],
+    kept_default: Mapping[str, str],
+    before: float | None,
+    after: float | None,
+    label_tokens: float | None = None,
 ) -> list[str]:
-    """Return the sentences that are due, of initialised layers, those with a reason against it, and both losses."""
+    """Return the sentences that are due.
+
+    Args:
+        reports: The initialised layers.
+        kept_default: Those with a reason against it.
+        before: The mean loss of an example without the adapter.
+        after: The same with it.
+        label_tokens: How many label tokens it is the sum of, if it is one.
+    """
     notices: list[str] = []
     if kept_default:
         named = "; ".join(_by_reason(kept_default))
@@ -90,9 +102,10 @@ def list_notices(
             f"{reports[rough[0]].residual:.1e}): the factors' range exceeds float64; use more input damping"
         )
     if before is not None and after is not None and not after <= before:
+        unit, per = label_tokens or 1.0, "example" if label_tokens is None else "token"
         notices.append(
-            f"the calibration loss rose from {before:.4f} to {after:.4f}: the starting point is too long a step; use "
-            'init_scale="searched" or "zero"'
+            f"the calibration loss rose from {before / unit:.4f} to {after / unit:.4f} per {per}: the starting point "
+            'is too long a step; use init_scale="searched" or "zero"'
         )
     return notices
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LayerInit:
     """The solution of one layer, before any scaling; its tensors are in float64.
 
@@ -30,6 +30,8 @@ class LayerInit:
         residual: The largest ‖Ω x − ω x‖ of the r eigenvectors, relative to the largest |ω|, measured from the sums
             with more digits than float64 has (see ``_residual.py``); in the metric of the loss the square of the same
             for ĜᵀĜ, which bounds the share of ‖Δ̂‖² that the span misses.
+        noise_ratios: The k leading singular values of Ĝ over the largest that noise alone would have: a direction is
+            real where this is above 1. None in the metric of the parameters.
     """
 
     A: Float[Tensor, "r d_in"]
@@ -44,3 +46,9 @@ class LayerInit:
     output_damping: float
     output_raised: int
     residual: float
+    noise_ratios: Float[Tensor, " k"] | None = None
+
+    def __repr__(self) -> str:
+        (rank, d_in), d_out = self.A.shape, len(self.delta_A)
+        kept = float(self.captured_energy[-1])
+        return f"LayerInit(rank {rank} of a layer with {d_in} inputs and {d_out} outputs, {kept:.1%} of the energy)"

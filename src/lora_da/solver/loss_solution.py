@@ -9,7 +9,7 @@ from lora_da.config import LoraDAConfig
 from lora_da.solver._singular_triplets import ANGLE, leading_triplets
 from lora_da.solver.factors import DampedFactor, InverseDiagonal, factorise, in_float64
 from lora_da.solver.layer_init import LayerInit
-from lora_da.solver.loss_metric import expected_changes, rows_of, shrink, step_in_span, whiten
+from lora_da.solver.loss_metric import expected_changes, noise_edge, rows_of, shrink, step_in_span, whiten
 from lora_da.statistics.sums import LayerStatistics
 
 
@@ -47,6 +47,7 @@ def solve_for_loss(
         output_damping=output.damping,
         output_raised=output.raised,
         residual=triplets.residual**2,
+        noise_ratios=sizes / noise_edge(d_out, d_in, layer.examples),
     )
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LayerStatistics:
     """The sums of one layer.
 
@@ -36,6 +36,10 @@ class LayerStatistics:
     output_sum: Float[Tensor, "d_out d_out"] | Float[Tensor, " d_out"]
     tokens: int
     examples: int
+
+    def __repr__(self) -> str:
+        d_out, d_in = self.gradient_sum.shape
+        return f"LayerStatistics({d_in} inputs, {d_out} outputs, {self.tokens} tokens of {self.examples} examples)"
 
     def to(self, device: torch.device | None) -> LayerStatistics:
         """Return the same on another device; None leaves it where it is."""
@@ -60,7 +64,7 @@ class ModelIdentity:
 
     name: str | None = None
     revision: str | None = None
-    signature: Float[Tensor, " entries"] = field(default_factory=lambda: torch.zeros(0))
+    signature: Float[Tensor, " entries"] = field(default_factory=lambda: torch.zeros(0), repr=False)
 
     def matches(self, other: ModelIdentity) -> bool:
         """Tell whether both can be the same model; it is so where nothing is known of one of them.

@@ -1,23 +1,35 @@
-"""The spectra of an adapter or of statistics, for choosing a rank: the work behind ``lora-da inspect``."""
+"""The report of an adapter, or of statistics, for choosing a rank: the work behind ``lora-da inspect``."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
-from statistics import median
 
 from lora_da.pipeline.solution import check_collection, report_layer, solve_layers
-from lora_da.report.initialization import load_report
-from lora_da.report.layers import LayerReport, group_by_kind
+from lora_da.report.initialization import InitializationReport, load_report
+from lora_da.report.page import render_page
 from lora_da.statistics.storage import load_statistics
+from lora_da.system.files import refuse_existing, refuse_overlap, write_text
+from lora_da.workflows.own_outputs import is_own_page
 from lora_da.workflows.settings import preset_config
 
-_SHARES = (0.25, 0.5, 0.75, 0.9)
+
+def check_page(page: Path, source: Path, *, overwrite: bool) -> None:
+    """Refuse to replace a file that ``lora-da inspect`` did not write, unless that is asked for, or that it reads.
+
+    Raises:
+        FileExistsError: Something else is there.
+        ValueError: It is what is inspected.
+    """
+    refuse_existing(page, overwrite=overwrite or is_own_page(page))
+    files = [source] if source.is_file() else [source / name for name in ("adapter_config.json", "lora_da.json")]
+    files += [] if source.is_file() else [source / "adapter_model.safetensors"]
+    for file in files:
+        refuse_overlap({"the page": page}, {"the file": file})
 
 
-def reports_of(source: Path, rank: int, preset: str) -> dict[str, LayerReport]:
-    """The layers of an adapter folder's report, or of a statistics file solved by a preset.
+def read_report(source: Path, rank: int, preset: str) -> InitializationReport:
+    """The report in an adapter's folder; or of a statistics file, solved by a preset, as an initialisation's would be.
 
     Of each layer in a file, ``rank`` eigenpairs are found (or its input width, if that is less).
 
@@ -26,28 +38,30 @@ def reports_of(source: Path, rank: int, preset: str) -> dict[str, LayerReport]:
         ValueError: The file holds no statistics.
     """
     if source.is_dir():
-        return load_report(source).layers
+        return load_report(source)
     statistics = load_statistics(source)
     config = dataclasses.replace(preset_config(preset, seed=0), population_size=statistics.population_size)
     check_collection(statistics, config)
     ranks = {name: min(rank, statistics.gradient_sums[name].shape[1]) for name in statistics.layers}
-    inits, _ = solve_layers(statistics, ranks, config)
-    return {name: report_layer(init, tokens=statistics.tokens[name], scaling=1.0) for name, init in inits.items()}
+    inits, unsolved = solve_layers(statistics, ranks, config)
+    if not inits:
+        raise ValueError(f"{source} says nothing: of no layer does it hold a gradient that is not zero")
+    return InitializationReport(
+        layers={name: report_layer(init, tokens=statistics.tokens[name], scaling=1.0) for name, init in inits.items()},
+        kept_default=unsolved,
+        examples=statistics.examples,
+        population_size=statistics.population_size,
+        loss_before=statistics.loss_sum / statistics.examples,
+        loss_after=None,
+        seconds={},
+        peak_memory_bytes=None,
+        batch_dependent=statistics.batch_dependent,
+        notices=(),
+        config=config,
+    )
 
 
-def ranks_needed(layers: Mapping[str, LayerReport]) -> list[tuple[str, ...]]:
-    """A header, and for each kind of layer the rank at which a share of Δ's energy is captured."""
-    rows: list[tuple[str, ...]] = [("layers", *(f"{share:.0%}" for share in _SHARES))]
-    for kind, group in group_by_kind(layers).items():
-        cells = []
-        for share in _SHARES:
-            needed = [_rank_for(layer, share) for layer in group]
-            middle = median(needed)
-            cells.append(f"> {group[0].rank}" if middle == float("inf") else f"{middle:g}")
-        rows.append((kind, *cells))
-    return rows
-
-
-def _rank_for(layer: LayerReport, share: float) -> float:
-    """The first rank that captures the share; infinite if none of those known does."""
-    return next((k for k, energy in enumerate(layer.captured_energy, 1) if energy >= share), float("inf"))
+def write_page(report: InitializationReport, page: Path, source: Path, budget: int, *, overwrite: bool) -> None:
+    """Write a report as a page, see :func:`check_page`, with ranks for as many parameters as rank ``budget`` has."""
+    check_page(page, source, overwrite=overwrite)
+    write_text(page, render_page(report, f"LoRA-DA: {source}", budget), overwrite=True)

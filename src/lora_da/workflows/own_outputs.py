@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lora_da.report.page import GENERATOR
 from lora_da.statistics.storage import is_statistics_file
 
-_ADAPTER = {"adapter_config.json", "adapter_model.safetensors", "README.md", "lora_da.json", "spectra.png"}
+PAGE = "lora_da.html"
+"""The page of an adapter's report, in its folder."""
+
+_ADAPTER = {"adapter_config.json", "adapter_model.safetensors", "README.md", "lora_da.json", PAGE, "spectra.png"}
 
 
 def check_adapter_folder(folder: Path) -> None:
@@ -45,3 +49,12 @@ def check_pair(folder: Path, file: Path | None) -> None:
             f"{file} holds statistics already and {folder} is not there, as after a run that was stopped between the "
             f"two: --overwrite makes both anew, and `lora-da init MODEL --statistics {file}` an adapter from them alone"
         )
+
+
+def is_own_page(file: Path) -> bool:
+    """Say whether a file is a page that ``lora-da inspect`` wrote."""
+    try:
+        with file.open(encoding="utf-8") as opened:
+            return f'<meta name="generator" content="{GENERATOR}">' in opened.read(500)
+    except (OSError, UnicodeDecodeError):
+        return False

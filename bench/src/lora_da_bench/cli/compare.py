@@ -93,7 +93,7 @@ def _work(experiment: Experiment, folder: Path, only: list[str], *, dry_run: boo
         _show_later(experiment, records)
     if not dry_run:
         written = compare(experiment, folder, only=only, on_ray=ray)
-        _show_report(folder, written=written)
+        _show_report(experiment, folder, written=written)
 
 
 def _report(experiment: Experiment, folder: Path) -> None:
@@ -102,13 +102,15 @@ def _report(experiment: Experiment, folder: Path) -> None:
     if not load_records(folder / RUNS):
         raise ValueError(f"there are no runs in {folder / RUNS}: check --results and the experiment's name")
     report_comparison(experiment, folder)
-    _show_report(folder, written=True)
+    _show_report(experiment, folder, written=True)
 
 
-def _show_report(folder: Path, *, written: bool) -> None:
-    """What the report begins with, and where it is."""
+def _show_report(experiment: Experiment, folder: Path, *, written: bool) -> None:
+    """What the comparison shows, and where its report is."""
+    from lora_da_bench.report.terminal import print_verdict
+
     report = folder / "report.md"
-    print(report.read_text(encoding="utf-8").split("\n## ", 1)[0].strip())
+    print_verdict(load_records(folder / RUNS), experiment)
     if written:
         print(f"\nwritten: {report}, {report.with_suffix('.html')}")
     else:

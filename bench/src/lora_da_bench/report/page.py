@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 
 from markdown_it import MarkdownIt
 
@@ -48,24 +50,63 @@ _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<title>Comparison of initialisations</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
 <style>
-body {{ font: 15px/1.5 sans-serif; max-width: 72em; margin: 2em auto; padding: 0 1em; color: #222; }}
-table {{ border-collapse: collapse; margin: 1em 0; font-size: 13px; display: block; overflow-x: auto; }}
-th, td {{ border-bottom: 1px solid #ddd; padding: .25em .7em; vertical-align: top; }}
+:root {{ color-scheme: light dark; --ink: #1c1d1f; --paper: #fff; --line: #c9ccd1; --accent: #0b62a8;
+  --better: #14663a; --worse: #a3161c; }}
+@media (prefers-color-scheme: dark) {{ :root {{ --ink: #e6e7e9; --paper: #15171a; --line: #44484e; --accent: #74b9f3;
+  --better: #83d8a4; --worse: #ff9d96; }} }}
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 100rem; margin: 1.5rem auto 3rem; padding: 0 1rem;
+  color: var(--ink); background: var(--paper); }}
+p, ul {{ max-width: 60rem; }}
+h1 {{ overflow-wrap: anywhere; }}
+a {{ color: var(--accent); }}
+nav {{ display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; border-block: 1px solid var(--line); padding: .5rem 0; }}
+.scroll {{ overflow-x: auto; margin: 1rem 0; }}
+:focus-visible {{ outline: 3px solid var(--accent); outline-offset: 2px; }}
+table {{ border-collapse: collapse; font-size: 13px; }}
+th, td {{ border-bottom: 1px solid var(--line); padding: .25em .7em; vertical-align: top; }}
+td[style*=right] {{ white-space: nowrap; }}
+.better, .worse {{ font-weight: 600; }}
+.better {{ color: var(--better); }} .better::before {{ content: "✓ "; }}
+.worse {{ color: var(--worse); }} .worse::before {{ content: "✗ "; }}
 img {{ max-width: 100%; }}
+p:has(> img) {{ display: inline-block; margin: .5rem 1.5rem .5rem 0; vertical-align: top; }}
 </style>
 </head>
 <body>
-{body}</body>
+<nav aria-label="Sections">{links}</nav>
+<main>
+{body}</main>
+</body>
 </html>
 """
 
 
 def render_html(markdown: str, images: Mapping[str, bytes]) -> str:
     """Render a report as one HTML file that needs no other; its SVGs are given by the names in the Markdown."""
-    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    links, title, headings = [], "Report", 0
+    tokens = parser.parse(markdown)
+    for token, inner in itertools.pairwise(tokens):
+        if token.type == "heading_open":
+            text = "".join(child.content for child in inner.children or [])
+            title = text if token.tag == "h1" else title
+            token.attrSet("id", f"section-{headings}")
+            if token.tag == "h2":
+                links.append(f'<a href="#section-{headings}">{escape(text)}</a>')
+            headings += 1
+    body = parser.renderer.render(tokens, parser.options, {})
+    body = re.sub(r"<td( style=\"[^\"]*\")?>(better|worse)</td>", r'<td\1 class="\2">\2</td>', body)
+    body = re.sub(r"<thead>\s*<tr>\s*(?:<th[^>]*></th>\s*)+</tr>\s*</thead>", "", body)  # a heading without words
+    body = body.replace("<th>", '<th scope="col">').replace("<th style", '<th scope="col" style')
+    scrolling, number = (
+        '<div class="scroll" tabindex="0" role="region" aria-label="Table {}"><table>',
+        itertools.count(1),
+    )
+    body = re.sub("<table>", lambda _: scrolling.format(next(number)), body).replace("</table>", "</table></div>")
     for name, content in images.items():
         encoded = base64.b64encode(content).decode("ascii")
         body = body.replace(f'src="{name}"', f'src="data:image/svg+xml;base64,{encoded}"')
-    return _PAGE.format(body=body)
+    return _PAGE.format(title=escape(title), links="\n".join(links), body=body)

@@ -8,11 +8,48 @@ from collections.abc import Callable
 
 from lora_da_bench.analysis.method_result import MethodResult
 from lora_da_bench.analysis.significance import Difference, Estimate
-from lora_da_bench.analysis.summary import Measure, RankSummary
+from lora_da_bench.analysis.summary import Measure, RankSummary, Summary
 from lora_da_bench.experiment.description import VANILLA
 from lora_da_bench.report.page import Strong, write_table
 
 NOTHING = "–"
+
+
+BETTER, WORSE, UNCLEAR = "better", "worse", "not shown"
+
+
+def list_verdicts(summary: Summary) -> tuple[list[str], list[list[str]]]:
+    """Return a header and a row for each method beside plain LoRA, rank and measure: what is shown of it."""
+    header = ["method", "rank", "measure", "against LoRA", "difference, simultaneous 95 %", "at equal compute"]
+    rows = []
+    for rank in summary.ranks:
+        measures = [("test loss", rank.loss, False)]
+        if rank.accuracy is not None and not rank.low_accuracy:
+            measures.append(("accuracy", rank.accuracy, True))
+        charged = {each.method: each for each in rank.charged}
+        for name, measure, percent in measures:
+            for method in (method.name for method in rank.methods if method.name != VANILLA):
+                difference = measure.comparison.differences.get((method, VANILLA))
+                equal = charged.get(method) and (charged[method].accuracy if percent else charged[method].loss)
+                if difference is not None:
+                    mean, interval, *_ = _difference_cells(difference, percent=percent)
+                    shown = [_verdict(difference, percent)]
+                    shown.append(f"{mean} {interval}" if difference.estimable else f"{mean} (no interval)")
+                    shown.append(_verdict(equal, percent) if equal else NOTHING)
+                    rows.append([method, str(rank.rank), name, *shown])
+    return header, rows
+
+
+def tabulate_verdict(summary: Summary) -> str | None:
+    """Tabulate :func:`list_verdicts`; None where nothing is compared."""
+    header, rows = list_verdicts(summary)
+    return write_table(header, rows, text=True) if rows else None
+
+
+def _verdict(difference: Difference, higher_is_better: bool) -> str:
+    if not difference.estimable or not difference.excludes_zero:
+        return UNCLEAR
+    return BETTER if (difference.mean > 0) == higher_is_better else WORSE
 
 
 def tabulate_results(rank: RankSummary) -> str:

@@ -13,7 +13,7 @@ from lora_da_bench.experiment.description import Experiment
 from lora_da_bench.experiment.files import write_atomically
 from lora_da_bench.experiment.fixed_description import list_added_methods
 from lora_da_bench.experiment.record import RunRecord
-from lora_da_bench.report import plots
+from lora_da_bench.report import looks, plots
 from lora_da_bench.report.page import render_html, write_bullets, write_heading, write_image, write_table
 from lora_da_bench.report.setting import (
     describe_runs,
@@ -28,6 +28,7 @@ from lora_da_bench.report.tables import (
     tabulate_differences,
     tabulate_learning_rates,
     tabulate_results,
+    tabulate_verdict,
 )
 
 _INTERVALS = (
@@ -58,10 +59,11 @@ def write_report(
         The Markdown, the HTML, which has the plots in it, and the plots that the Markdown shows.
     """
     summary = summarise_records(records, experiment)
-    figures = {name: (caption, plots.render_svg(figure)) for name, caption, figure in _draw(summary)}
+    figures = {name: (caption, looks.render_svg(figure)) for name, caption, figure in _draw(summary)}
     shown = {name: write_image(name, caption) for name, (caption, _) in figures.items()}
     parts = [
         write_heading(1, f"Comparison of initialisations: {experiment.name}"),
+        *([table] if (table := tabulate_verdict(summary)) else []),
         write_bullets(word_verdict(summary)),
         write_heading(2, "What was compared"),
         tabulate_setting(experiment, records),
@@ -96,6 +98,8 @@ def _draw(summary: Summary) -> Iterator[tuple[str, str, Figure]]:
         if any(method.grid for method in rank.methods):
             yield f"learning-rates{where[0]}", f"Learning rates{where[1]}", plots.plot_learning_rates(rank)
         if any(method.test_loss for method in rank.methods):
+            if plots.has_differences(rank):
+                yield f"differences{where[0]}", f"Differences from LoRA{where[1]}", plots.plot_differences(rank)
             yield f"losses{where[0]}", f"Losses along training{where[1]}", plots.plot_losses(rank)
             yield f"quality-and-time{where[0]}", f"Quality against time{where[1]}", plots.plot_pareto(rank)
     if len(summary.ranks) > 1 and any(method.test_loss for rank in summary.ranks for method in rank.methods):
@@ -111,7 +115,7 @@ def _at_rank(rank: RankSummary, images: Mapping[str, str]) -> list[str]:
         write_heading(2, f"Rank {rank.rank}"),
         write_heading(3, "Results on the test split"),
         tabulate_results(rank),
-        *shown("losses", "quality-and-time"),
+        *shown("differences", "losses", "quality-and-time"),
     ]
     measures = [("Differences of test loss", rank.loss, False)]
     if rank.accuracy is not None:
