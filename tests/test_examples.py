@@ -199,7 +199,7 @@ def examples_in(path: Path) -> Iterator[Example]:
 
 
 @pytest.mark.filterwarnings("default::UserWarning")  # so few and short examples make the library warn
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).with_suffix("").as_posix())
 def test_all_blocks_run(path: Path, reader: dict[str, Any]) -> None:
     for example in examples_in(path):
         example.namespace.update({name: value for name, value in reader.items() if name not in example.namespace})
