@@ -121,7 +121,7 @@ def run_shell(example: Example) -> None:
 
 def run_python(example: Example) -> None:
     """Run a block, or check that the part of a script exists that it is."""
-    if part := re.fullmatch(r'--8<-- "(examples/\w+\.py):(\w+)"\n', str(example.parsed)):
+    if part := re.fullmatch(r"--8<--\n(examples/\w+\.py):(\w+)\n--8<--\n", str(example.parsed)):
         script = (ROOT / part[1]).read_text(encoding="utf-8")
         assert all(script.count(f"# --8<-- [{end}:{part[2]}]") == 1 for end in ("start", "end")), part[0]
     else:
