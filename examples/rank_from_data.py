@@ -16,7 +16,8 @@ def train(model: str, dataset: str, output: str, max_steps: int, budget: int, ex
     """Choose the ranks, initialise and train an adapter, and save it with the report."""
     rows = load_dataset(*dataset.split(":"), split="train").shuffle(seed=0)
     if "question" in rows.column_names:  # GSM8K's names, in place of TRL's
-        rows = rows.rename_columns({"question": "prompt", "answer": "completion"})
+        rows = rows.map(lambda row: {"prompt": row["question"] + "\n", "completion": row["answer"]})
+        rows = rows.select_columns(["prompt", "completion"])
     # --8<-- [start:train]
     base = AutoModelForCausalLM.from_pretrained(model)
     tokenizer = AutoTokenizer.from_pretrained(model)

@@ -18,7 +18,8 @@ def train(model: str, dataset: str, output: str, max_steps: int, frozen: bool) -
     # --8<-- [start:train]
     rows = load_dataset(*dataset.split(":"), split="train")
     if "question" in rows.column_names:  # GSM8K's names, in place of TRL's
-        rows = rows.rename_columns({"question": "prompt", "answer": "completion"})
+        rows = rows.map(lambda row: {"prompt": row["question"] + "\n", "completion": row["answer"]})
+        rows = rows.select_columns(["prompt", "completion"])
     trainer = SFTTrainer(
         model,
         SFTConfig(output, learning_rate=1e-3, max_steps=max_steps, use_cpu=not torch.cuda.is_available()),

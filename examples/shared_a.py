@@ -21,7 +21,8 @@ def train(model: str, dataset: str, output: str, max_steps: int, examples: int) 
     """Solve for one A from the sums of all clients, train each client's B, and average them."""
     rows = load_dataset(*dataset.split(":"), split="train")
     if "question" in rows.column_names:  # GSM8K's names, in place of TRL's
-        rows = rows.rename_columns({"question": "prompt", "answer": "completion"})
+        rows = rows.map(lambda row: {"prompt": row["question"] + "\n", "completion": row["answer"]})
+        rows = rows.select_columns(["prompt", "completion"])
     clients = [rows.shard(CLIENTS, index) for index in range(CLIENTS)]
     tokenizer = AutoTokenizer.from_pretrained(model)
     folder = Path(output)

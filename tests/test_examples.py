@@ -121,7 +121,7 @@ def run_shell(example: Example) -> None:
 
 def run_python(example: Example) -> None:
     """Run a block, or check that the part of a script exists that it is."""
-    if part := re.fullmatch(r'--8<-- "(examples/\w+\.py):(\w+)"\n', str(example.parsed)):
+    if part := re.fullmatch(r"--8<--\n(examples/\w+\.py):(\w+)\n--8<--\n", str(example.parsed)):
         script = (ROOT / part[1]).read_text(encoding="utf-8")
         assert all(script.count(f"# --8<-- [{end}:{part[2]}]") == 1 for end in ("start", "end")), part[0]
     else:
@@ -199,7 +199,7 @@ def examples_in(path: Path) -> Iterator[Example]:
 
 
 @pytest.mark.filterwarnings("default::UserWarning")  # so few and short examples make the library warn
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).with_suffix("").as_posix())
 def test_all_blocks_run(path: Path, reader: dict[str, Any]) -> None:
     for example in examples_in(path):
         example.namespace.update({name: value for name, value in reader.items() if name not in example.namespace})

@@ -82,7 +82,7 @@ def _kept(folder: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def questions(folder: Path) -> Path:
-    return _kept(folder, [{"question": f"{n} + 7?\n", "answer": f"#### {n + 7}"} for n in range(ROWS)])
+    return _kept(folder, [{"question": f"{n} + 7?", "answer": f"#### {n + 7}"} for n in range(ROWS)])
 
 
 def preferences(folder: Path) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, BartConfig, T5Config
 
 from lora_da.loading.model_source import ModelSource
 from lora_da.loading.models import LoadedModel, load_config, load_model, load_tokenizer
@@ -59,6 +59,14 @@ def test_missing_pieces_are_named(folder: Path, tmp_path: Path) -> None:
     shutil.copy(folder / "model.safetensors", tmp_path / "mute")
     with pytest.raises(FileNotFoundError, match=r"mute.*without a tokenizer(.|\n)*tokenizer\.save_pretrained"):
         load(tmp_path / "mute")
+
+
+@pytest.mark.parametrize("kind", [T5Config, BartConfig])  # of BART there is a causal model: its decoder alone
+def test_a_model_with_an_encoder_is_named_as_such(kind: Any, tmp_path: Path) -> None:
+    kind().save_pretrained(tmp_path)
+    for read in (load, lambda folder: load_config(ModelSource(str(folder)))):
+        with pytest.raises(ValueError, match=r"has an encoder.*initialize_from_trainer with a Seq2SeqTrainer"):
+            read(tmp_path)
 
 
 def test_a_folder_with_an_adapter_is_no_base_model(folder: Path, tmp_path: Path) -> None:

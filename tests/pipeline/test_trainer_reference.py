@@ -16,7 +16,7 @@ from peft import LoraConfig, get_peft_model
 from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from lora_da import initialize_from_trainer, initialize_lora_da_weights
+from lora_da import LoraDAConfig, initialize_from_trainer, initialize_lora_da_weights
 from models import causal_examples, collate
 from presets import PARAMETERS
 
@@ -103,6 +103,13 @@ def test_a_trainer_that_makes_the_adapter_compares_with_the_base(folder: Path, t
     assert "initialise a PEFT model first" in report.notices[-1]
     step = first_step(trainer, "DPO")
     assert step > 1e-5
+
+
+def test_without_a_step_it_starts_from_the_base(folder: Path, tmp_path: Path) -> None:
+    trainer = trainer_of("DPO", folder, tmp_path, str(folder), peft_config=LORA)
+    report = initialize_from_trainer(trainer, LoraDAConfig(init_scale="zero"), progress=False)
+    assert not any("compares with" in notice for notice in report.notices)
+    assert first_step(trainer, "DPO") < 1e-6
 
 
 def test_the_loss_of_pairs_is_the_trainers(folder: Path, tmp_path: Path, model: Any) -> None:

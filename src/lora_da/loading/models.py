@@ -70,8 +70,8 @@ def load_model(
 
     Raises:
         ValueError: The dtype or the head is unknown, a revision is given for a local model, ``beside`` is missing for a
-            GGUF file, weights are missing that are not of a new classifier, the folder holds an adapter, or the source
-            is a classifier of another number of classes.
+            GGUF file, weights are missing that are not of a new classifier, the folder holds an adapter, the source
+            is a classifier of another number of classes, or it has an encoder where a language model is asked for.
         FileNotFoundError: The model or its tokenizer is neither on disk nor to be had from the hub.
         FileExistsError: The folder of a converted GGUF file holds something else.
         ModuleNotFoundError: The dtype needs bitsandbytes.
@@ -99,13 +99,29 @@ def load_config(source: ModelSource) -> Any:
 
     Raises:
         FileNotFoundError: There is no such model.
+        ValueError: See :func:`refuse_encoder`.
     """
     check_head(Path(source.path)) if source.is_gguf and Path(source.path).is_file() else check_folder(Path(source.path))
     try:
-        return _from_pretrained(AutoConfig, source)
+        config = _from_pretrained(AutoConfig, source)
     except (OSError, ValueError) as error:
         _check_presence(source)
         raise FileNotFoundError(f"no model configuration in {source.model!r}: {error}") from error
+    refuse_encoder(source.model, config)
+    return config
+
+
+def refuse_encoder(name: str, config: Any) -> None:
+    """Refuse a sequence-to-sequence model, of which a causal model would be the decoder alone, or something else.
+
+    Raises:
+        ValueError: It is one.
+    """
+    if getattr(config, "is_encoder_decoder", False):
+        raise ValueError(
+            f"The model {name!r} ({config.model_type}) has an encoder, and the commands are for causal models: "
+            "call initialize_from_trainer with a Seq2SeqTrainer of it, or initialize_lora_da_weights."
+        )
 
 
 def load_tokenizer(source: ModelSource) -> Any:
@@ -182,6 +198,8 @@ def check_model_path(path: str) -> None:
 def _read(source: ModelSource, place: str, head: str, num_labels: int | None) -> tuple[Any, dict[str, Any]]:
     """The model, and what transformers tells about its weights."""
     with naming_model(source.path):
+        if head == "language model":
+            refuse_encoder(source.model, _from_pretrained(AutoConfig, source))
         model, loading = _KINDS[head].from_pretrained(
             source.path,
             output_loading_info=True,

@@ -178,13 +178,16 @@ def renew_reference(trainer: Any, adapter_name: str) -> str | None:
     if not hasattr(trainer, "ref_model"):
         return None
     name, computed = type(trainer).__name__, getattr(trainer.args, "precompute_ref_log_probs", False)
+    adapted = find_adapted_layers(trainer.model, adapter_name)[0]
     if trainer.ref_model is None and _REFERENCE in trainer.model.peft_config:
         copies = find_adapted_layers(trainer.model, _REFERENCE)[0]
-        for layer, own in find_adapted_layers(trainer.model, adapter_name)[0].items():
+        for layer, own in adapted.items():
             copies[layer].A.data.copy_(own.A.data)
             copies[layer].B.data.copy_(own.B.data)
         if not computed:
             return None
+    if trainer.ref_model is None and not any(layer.B.any() for layer in adapted.values()):
+        return None  # it still is the base model
     what = "log-probabilities that were computed when it was made" if computed else "the base model"
     what = "a reference model of its own" if trainer.ref_model is not None else what
     return (

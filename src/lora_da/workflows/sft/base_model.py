@@ -10,7 +10,7 @@ from transformers import AutoProcessor, AutoTokenizer
 from trl import ModelConfig, SFTConfig, get_quantization_config
 from trl.trainer.utils import create_model_from_path
 
-from lora_da.loading.models import naming_model
+from lora_da.loading.models import naming_model, refuse_encoder
 from lora_da.loading.weights_check import check_weights
 
 
@@ -37,7 +37,7 @@ def load_base(name: str, training: SFTConfig, model: ModelConfig) -> Any:
     """Load the model; TRL's trainer, which would do it by itself, takes weights that are not there for random ones.
 
     Raises:
-        ValueError: Weights are missing, or an adapter came with them.
+        ValueError: Weights are missing, or an adapter came with them, or the model has an encoder.
     """
     given: Any = training.model_init_kwargs or {}
     options = {"trust_remote_code": training.trust_remote_code, "ignore_mismatched_sizes": True} | given
@@ -49,6 +49,7 @@ def load_base(name: str, training: SFTConfig, model: ModelConfig) -> Any:
     with naming_model(name):
         loaded: Any = create_model_from_path(name, output_loading_info=True, **options)
     base, loading = loaded
+    refuse_encoder(name, base.config)
     check_weights(name, base, loading)
     training.model_init_kwargs = None  # TRL warns of options for a model that is there
     return base
