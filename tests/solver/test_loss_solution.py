@@ -89,3 +89,15 @@ def test_a_layer_whose_gradient_is_noise_starts_at_zero() -> None:
     assert init.delta_norm == 0.0
     assert not init.delta_A.any()
     assert (init.eigenvalues > 0).all()  # nothing is worth learning
+
+
+def test_directions_are_told_by_the_noise_edge() -> None:
+    layer = make_layer(d_out=14, d_in=20)
+    init = solve_layer(layer, 4, CONFIG)
+    assert init is not None
+    assert init.noise_ratios is not None
+    edge = (14**0.5 + 20**0.5) / layer.examples**0.5
+    wanted = solve_in_loss_metric(layer, 4, CONFIG).sizes[:5] / edge
+    assert torch.allclose(init.noise_ratios, wanted, rtol=1e-4)
+    learnt = init.eigenvalues < 14 / (2 * 1000)  # what noise is learnt with each
+    assert torch.equal(init.noise_ratios > 1, learnt)
