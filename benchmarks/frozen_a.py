@@ -37,7 +37,8 @@ from lora_da import freeze_a
 from lora_da.loading import ModelSource, RowFormat, convert_gguf, find_model, load_model
 from lora_da.report.provenance import describe_machine, find_versions
 from lora_da.system.files import write_text
-from lora_da.system.memory import format_size, peak_memory, reset_peak_memory
+from lora_da.system.memory import peak_memory, reset_peak_memory
+from lora_da.system.sizes import format_size
 from lora_da.workflows.calibration_sample import read_sample
 from lora_da.workflows.settings import AdapterShape, Calibration
 

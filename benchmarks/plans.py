@@ -24,7 +24,7 @@ from lora_da import LoraDAConfig
 from lora_da.loading import ModelSource
 from lora_da.report.provenance import find_versions
 from lora_da.system.files import write_text
-from lora_da.system.memory import format_size
+from lora_da.system.sizes import format_size
 from lora_da.workflows.plan import Machine, Plan, Workload, plan_initialization
 from lora_da.workflows.settings import AdapterShape
 from published import SHAPES

@@ -29,7 +29,7 @@ from lora_da.report.provenance import describe_machine, find_versions
 from lora_da.solver.layer import solve_layer, solver_bytes
 from lora_da.statistics.products import gram, product
 from lora_da.system.files import write_text
-from lora_da.system.memory import format_size
+from lora_da.system.sizes import format_size
 
 TOKENS = 2048
 RANK = 8

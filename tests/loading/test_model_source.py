@@ -40,4 +40,4 @@ def test_a_device_is_tried_before_anything_is_read() -> None:
         with pytest.raises(ValueError, match=f"device '{name}' is unknown; use cpu, cuda or cuda:1"):
             ModelSource("nobody/nothing", device=name)
     with pytest.raises(ValueError, match=r"device 'cuda:99' can't be used on this machine: [^\n]*\. Use cpu"):
-        ModelSource("nobody/nothing", device="cuda:99")
+        ModelSource("nobody/nothing", device="cuda:99").check_device()

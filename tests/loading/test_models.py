@@ -50,7 +50,7 @@ def test_missing_pieces_are_named(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "hollow").mkdir()
     with pytest.raises(FileNotFoundError, match=r"hollow holds no config\.json"):
         load(tmp_path / "hollow")
-    with pytest.raises(FileNotFoundError, match="no model configuration in"):
+    with pytest.raises(FileNotFoundError, match=r"hollow holds no config\.json"):
         load_config(ModelSource(str(tmp_path / "hollow")))
     (tmp_path / "mute").mkdir()
     shutil.copy(folder / "config.json", tmp_path / "mute")

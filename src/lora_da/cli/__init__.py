@@ -6,6 +6,7 @@ import sys
 import warnings
 from typing import Any
 
+from lora_da.system.extras import pip_line
 from lora_da.system.launcher import say_process
 
 _LONGEST = 5_000  # characters of a message: what it quotes may be a file
@@ -17,7 +18,7 @@ def main() -> None:
         from lora_da.cli.app import app
         from lora_da.cli.stopping import keeping
     except ModuleNotFoundError as error:
-        sys.exit(f"lora-da: the command line needs {error.name}: pip install 'lora-da[cli]'")
+        sys.exit(f"lora-da: the command line needs {error.name}, which is not installed: {pip_line('cli')}")
     warnings.showwarning = _short_warning
     try:
         with keeping("nothing was begun"):

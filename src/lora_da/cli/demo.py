@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lora_da.cli import options
+from lora_da.cli.early_checks import check_demo
 from lora_da.cli.stopping import keeping
 from lora_da.workflows.settings import DemoSettings
 
@@ -20,6 +21,7 @@ def demo(
     overwrite: options.Overwrite = False,
 ) -> None:
     """Show the main job on a small real model: LoRA-DA against plain LoRA, with nothing to download."""
+    check_demo(settings, output, overwrite=overwrite)
     from lora_da.cli.show import show_table
     from lora_da.workflows.demo.comparison import CAVEAT, run_demo, table_of
 

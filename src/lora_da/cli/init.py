@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from lora_da.cli import options
+from lora_da.cli.early_checks import check_init
 from lora_da.cli.stopping import keeping
 from lora_da.loading.data.row_format import RowFormat
 from lora_da.loading.model_source import ModelSource
@@ -58,18 +59,17 @@ def init(
         raise typer.BadParameter("--statistics goes with neither --data, --dry-run nor --save-statistics")
     if statistics is None and data is None:
         raise typer.BadParameter("give --data, or --statistics of an earlier run")
+    check_init(model, data, outputs, preset, statistics, checkpoint)
     from lora_da.cli.plan import show_plan
     from lora_da.loading.models import load_tokenizer
     from lora_da.pipeline.checkpoint import Checkpoint
     from lora_da.workflows.calibration_sample import read_sample
-    from lora_da.workflows.init import create_adapter, inputs_of
+    from lora_da.workflows.init import create_adapter
     from lora_da.workflows.job import joined_job
     from lora_da.workflows.plan import plan_for_sample
     from lora_da.workflows.saved_statistics import create_adapter_from_statistics
     from lora_da.workflows.settings import preset_config
 
-    about = {"the statistics": statistics, "the folder of unfinished statistics": checkpoint}
-    outputs.check(inputs_of(model, outputs, data) | about)
     config = preset_config(preset, seed)
     if data is None:
         assert statistics is not None

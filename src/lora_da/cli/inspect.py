@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lora_da.cli import options
+from lora_da.cli.early_checks import check_inspect
 from lora_da.cli.stopping import keeping
 
 
@@ -27,6 +28,7 @@ def inspect(
     overwrite: options.Overwrite = False,
 ) -> None:
     """Show what an initialisation found, or saved statistics hold, and write it as a page with pictures."""
+    check_inspect(source, preset)
     from lora_da.cli.show import show_table
     from lora_da.report.ranks import tabulate_needed_ranks
     from lora_da.workflows.inspect import check_page, read_report, write_page

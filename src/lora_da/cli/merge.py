@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from lora_da.cli import options
+from lora_da.cli.early_checks import check_statistics
 from lora_da.cli.stopping import keeping
+from lora_da.system.files import refuse_existing, refuse_overlap
 
 
 def merge_statistics(
@@ -25,19 +27,18 @@ def merge_statistics(
 
     `lora-da init MODEL --statistics FILE` makes an adapter from the sum.
     """
-    from lora_da.statistics.storage import identify_file, load_statistics, save_statistics
-    from lora_da.system.files import refuse_existing, refuse_overlap
-    from lora_da.workflows.own_outputs import check_statistics_file
-
     if len(files) < 2:
         raise typer.BadParameter("give at least two files")
-    contents = [identify_file(file) for file in files if file.is_file()]
-    if len({file.resolve() for file in files}) < len(files) or len(set(contents)) < len(contents):
-        raise typer.BadParameter("two of the files are the same: their examples would count twice")
+    check_statistics(*files)
     refuse_overlap(
         {"the output": output}, {f"the file {place} of statistics,": file for place, file in enumerate(files, 1)}
     )
     refuse_existing(output, overwrite=overwrite)
+    from lora_da.statistics.storage import identify_file, load_statistics, save_statistics
+    from lora_da.workflows.own_outputs import check_statistics_file
+
+    if len({identify_file(file) for file in files}) < len(files):
+        raise typer.BadParameter("two of the files are the same: their examples would count twice")
     check_statistics_file(output)
     with keeping():
         total = load_statistics(files[0])

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lora_da.cli import options
-from lora_da.cli.show import show_table
+from lora_da.cli.early_checks import check_plan
 from lora_da.cli.stopping import keeping
 from lora_da.loading.model_source import ModelSource
+from lora_da.system.sizes import format_size, parse_size
 from lora_da.workflows.settings import AdapterShape, Calibration
 
 if TYPE_CHECKING:
@@ -34,15 +35,16 @@ def plan(
 
     `lora-da init --dry-run` says the same for the examples that you have.
     """
-    from lora_da.system.memory import parse_size
+    check_plan(model, preset)
+    if host_memory is not None and device_memory is None:
+        raise typer.BadParameter("--host-memory goes with --device-memory")
+    sizes = [None if size is None else parse_size(size) for size in (device_memory, host_memory)]
     from lora_da.workflows.plan import Machine, Workload, plan_initialization, this_machine
     from lora_da.workflows.settings import preset_config
 
     machine = this_machine(model.device)
-    if device_memory is not None:
-        machine = Machine("cuda", parse_size(device_memory), parse_size(host_memory or machine.host_bytes))
-    elif host_memory is not None:
-        raise typer.BadParameter("--host-memory goes with --device-memory")
+    if sizes[0] is not None:
+        machine = Machine("cuda", sizes[0], sizes[1] or machine.host_bytes)
     config, count = preset_config(preset, seed=0), calibration.examples
     workload = Workload(count, count * tokens, tokens, calibration.batch_size)
     with keeping():
@@ -52,7 +54,7 @@ def plan(
 
 def show_plan(plan: Plan, *, timed: bool) -> None:
     """Print a plan; ``timed`` also says how long it takes on this machine, which is measured for a moment."""
-    from lora_da.system.memory import format_size
+    from lora_da.cli.show import show_table  # rich takes its time
 
     layers = [(kind, str(count), str(d_in), str(d_out)) for kind, (count, d_in, d_out) in plan.layers.items()]
     show_table(("layers", "count", "d_in", "d_out"), layers)

@@ -8,9 +8,9 @@ if TYPE_CHECKING:
     from lora_da.loading.data.row_format import RowFormat
     from lora_da.loading.data.rows import fingerprint, load_rows
     from lora_da.loading.gguf import convert_gguf
+    from lora_da.loading.model_check import PRECISIONS, check_model_path
     from lora_da.loading.model_source import NAMED_MODELS, ModelSource, find_model
     from lora_da.loading.models import LoadedModel, load_config, load_model, load_tokenizer
-    from lora_da.loading.precision import PRECISIONS
 
 __all__ = [
     "NAMED_MODELS",
@@ -19,6 +19,7 @@ __all__ = [
     "ModelSource",
     "PreparedExamples",
     "RowFormat",
+    "check_model_path",
     "convert_gguf",
     "find_model",
     "fingerprint",
@@ -34,8 +35,8 @@ _HOMES = {
     "data.examples": ("PreparedExamples", "prepare_examples"),
     "gguf": ("convert_gguf",),
     "models": ("LoadedModel", "load_config", "load_model", "load_tokenizer"),
+    "model_check": ("PRECISIONS", "check_model_path"),
     "model_source": ("NAMED_MODELS", "ModelSource", "find_model"),
-    "precision": ("PRECISIONS",),
     "data.row_format": ("RowFormat",),
     "data.rows": ("fingerprint", "load_rows"),
 }

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lora_da.loading.gguf_head import check_head
+from lora_da.loading.gguf_head import check_gguf_file
 from lora_da.loading.weights_check import check_weights
 from lora_da.system.files import atomic_path
 from lora_da.system.hashing import hash_file
 
 _SOURCE_RECORD = "gguf_source.json"
-_PART = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
 
 
 def convert_gguf(file: Path, output: Path) -> Path:
@@ -56,23 +54,6 @@ def convert_gguf(file: Path, output: Path) -> Path:
         if not _is_conversion_of(output, digest):  # another process has just made it
             raise
     return output
-
-
-def check_gguf_file(file: Path) -> None:
-    """Refuse a file that is not there, or that is a part of a model.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is a part of a model, damaged, or claims more than it holds.
-    """
-    if not file.is_file():
-        raise FileNotFoundError(f"There is no GGUF file {file}; check the path.")
-    if _PART.search(file.name):
-        raise ValueError(
-            f"{file} is one part of a split model, and transformers reads whole files only; put the parts together "
-            "first: llama-gguf-split --merge FIRST-PART WHOLE.gguf"
-        )
-    check_head(file)
 
 
 def _save_dequantised(file: Path, folder: Path) -> None:

@@ -6,16 +6,35 @@ The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 from __future__ import annotations
 
 import math
+import re
 import struct
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from lora_da.loading.config_check import LAYERS
 
+_PART = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
 _ENTRIES = 2**16  # most settings, and most tensors
 _DIMENSIONS = 4
 _NUMBERS: dict[int, str] = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), [*"BbHh", *"Ii", *"f?Qqd"], strict=True))
 _TEXT, _ARRAY = 8, 9
+
+
+def check_gguf_file(file: Path) -> None:
+    """Refuse a file that is not there, or that is a part of a model.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is a part of a model, damaged, or claims more than it holds.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"There is no GGUF file {file}; check the path.")
+    if _PART.search(file.name):
+        raise ValueError(
+            f"{file} is one part of a split model, and transformers reads whole files only; put the parts together "
+            "first: llama-gguf-split --merge FIRST-PART WHOLE.gguf"
+        )
+    check_head(file)
 
 
 def check_head(file: Path) -> None:

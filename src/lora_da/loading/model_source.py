@@ -9,6 +9,8 @@ from pathlib import Path
 
 from lora_da.system.validation import required, setting
 
+_DEVICE = re.compile(r"(cpu|cuda|mps|xpu|hpu|npu|mtia|xla)(:\d+)?")
+
 
 @dataclass(frozen=True)
 class _Package:
@@ -59,13 +61,13 @@ class ModelSource:
 
     Attributes:
         model: Its name.
-        dtype: One of :data:`PRECISIONS`.
+        dtype: One of :data:`lora_da.loading.PRECISIONS`.
         device: Where it goes; None is the first CUDA device where there is one, else the CPU.
         revision: Branch, tag or commit of a hub model.
         trust_remote_code: Whether code that comes with it may run.
 
     Raises:
-        ValueError: There is no such device, or none on this machine.
+        ValueError: There is no such device.
     """
 
     model: str = setting(
@@ -83,8 +85,11 @@ class ModelSource:
     trust_remote_code: bool = setting(False, "Run code that comes with the model.")
 
     def __post_init__(self) -> None:
-        if self.device is not None:
-            _check_device(self.device)
+        if self.device is not None and not _DEVICE.fullmatch(self.device):
+            raise ValueError(
+                f"device {self.device!r} is unknown; use cpu, cuda or cuda:1, or leave it out for a GPU where there is "
+                "one."
+            )
 
     @property
     def path(self) -> str:
@@ -105,22 +110,21 @@ class ModelSource:
         folder = f"{Path(self.path).stem}-safetensors"
         return beside.resolve().parent / folder if self.is_gguf else None
 
+    def check_device(self) -> None:
+        """Find out whether a tensor can be there, before anything is read that should go there.
 
-def _check_device(device: str) -> None:
-    """Find out whether a tensor can be there, before anything is read that should go there."""
-    import torch  # here, as --help need not wait for it
+        Raises:
+            ValueError: It can't.
+        """
+        if self.device in (None, "cpu"):
+            return
+        import torch  # here, as mistakes in other options are told before
 
-    try:
-        torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(
-            f"device {device!r} is unknown; use cpu, cuda or cuda:1, or leave it out for a GPU where there is one."
-        ) from error
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without it
-        reason = re.split(r"\.?\s*\n|\. ", str(error))[0]
-        raise ValueError(
-            f"device {device!r} can't be used on this machine: {reason}. Use cpu, or leave it out for a GPU where "
-            "there is one."
-        ) from error
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:  # the latter where torch was built without it
+            reason = re.split(r"\.?\s*\n|\. ", str(error))[0]
+            raise ValueError(
+                f"device {self.device!r} can't be used on this machine: {reason}. Use cpu, or leave it out for a GPU "
+                "where there is one."
+            ) from error

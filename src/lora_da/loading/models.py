@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,11 +16,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 from transformers.utils import CONFIG_NAME
 from transformers.utils.hub import cached_file
 
-from lora_da.loading.config_check import check_folder
-from lora_da.loading.gguf import check_gguf_file, convert_gguf
-from lora_da.loading.gguf_head import check_head
-from lora_da.loading.model_source import NAMED_MODELS, ModelSource
-from lora_da.loading.precision import check_precision, keep_trainable, loading_options
+from lora_da.loading.gguf import convert_gguf
+from lora_da.loading.model_check import check_model, check_model_path
+from lora_da.loading.model_source import ModelSource
+from lora_da.loading.precision import keep_trainable, loading_options
 from lora_da.loading.weights_check import check_weights
 
 _KINDS: dict[str, Any] = {
@@ -76,10 +74,15 @@ def load_model(
         FileExistsError: The folder of a converted GGUF file holds something else.
         ModuleNotFoundError: The dtype needs bitsandbytes.
     """
-    check_precision(source.dtype)
     if head not in _KINDS:
         raise ValueError(f"head {head!r} is unknown; use one of {', '.join(_KINDS)}.")
-    source = _converted(source, beside)
+    if source.is_gguf and beside is None:
+        raise ValueError(
+            f"{source.path} is a GGUF file and has to be converted; say beside what the result should lie."
+        )
+    check_model(source)
+    source.check_device()
+    source = _converted(source, beside or Path())
     check_model_path(source.path)
     place = source.device or ("cuda" if torch.cuda.is_available() else "cpu")
     model, loading = _read(source, place, head, num_labels)
@@ -99,9 +102,9 @@ def load_config(source: ModelSource) -> Any:
 
     Raises:
         FileNotFoundError: There is no such model.
-        ValueError: See :func:`refuse_encoder`.
+        ValueError: See :func:`check_model_path` and :func:`refuse_encoder`.
     """
-    check_head(Path(source.path)) if source.is_gguf and Path(source.path).is_file() else check_folder(Path(source.path))
+    check_model_path(source.path)
     try:
         config = _from_pretrained(AutoConfig, source)
     except (OSError, ValueError) as error:
@@ -157,42 +160,13 @@ def _from_pretrained(kind: Any, source: ModelSource) -> Any:
     return kind.from_pretrained(source.path, revision=source.revision, trust_remote_code=source.trust_remote_code)
 
 
-def _converted(source: ModelSource, beside: Path | None) -> ModelSource:
+def _converted(source: ModelSource, beside: Path) -> ModelSource:
     """The source with a path that transformers reads."""
     path = source.path
-    local = Path(path).exists()
-    if source.revision is not None and local:
-        raise ValueError(f"revision {source.revision!r} is for hub models, and {path!r} is a local one; leave it out.")
-    folder = source.converted_folder(beside or Path())
+    folder = source.converted_folder(beside)
     if folder is None:
         return dataclasses.replace(source, model=path)
-    if beside is None:
-        raise ValueError(f"{path} is a GGUF file and has to be converted; say beside what the result should lie.")
     return dataclasses.replace(source, model=str(convert_gguf(Path(path), folder)))
-
-
-def check_model_path(path: str) -> None:
-    """Refuse a folder or GGUF file from which no base model can be loaded; the id of a hub model passes.
-
-    Raises:
-        ValueError: It holds an adapter, a part of a model, a damaged file, or claims what no model has.
-        FileNotFoundError: It is not there, or holds no model.
-    """
-    folder = Path(path)
-    if path.lower().endswith(".gguf"):
-        check_gguf_file(folder)
-    elif not folder.exists() and (folder.is_absolute() or path.startswith(".")):
-        raise FileNotFoundError(f"There is no folder {path}; check the path.")
-    if (folder / "adapter_config.json").is_file():
-        raise ValueError(
-            f"The folder {path} holds an adapter, which would be loaded with the model; name the base model, or a "
-            "folder into which the adapter was merged (merge_and_unload, then save_pretrained)."
-        )
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise FileNotFoundError(
-            f"The folder {path} holds no config.json and so no model; name the folder that `save_pretrained` wrote."
-        )
-    check_folder(folder)
 
 
 def _read(source: ModelSource, place: str, head: str, num_labels: int | None) -> tuple[Any, dict[str, Any]]:
@@ -225,8 +199,7 @@ def naming_model(path: str) -> Iterator[None]:
     except (OSError, SafetensorError) as error:
         kind = "the folder holds no complete model"
         if not Path(path).is_dir():
-            near = difflib.get_close_matches(path, NAMED_MODELS, n=1, cutoff=0.8)
-            kind = "no such folder, and no such hub model" + (f"; did you mean {near[0]}?" if near else "")
+            kind = "no such folder, and no such hub model"
         raise FileNotFoundError(
             f"Could not load the model {path!r}: {kind} ({error}). Check the spelling and the connection to the hub."
         ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import torch
@@ -15,23 +14,9 @@ _FLOATING: dict[str, str | torch.dtype] = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-PRECISIONS = (*_FLOATING, "8bit", "4bit")
 
 # Of a weight: the bits, and the scales of blocks of 64 (in 4 bits, themselves quantised in blocks of 256).
 _BYTES = {8: 1.0, 4: 0.5 + 1 / 64 + 4 / (64 * 256)}
-
-
-def check_precision(name: str) -> None:
-    """Refuse a precision that is unknown, or that needs what is not installed.
-
-    Raises:
-        ValueError: It is unknown.
-        ModuleNotFoundError: It needs bitsandbytes.
-    """
-    if name not in PRECISIONS:
-        raise ValueError(f"dtype {name!r} is unknown; use one of {', '.join(PRECISIONS)}.")
-    if name not in _FLOATING and importlib.util.find_spec("bitsandbytes") is None:
-        raise ModuleNotFoundError(f"dtype {name} needs bitsandbytes: pip install 'lora-da[cli,quantised]'")
 
 
 def loading_options(name: str, device: str) -> dict[str, Any]:

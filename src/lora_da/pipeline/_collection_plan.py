@@ -18,7 +18,7 @@ from lora_da.statistics.batches.examples import cut_batch
 from lora_da.statistics.layers import find_device
 from lora_da.statistics.products import choose_sum_dtype
 from lora_da.statistics.shared_inputs import find_shared_inputs
-from lora_da.system.memory import MemoryBudget, format_size
+from lora_da.system.sizes import MemoryBudget, format_size
 
 _DOING = "planning the collection"
 

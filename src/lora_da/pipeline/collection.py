@@ -17,7 +17,7 @@ from lora_da.pipeline.checkpoint import Partial, left_to_read, load_partial, sav
 from lora_da.pipeline.memory_plan import MemoryPlan
 from lora_da.statistics.one_pass import OnePass, Procedure
 from lora_da.statistics.sums import Statistics
-from lora_da.system.memory import MemoryBudget, format_size
+from lora_da.system.sizes import MemoryBudget, format_size
 
 
 def collect_in_one_pass(

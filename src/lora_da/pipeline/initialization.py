@@ -40,7 +40,8 @@ from lora_da.solver.layer_init import LayerInit
 from lora_da.solver.rounding import fit_to_precision
 from lora_da.solver.scale import scale_factors
 from lora_da.statistics.sums import Statistics
-from lora_da.system.memory import MemoryBudget, peak_memory, reset_peak_memory
+from lora_da.system.memory import peak_memory, reset_peak_memory
+from lora_da.system.sizes import MemoryBudget
 
 Passes = Iterable[tuple[Iterable[str], Statistics]]
 """Layers, and their statistics; some layers at a time."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from lora_da.system.memory import MemoryBudget, free_bytes, parse_size
+from lora_da.system.memory import free_bytes
+from lora_da.system.sizes import MemoryBudget, parse_size
 
 _SHARE = 0.7  # of what is free, for "auto": the rest is for activations and the solver
 

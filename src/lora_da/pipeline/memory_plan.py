@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lora_da.config import CollectionConfig
 from lora_da.pipeline.memory_limits import MemoryLimits
 from lora_da.statistics.accumulator import Place
-from lora_da.system.memory import format_size
+from lora_da.system.sizes import format_size
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lora_da.system.extras import pip_line
 from lora_da.system.files import atomic_path
 
 
@@ -18,7 +19,7 @@ def new_figure(columns: int) -> tuple[Any, Sequence[Any]]:
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("plots need matplotlib: pip install 'lora-da[cli]'") from error
+        raise ModuleNotFoundError(f"plots need matplotlib: {pip_line('cli')}") from error
     figure = Figure(figsize=(5.5 * columns, 4), layout="constrained")
     return figure, list(figure.subplots(1, columns, squeeze=False)[0])
 

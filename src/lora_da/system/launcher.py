@@ -17,6 +17,23 @@ def count_processes() -> int:
     return int(text)
 
 
+def check_job(device: str | None) -> None:
+    """Refuse what can't be carried out by a job of several processes.
+
+    Raises:
+        ValueError: A device was asked for, or the launcher's variables are not all there.
+    """
+    if count_processes() == 1:
+        return
+    if device is not None and device != "cpu":
+        raise ValueError(f"--device {device} can't be every process's: the launcher gives each its own; leave it out")
+    if "RANK" not in os.environ:
+        raise ValueError(
+            f"WORLD_SIZE={count_processes()} is in the environment and RANK is not: start the processes by torchrun or "
+            "accelerate launch, or unset WORLD_SIZE"
+        )
+
+
 def refuse_job(command: str) -> None:
     """Refuse to do in every process of a job what one alone should do.
 

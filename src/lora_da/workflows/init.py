@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import time
 import warnings
-from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
@@ -13,20 +12,19 @@ from transformers import set_seed
 
 from lora_da.api import collect_statistics, initialize_lora_da_weights
 from lora_da.config import LoraDAConfig
-from lora_da.loading.data.rows import find_file
 from lora_da.loading.model_source import ModelSource
 from lora_da.loading.models import load_model
 from lora_da.loading.vocabulary import check_vocabulary
 from lora_da.pipeline.checkpoint import Checkpoint
 from lora_da.report.initialization import InitializationReport
 from lora_da.statistics.storage import save_statistics
-from lora_da.system.memory import format_size
+from lora_da.system.sizes import format_size
 from lora_da.workflows.adapter_folder import save_adapter
 from lora_da.workflows.calibration_sample import CalibrationSample
 from lora_da.workflows.job import writing_together
 from lora_da.workflows.own_ranks import adapt_with_own_ranks
 from lora_da.workflows.plan import plan_for_sample
-from lora_da.workflows.settings import AdapterShape, Calibration, Outputs
+from lora_da.workflows.settings import AdapterShape, Calibration, Outputs, inputs_of
 
 
 def create_adapter(
@@ -45,7 +43,7 @@ def create_adapter(
         FileExistsError: An output is there and may not be replaced.
         ValueError: The model, a batch or the statistics don't fit into memory; found out before the model is loaded.
     """
-    outputs.check(inputs_of(model, outputs, sample.about["data"]))
+    outputs.check(inputs_of(model, outputs.output, sample.about["data"]))
     check_memory(model, sample, shape, config, calibration, in_one_pass=_needs_statistics(shape, outputs))
     loaded = load_model(model, outputs.output)
     check_vocabulary(loaded.model, loaded.tokenizer, sample.examples.rows)
@@ -64,15 +62,6 @@ def create_adapter(
                 overwrite=outputs.overwrite,
             )
     return report
-
-
-def inputs_of(model: ModelSource, outputs: Outputs, data: str | None = None) -> dict[str, Path | str | None]:
-    """What a job reads from this machine, by what it is called in messages, and no output may be."""
-    return {
-        "the model": model.path,
-        "the model's folder": model.converted_folder(outputs.output),
-        "the data": None if data is None else find_file(data),
-    }
 
 
 def _initialize(

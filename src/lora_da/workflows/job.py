@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lora_da.distributed.agreement import failing_together
 from lora_da.distributed.processes import current_processes
-from lora_da.system.launcher import count_processes
+from lora_da.system.launcher import check_job, count_processes
 
 
 @contextmanager
@@ -21,13 +21,12 @@ def joined_job(device: str | None, timeout_minutes: float) -> Iterator[str | Non
     A process waits so many minutes for the others before it ends with an error.
 
     Raises:
-        ValueError: A device was asked for in a job of several.
+        ValueError: See :func:`check_job`.
     """
+    check_job(device)
     if count_processes() == 1:
         yield device
         return
-    if device is not None and device != "cpu":
-        raise ValueError(f"--device {device} can't be every process's: the launcher gives each its own; leave it out")
     import datasets
     from accelerate import PartialState
 

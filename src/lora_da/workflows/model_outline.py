@@ -10,10 +10,11 @@ from peft.tuners.lora import LoraLayer
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModelForCausalLM
 
+from lora_da.loading.model_check import check_model
 from lora_da.loading.model_source import ModelSource
 from lora_da.loading.models import load_config
 from lora_da.loading.positions import check_positions
-from lora_da.loading.precision import bits, check_precision, compute_dtype, weight_bytes
+from lora_da.loading.precision import bits, compute_dtype, weight_bytes
 from lora_da.statistics.batches.token_rows import TokenRows
 from lora_da.statistics.estimation_mode import estimation_mode
 from lora_da.statistics.hooks.recorder import Recorder
@@ -52,7 +53,7 @@ def model_outline(model: ModelSource, shape: AdapterShape, batch_size: int, leng
         ModuleNotFoundError: Its precision needs bitsandbytes.
         ValueError: Its precision is unknown, it has too few positions, or none of the layers that are named.
     """
-    check_precision(model.dtype)
+    check_model(model)
     config = load_config(model)
     dtype = compute_dtype(model.dtype, config)
     make = functools.partial(

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lora_da.report.page import GENERATOR
-from lora_da.statistics.storage import is_statistics_file
-
 PAGE = "lora_da.html"
 """The page of an adapter's report, in its folder."""
 
@@ -34,7 +31,7 @@ def check_statistics_file(file: Path) -> None:
     Raises:
         FileExistsError: It is something else.
     """
-    if file.exists() and not is_statistics_file(file):
+    if file.exists() and not _holds_statistics(file):
         raise FileExistsError(f"{file} is no file of statistics and is not replaced; choose another path")
 
 
@@ -44,7 +41,7 @@ def check_pair(folder: Path, file: Path | None) -> None:
     Raises:
         FileExistsError: An earlier run has ended between the two.
     """
-    if file is not None and not folder.exists() and file.is_file() and is_statistics_file(file):
+    if file is not None and not folder.exists() and file.is_file() and _holds_statistics(file):
         raise FileExistsError(
             f"{file} holds statistics already and {folder} is not there, as after a run that was stopped between the "
             f"two: --overwrite makes both anew, and `lora-da init MODEL --statistics {file}` an adapter from them alone"
@@ -53,8 +50,16 @@ def check_pair(folder: Path, file: Path | None) -> None:
 
 def is_own_page(file: Path) -> bool:
     """Say whether a file is a page that ``lora-da inspect`` wrote."""
+    from lora_da.report.page import GENERATOR  # as below
+
     try:
         with file.open(encoding="utf-8") as opened:
             return f'<meta name="generator" content="{GENERATOR}">' in opened.read(500)
     except (OSError, UnicodeDecodeError):
         return False
+
+
+def _holds_statistics(file: Path) -> bool:
+    from lora_da.statistics.storage import is_statistics_file  # it brings torch, for which few calls need wait
+
+    return is_statistics_file(file)

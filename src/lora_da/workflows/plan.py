@@ -18,7 +18,8 @@ from lora_da.report.layers import kind_of
 from lora_da.solver.layer import solver_bytes
 from lora_da.statistics.accumulator import COMPENSATED_ABOVE
 from lora_da.statistics.losses.chunked import CHUNK_ENTRIES
-from lora_da.system.memory import MemoryBudget, format_size, free_bytes, parse_size
+from lora_da.system.memory import free_bytes
+from lora_da.system.sizes import MemoryBudget, format_size, parse_size
 from lora_da.workflows.calibration_sample import CalibrationSample
 from lora_da.workflows.model_outline import ModelOutline, model_outline
 from lora_da.workflows.settings import AdapterShape, Calibration

@@ -25,9 +25,8 @@ from lora_da.statistics.storage import load_statistics
 from lora_da.statistics.sums import Statistics
 from lora_da.system.launcher import refuse_job
 from lora_da.workflows.adapter_folder import save_adapter
-from lora_da.workflows.init import inputs_of
 from lora_da.workflows.own_ranks import adapt_with_own_ranks
-from lora_da.workflows.settings import AdapterShape, Outputs
+from lora_da.workflows.settings import AdapterShape, Outputs, inputs_of
 
 
 def create_adapter_from_statistics(
@@ -41,7 +40,7 @@ def create_adapter_from_statistics(
             several processes.
     """
     refuse_job("lora-da init --statistics")
-    outputs.check(inputs_of(model, outputs) | {"the statistics": statistics_file})
+    outputs.check(inputs_of(model, outputs.output) | {"the statistics": statistics_file})
     statistics = load_statistics(statistics_file)
     folder, path = model.converted_folder(outputs.output), model.path
     base = path if folder is None else str(convert_gguf(Path(path), folder))

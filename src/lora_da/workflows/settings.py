@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lora_da.config import EXAMPLES, LoraDAConfig
+from lora_da.loading.data.data_names import find_file
+from lora_da.loading.model_source import ModelSource
 from lora_da.system.files import refuse_existing, refuse_overlap
+from lora_da.system.sizes import parse_size
 from lora_da.system.validation import check_fields, required, setting
 
 if TYPE_CHECKING:
@@ -34,7 +39,24 @@ def preset_config(preset: str, seed: int) -> LoraDAConfig:
 
 
 def _parse_rank(text: str | int) -> int | str:
-    return text if text == "auto" else int(text)
+    try:
+        return text if text == "auto" else int(text)
+    except ValueError:
+        raise ValueError(f"give a number or auto, not {text!r}") from None
+
+
+def _check_names(names: list[str]) -> None:
+    """Refuse what can be the name of no layer; whether the model has them is known once it is there."""
+    if not names:
+        raise ValueError("target modules are missing: give all-linear, or names such as q_proj,v_proj")
+    for name in names:
+        if re.search(r"[^\w./-]", name):
+            raise ValueError(f"{name!r} is no name of a layer: give names separated by commas, such as q_proj,v_proj")
+    general = difflib.get_close_matches("all-linear", [name.lower() for name in names], n=1, cutoff=0.8)
+    if general and len(names) > 1:
+        raise ValueError("all-linear stands among other names: give it alone, or the names alone")
+    if general and general != ["all-linear"]:
+        raise ValueError(f"{names[0]!r} is no name of a layer; did you mean all-linear?")
 
 
 @dataclass(frozen=True)
@@ -64,8 +86,7 @@ class AdapterShape:
         check_fields(self)
         if self.rank_budget is not None and self.rank != "auto":
             raise ValueError('a rank budget goes with the rank "auto", which shares it out among the layers')
-        if not self._names:
-            raise ValueError("target modules are missing: give all-linear, or names such as q_proj,v_proj")
+        _check_names(self._names)
 
     @property
     def _names(self) -> list[str]:
@@ -129,6 +150,17 @@ class Calibration:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.memory_budget != "auto":
+            parse_size(self.memory_budget)
+
+
+def inputs_of(model: ModelSource, output: Path, data: str | None = None) -> dict[str, Path | str | None]:
+    """What a job reads from this machine, by what it is called in messages, and no output may be."""
+    return {
+        "the model": model.path,
+        "the model's folder": model.converted_folder(output),
+        "the data": None if data is None else find_file(data),
+    }
 
 
 @dataclass(frozen=True)
@@ -170,6 +202,10 @@ class Outputs:
             raise ValueError(f"{file} lies inside {folder}, which is written as a whole; put it elsewhere")
 
 
+DEMO_PARTS = ("lora", "lora-da", "loss.png", "demo.json")
+"""What the demo writes into its folder."""
+
+
 @dataclass(frozen=True)
 class DemoSettings:
     """What the demo does, the same for both methods.
@@ -195,6 +231,21 @@ class DemoSettings:
         """The three, ascending."""
         step: float = 10**0.5
         return self.learning_rate / step, self.learning_rate, self.learning_rate * step
+
+    def check(self, output: Path, *, overwrite: bool) -> None:
+        """Refuse an output that may not be replaced, and a model that is not there.
+
+        Raises:
+            FileExistsError: ``output`` exists and ``overwrite`` is false, or it holds something that is no demo.
+            FileNotFoundError: The package with the model is not installed; the message says how to.
+            ValueError: The output would replace the model.
+        """
+        refuse_existing(output, overwrite=overwrite)
+        if any((output / name).exists() for name in DEMO_PARTS) and not (output / "demo.json").is_file():
+            raise FileExistsError(
+                f"{output} holds something that is no demo and is not replaced; choose another folder"
+            )
+        refuse_overlap({"the output": output}, {"the model": ModelSource(self.model).path})
 
     def quick(self) -> DemoSettings:
         """The settings with a quarter of the training, of the examples and of the problems."""

@@ -120,7 +120,7 @@ def test_a_run_that_ended_within_its_first_checkpoint_begins_anew(model: str, da
     (tmp_path / "run" / "README.md").touch()  # by TRL, before the checkpoint
     with pytest.raises(FileExistsError, match=r"run holds a run already: choose another --output_dir, remove it$"):
         module.check_output(arguments(model, data, tmp_path / "run"))  # whose it is can't be told
-    (tmp_path / "run" / start.INITIAL_ADAPTER).mkdir()
+    (tmp_path / "run" / "initial_adapter").mkdir()
     module.check_output(arguments(model, data, tmp_path / "run"))
     with pytest.raises(FileNotFoundError, match="holds no whole checkpoint"):
         module.check_output(arguments(model, data, tmp_path / "run", "--resume_from_checkpoint", "true"))

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from lora_da.system.memory import format_size, free_bytes
+from lora_da.system.memory import free_bytes
+from lora_da.system.sizes import format_size
 
 TEXT_BYTES = 2**30
 """Of a file of text, decompressed: it is read into memory as a whole."""

@@ -10,15 +10,15 @@ from typing import Any, Literal
 
 import datasets
 
+from lora_da.loading.data.data_names import check_data, data_suffix, find_file, is_saved_folder
 from lora_da.loading.data.json_text import read_json
 from lora_da.loading.data.limits import TEXT_BYTES, check_values
 from lora_da.loading.data.parquet import read_parquet
 from lora_da.loading.data.table_text import read_table
 from lora_da.system.hashing import hash_lines
 from lora_da.system.json_file import read_object
-from lora_da.system.memory import format_size
+from lora_da.system.sizes import format_size
 
-_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")
 _ANEW = "save it anew"
 
 SampleBy = Literal["line", "document"]
@@ -66,28 +66,11 @@ def load_local(source: str, *, sample_by: SampleBy = "line") -> datasets.Dataset
         FileNotFoundError: If a name with one of these suffixes is no file.
         ValueError: If the suffix of a file is unknown, it cannot be read, or it is a folder of tables.
     """
+    check_data(source)
     path, (name, _, key) = find_file(source), source.rpartition(":")
-    if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
+    if is_saved_folder(path):
         return _read_folder(path)
-    if _suffix(path) in _SUFFIXES and not path.is_dir():
-        return _read_file(path, key if name and path == Path(name) else None, sample_by)
-    if path.is_file():
-        raise ValueError(f"{source} has a suffix that is not known; it must be one of {', '.join(_SUFFIXES)}.")
-    tables = sorted(file for file in path.rglob("*") if _suffix(file) in (".csv", ".tsv")) if path.is_dir() else []
-    if tables:  # of which datasets would take quotes, numbers and "NA" for something else
-        raise ValueError(f"{source} is a folder of tables, read one at a time; name one, such as {tables[0]}.")
-    return None
-
-
-def find_file(source: str) -> Path:
-    """The path that the name of data on this machine has in it: all of it, or what is before the key of a JSON file."""
-    name = source.rpartition(":")[0]
-    return Path(name if _suffix(Path(name)) == ".json" and not Path(source).exists() else source)
-
-
-def _suffix(path: Path) -> str:
-    """The suffix that tells the format, below that of a compressed file."""
-    return (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
+    return _read_file(path, key if name and path == Path(name) else None, sample_by) if path.is_file() else None
 
 
 def _read_folder(path: Path) -> datasets.Dataset | datasets.DatasetDict:
@@ -122,11 +105,7 @@ def _read_hub(source: str, split: str) -> datasets.Dataset:
 
 
 def _read_file(path: Path, key: str | None, sample_by: SampleBy) -> datasets.Dataset:
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no data file {path}; check the path.")
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path} is empty; give a data set with at least one example.")
-    suffix = _suffix(path)
+    suffix = data_suffix(path)
     try:
         if suffix == ".parquet":
             return read_parquet(path)

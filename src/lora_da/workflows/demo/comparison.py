@@ -23,16 +23,15 @@ from lora_da.loading.model_source import ModelSource
 from lora_da.loading.models import load_model
 from lora_da.report.plots import plot_rates
 from lora_da.report.provenance import describe_machine, find_versions
-from lora_da.system.files import atomic_path, refuse_existing, refuse_overlap, write_text
+from lora_da.system.files import atomic_path, write_text
 from lora_da.workflows.demo.arithmetic import make_problems
 from lora_da.workflows.finite_trainer import FiniteTrainer
-from lora_da.workflows.settings import AdapterShape, DemoSettings
+from lora_da.workflows.settings import DEMO_PARTS, AdapterShape, DemoSettings
 
 CAVEAT = (
     "One seed and so short a training are no evidence that either method is better. Compare what each reaches at its "
     "own best learning rate, and expect differences to shrink as training goes on."
 )
-_PARTS = ("lora", "lora-da", "loss.png", "demo.json")
 
 
 @dataclass(frozen=True)
@@ -64,15 +63,11 @@ def run_demo(output: Path, settings: DemoSettings, *, overwrite: bool = False) -
         FileExistsError: ``output`` exists and ``overwrite`` is false, or it holds something that is no demo.
         FileNotFoundError: The package with the model is not installed; the message says how to.
     """
-    source = ModelSource(settings.model, dtype="float32")
-    refuse_existing(output, overwrite=overwrite)
-    if any((output / name).exists() for name in _PARTS) and not (output / "demo.json").is_file():
-        raise FileExistsError(f"{output} holds something that is no demo and is not replaced; choose another folder")
-    source = dataclasses.replace(source, model=source.path)  # or say what is not installed, before anything is made
-    refuse_overlap({"the output": output}, {"the model": source.path})
+    settings.check(output, overwrite=overwrite)
+    source = ModelSource(ModelSource(settings.model).path, dtype="float32")
     results = {}
     with ExitStack() as drafts:
-        drafted = {name: drafts.enter_context(atomic_path(output / name, overwrite=True)) for name in _PARTS}
+        drafted = {name: drafts.enter_context(atomic_path(output / name, overwrite=True)) for name in DEMO_PARTS}
         # A model file is converted inside the demo's folder, where a second demo finds it.
         loaded = load_model(source, output / "model")
         torch.manual_seed(settings.seed)

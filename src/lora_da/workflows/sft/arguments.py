@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,9 +11,9 @@ from typing import Any
 from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments, SFTConfig, TrlParser
 
 from lora_da.config import EXAMPLES
-from lora_da.workflows.settings import PRESETS
-
-_FILE_BYTES, _ALIASES = 2**18, 20
+from lora_da.loading.model_source import ModelSource
+from lora_da.workflows.settings import PRESETS, inputs_of
+from lora_da.workflows.sft.first_look import check_given, check_output, settings_files
 
 
 @dataclass
@@ -72,6 +71,16 @@ class SftArguments:
         """The folder to write."""
         return Path(str(self.training.output_dir))
 
+    def check_output(self) -> None:
+        """Refuse to write into the folder of another run, and to resume one that isn't there; see there."""
+        given, mixture = (
+            self.script.dataset_name,
+            {f"the data {entry.path}, at": str(entry.path) for entry in self.mixture.datasets},
+        )
+        inputs = inputs_of(ModelSource(str(self.model.model_name_or_path)), self.output, given)
+        own: Any = self.training.resume_from_checkpoint
+        check_output(self.output, inputs | mixture | {"the adapter": self.initialization.lora_da_adapter}, own)
+
 
 def parse_arguments(arguments: Sequence[str]) -> SftArguments:
     """Read a command line, and the YAML file that its ``--config`` names, as `trl sft` does.
@@ -83,7 +92,7 @@ def parse_arguments(arguments: Sequence[str]) -> SftArguments:
         ValueError: An option is not known, or the model or the data are missing.
     """
     kinds: Any = (InitializationArguments, ScriptArguments, SFTConfig, ModelConfig, DatasetMixtureConfig)
-    _check_aliases(arguments)
+    settings_files(arguments)
     parser = TrlParser(
         kinds,
         prog="lora-da sft",
@@ -98,10 +107,7 @@ def parse_arguments(arguments: Sequence[str]) -> SftArguments:
         raise ValueError(f"there is no option {unknown[0]}; `lora-da sft --help` lists them")
     _check_settings_of_file(unused)
     found = SftArguments(*parsed)
-    if found.model.model_name_or_path is None:
-        raise ValueError("the model is missing: give --model_name_or_path, a folder, a Hugging Face id or a GGUF file")
-    if not found.script.dataset_name and not found.mixture.datasets:
-        raise ValueError("the data are missing: give --dataset_name, a file or a Hugging Face id")
+    check_given(found.model.model_name_or_path, found.script.dataset_name or found.mixture.datasets)
     if found.model.lora_target_modules is None and found.model.lora_target_parameters is None:
         found.model.lora_target_modules = "all-linear"  # type: ignore[assignment]
     found.model.use_peft = True
@@ -109,18 +115,6 @@ def parse_arguments(arguments: Sequence[str]) -> SftArguments:
     if resume in ("true", "false"):  # of a command line, which knows no other than strings
         found.training.resume_from_checkpoint = True if resume == "true" else None  # type: ignore[assignment]
     return found
-
-
-def _check_aliases(arguments: Sequence[str]) -> None:
-    """Refuse a file of settings that is large, or many times as large once its aliases are written out."""
-    named = [arguments[place + 1] for place, word in enumerate(arguments[:-1]) if word == "--config"]
-    named += [word.partition("=")[2] for word in arguments if word.startswith("--config=")]
-    for file in (Path(name) for name in named if Path(name).is_file()):
-        aliases = re.findall(r"\*\w", file.read_text(encoding="utf-8")) if file.stat().st_size <= _FILE_BYTES else None
-        if aliases is None or len(aliases) > _ALIASES:
-            raise ValueError(
-                f"{file} has more than {_FILE_BYTES:,} bytes or {_ALIASES} aliases (*name): write its settings out"
-            )
 
 
 def _check_settings_of_file(unused: Sequence[str]) -> None:

@@ -11,24 +11,20 @@ from transformers import set_seed
 
 from lora_da.adapter.frozen_a import freeze_a
 from lora_da.adapter.target_names import check_target_names
-from lora_da.loading.data.rows import find_file
 from lora_da.loading.gguf import convert_gguf
+from lora_da.loading.model_check import check_model_path
 from lora_da.loading.model_source import ModelSource
-from lora_da.loading.models import check_model_path
 from lora_da.loading.positions import check_positions, find_position_count
 from lora_da.loading.vocabulary import check_vocabulary
-from lora_da.system.files import refuse_existing, refuse_overlap
 from lora_da.system.locks import lock_folder
-from lora_da.workflows.checkpoints import find_whole_checkpoint, is_whole, list_checkpoints
+from lora_da.workflows.checkpoints import find_whole_checkpoint, list_checkpoints
 from lora_da.workflows.finite_trainer import FiniteTrainer
 from lora_da.workflows.sft.arguments import SftArguments
 from lora_da.workflows.sft.base_model import load_base, load_processor
 from lora_da.workflows.sft.frozen_card import FrozenATrainer
 from lora_da.workflows.sft.splits import load_splits
-from lora_da.workflows.sft.start import INITIAL_ADAPTER, adapter_config, prepare_start
+from lora_da.workflows.sft.start import adapter_config, prepare_start
 from lora_da.workflows.sft.trained_adapter import save_trained, sweep_trained
-
-_WRITTEN = ("README.md", "config.json", "tokenizer.json", "tokenizer_config.json", "training_args.bin")
 
 
 def fine_tune(arguments: SftArguments) -> None:
@@ -42,14 +38,14 @@ def fine_tune(arguments: SftArguments) -> None:
         ValueError: The data or the settings can't be used.
     """
     sweep_trained(arguments.output)
-    check_output(arguments)
+    arguments.check_output()
     with lock_folder(arguments.output, wanted=arguments.training.process_index == 0):
         _fine_tune(arguments)
 
 
 def _fine_tune(arguments: SftArguments) -> None:
     training = arguments.training
-    check_output(arguments)  # as it is now
+    arguments.check_output()  # as it is now
     set_seed(training.seed)  # of the split and of LoRA's random matrices, the same in all processes
     trainer = make_trainer(arguments)
     tell = trainer.accelerator.print
@@ -69,36 +65,6 @@ def _fine_tune(arguments: SftArguments) -> None:
     trainer.accelerator.end_training()  # the trackers and the process group
 
 
-def check_output(arguments: SftArguments) -> None:
-    """Refuse to write into the folder of another run, and to resume one that isn't there.
-
-    Raises:
-        FileExistsError: The folder holds a run's adapter or checkpoints, or a file that training would replace.
-        FileNotFoundError: There is no checkpoint to resume from.
-        ValueError: The folder is the model, the data or the adapter to start from, contains one or lies within one.
-    """
-    output, resume = arguments.output, arguments.training.resume_from_checkpoint
-    refuse_overlap({"--output_dir": output}, _inputs(arguments))
-    refuse_existing(output, overwrite=True)  # where it can't be written
-    whole = find_whole_checkpoint(output)
-    begun = (output / INITIAL_ADAPTER).is_dir()  # by a run that ended before a whole checkpoint
-    cut_short = not begun and list_checkpoints(output)
-    if resume is None and (whole or cut_short or (output / "adapter_config.json").exists()):
-        further = "" if whole is None else ", or go on with it by --resume_from_checkpoint true"
-        raise FileExistsError(f"{output} holds a run already: choose another --output_dir, remove it{further}")
-    if isinstance(resume, bool) and whole is None:
-        raise FileNotFoundError(
-            f"{output} holds no whole checkpoint to resume from: leave --resume_from_checkpoint out"
-        )
-    if isinstance(resume, str) and not Path(resume).is_dir():
-        raise FileNotFoundError(f"there is no checkpoint {resume} to resume from")
-    if isinstance(resume, str) and not is_whole(Path(resume)):
-        raise ValueError(f"{resume} was cut short or is damaged" + (f": go on from {whole}" if whole else ""))
-    written = [name for name in _WRITTEN if (output / name).exists()] if resume is None and not begun else []
-    if written:
-        raise FileExistsError(f"{output} holds {written[0]}, which would be replaced: choose another --output_dir")
-
-
 def _whole_checkpoint(arguments: SftArguments) -> str | None:
     """The checkpoint to go on from: that which is named, or the last one that was written to its end."""
     resume: Any = arguments.training.resume_from_checkpoint
@@ -108,19 +74,6 @@ def _whole_checkpoint(arguments: SftArguments) -> str | None:
     if found != last:
         warnings.warn(f"{last} was cut short or is damaged; the run goes on from {found}", stacklevel=2)
     return str(found)
-
-
-def _inputs(arguments: SftArguments) -> dict[str, Path | str | None]:
-    """What is read from this machine, by what it is called in messages."""
-    source, given = ModelSource(str(arguments.model.model_name_or_path)), arguments.script.dataset_name
-    mixture = {f"the data {entry.path}, at": str(entry.path) for entry in arguments.mixture.datasets}
-    return {
-        "the model": source.path,
-        "the model's folder": source.converted_folder(arguments.output),
-        "the data": find_file(str(given)) if given and find_file(str(given)).exists() else None,
-        "the adapter": arguments.initialization.lora_da_adapter,
-        **mixture,
-    }
 
 
 def make_trainer(arguments: SftArguments) -> FiniteTrainer:

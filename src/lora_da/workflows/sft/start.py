@@ -17,9 +17,7 @@ from lora_da.workflows.adapter_folder import save_adapter
 from lora_da.workflows.job import writing_together
 from lora_da.workflows.settings import preset_config
 from lora_da.workflows.sft.arguments import SftArguments
-
-INITIAL_ADAPTER = "initial_adapter"
-"""The folder in a run's output that keeps the start, with how it came about in ``lora_da.json``."""
+from lora_da.workflows.sft.first_look import INITIAL_ADAPTER, check_adapter
 
 _FROZEN = "A is frozen in training (--lora_da_freeze_a): B alone moves from here"
 
@@ -33,8 +31,7 @@ def adapter_config(arguments: SftArguments) -> Any:
     folder = arguments.initialization.lora_da_adapter
     if folder is None:
         return get_peft_config(arguments.model)
-    if not (Path(folder) / "adapter_config.json").is_file():
-        raise FileNotFoundError(f"{folder} holds no adapter_config.json and so no adapter to start from")
+    check_adapter(folder)
     config = PeftConfig.from_pretrained(folder)
     config.inference_mode = False
     return config
