@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import pytest
 import typer
@@ -15,6 +15,8 @@ from lora_da.system.validation import required, setting
 
 @dataclass(frozen=True)
 class Walk:
+    panel: ClassVar[str] = "Route"
+
     start: str = setting(required, "Where from.", argument=True)
     target: str = setting(required, "Where to.")
     steps: int = setting(3, "How far.", minimum=1)
@@ -51,6 +53,15 @@ def test_what_is_missing_or_too_small_is_refused(given: list[str]) -> None:
 
 def test_help_is_the_field_s_own() -> None:
     text = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output
-    for said in ("Where from.", "Where to.", "How far.", "default: 3", "--no-careful", "How often.", "Go."):
+    for said in (
+        "Where from.",
+        "Where to.",
+        "How far.",
+        "default: 3",
+        "--no-careful",
+        "How often.",
+        "Go.",
+        "─ Route ─",
+    ):
         assert said in text
     assert "--no-fast" not in text

@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from lora_da.loading import find_model, load_rows
-from lora_da.system.files import refuse_overlap
+from lora_da.loading import load_rows
 from lora_da.system.locks import lock_folder
 from lora_da_bench.experiment.description import VANILLA, Experiment, expand_path
 from lora_da_bench.experiment.files import RUNS
 from lora_da_bench.experiment.fixed_description import check_description, fix_description
+from lora_da_bench.experiment.names import check_names
 from lora_da_bench.experiment.record import Run, RunRecord, load_records
 from lora_da_bench.experiment.schedule import plan_runs
 from lora_da_bench.experiment.splits import load_splits
@@ -75,13 +75,7 @@ def check_experiment(experiment: Experiment, folder: Path, only: Collection[str]
     """Find out now, and not after the sweep, what could not be carried out; see :func:`compare`."""
     for name in experiment.methods:
         get_method(name)
-    unknown = sorted(set(only) - set(experiment.methods))
-    if unknown:
-        raise ValueError(f"{unknown[0]} is none of the experiment's methods: {', '.join(experiment.methods)}")
-    task, unrelated = experiment.task, experiment.forgetting
-    read = {"the training data": task.train, "the test data": task.test, "the model": find_model(experiment.model.name)}
-    named = read | ({} if unrelated is None else {"the unrelated text": unrelated.data})
-    refuse_overlap({"the results": folder}, {what: expand_path(name) for what, name in named.items()})
+    check_names(experiment, folder, only)
     check_description(experiment, folder)
     with silence_bars():
         _check_data(experiment)

@@ -7,7 +7,7 @@ import typer
 _INSTEAD = {
     "train": "lora-da sft --model_name_or_path MODEL --dataset_name DATA --output_dir FOLDER "
     "(it takes the options of `trl sft`; see lora-da sft --help)",
-    "compare": "lora-da-bench compare (pip install lora-da-bench)",
+    "compare": "lora-da-bench compare (pip install ./bench, from a clone of lora-da)",
     "evaluate": "lm_eval --model hf --model_args pretrained=MODEL,peft=ADAPTER --tasks TASK (pip install lm-eval)",
 }
 

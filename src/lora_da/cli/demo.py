@@ -10,6 +10,7 @@ import typer
 from lora_da.cli import options
 from lora_da.cli.early_checks import check_demo
 from lora_da.cli.stopping import keeping
+from lora_da.loading.model_source import ModelSource
 from lora_da.workflows.settings import DemoSettings
 
 
@@ -30,4 +31,6 @@ def demo(
     header, *rows = table_of(results)
     show_table(header, rows, title="Worded arithmetic, held-out problems of other templates")
     print(CAVEAT)
-    print(f"written: {output} (loss.png, demo.json, lora, lora-da)")
+    converted = ModelSource(settings.model).converted_folder(output / "lora")
+    names = ["loss.png", "demo.json", "lora", "lora-da", *([converted.name] if converted else [])]
+    print(f"written: {output} ({', '.join(names)})")

@@ -75,7 +75,7 @@ def init(
         assert statistics is not None
         with keeping():
             print(create_adapter_from_statistics(model, statistics, shape, config, outputs))
-        print(f"written: {outputs.output}")
+        print(f"written: {model.list_outputs(outputs.output)}")
         return
     kept = "nothing is written, and the same command begins anew"
     if outputs.save_statistics is not None:
@@ -93,6 +93,7 @@ def init(
             return
         unfinished = Checkpoint(checkpoint, checkpoint_every) if checkpoint else None
         print(create_adapter(model, sample, shape, config, calibration, outputs, checkpoint=unfinished))
-        print(f"written: {outputs.output}; train from it by `lora-da sft --lora_da_adapter`, or by plain PEFT")
+        written = model.list_outputs(outputs.output)
+        print(f"written: {written}; train from the adapter by `lora-da sft --lora_da_adapter`, or by plain PEFT")
         if checkpoint is not None:
             print(f"the files in {checkpoint} are not needed any more, unless other jobs use that folder")

@@ -26,6 +26,8 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs th
 def with_fields(command: Callable[..., None]) -> Callable[..., None]:
     """Make the fields of a command's dataclasses, declared by ``setting``, options of their own.
 
+    Each dataclass is a panel of the help, with the title that its ``panel`` is.
+
     Returns:
         The command as typer takes it: it puts the dataclasses together and calls the function.
     """
@@ -36,7 +38,7 @@ def with_fields(command: Callable[..., None]) -> Callable[..., None]:
         kind: Any = hints[parameter.name]
         if parameter.name in groups:
             types = get_type_hints(kind)
-            parameters += [_parameter(field, types[field.name]) for field in dataclasses.fields(kind)]
+            parameters += [_parameter(field, types[field.name], kind.panel) for field in dataclasses.fields(kind)]
         else:
             parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=kind))
 
@@ -53,8 +55,8 @@ def with_fields(command: Callable[..., None]) -> Callable[..., None]:
     return flat
 
 
-def _parameter(field: dataclasses.Field[Any], kind: Any) -> inspect.Parameter:
-    """A field as a parameter that typer understands."""
+def _parameter(field: dataclasses.Field[Any], kind: Any, panel: str) -> inspect.Parameter:
+    """A field as a parameter that typer understands, in a panel of the help."""
     told: dict[str, Any] = {"help": field.metadata["help"]}
     if field.metadata["parser"] is None:
         told["min"] = field.metadata["minimum"]
@@ -66,7 +68,7 @@ def _parameter(field: dataclasses.Field[Any], kind: Any) -> inspect.Parameter:
     else:
         # A switch that is off needs no --no-… beside it.
         names = [f"--{field.name.replace('_', '-')}"] if field.default is False else []
-        info = typer.Option(*names, show_default=not needed, **told)
+        info = typer.Option(*names, show_default=not needed, rich_help_panel=panel, **told)
     return inspect.Parameter(
         field.name,
         inspect.Parameter.KEYWORD_ONLY,

@@ -15,8 +15,10 @@ def sft(context: typer.Context) -> None:
     """Fine-tune by TRL from an adapter initialised by LoRA-DA: `trl sft`, with all its options and --config FILE."""
     if not {"--help", "-h"} & {*context.args}:
         check_sft(context.args)
+    from lora_da.workflows.checkpoints import tell_checkpoint
     from lora_da.workflows.sft.arguments import parse_arguments
     from lora_da.workflows.sft.fine_tuning import fine_tune
 
-    with keeping("finished checkpoints are kept in --output_dir; go on from the last by --resume_from_checkpoint true"):
-        fine_tune(parse_arguments(context.args))
+    arguments = parse_arguments(context.args)
+    with keeping(lambda: tell_checkpoint(arguments.output)):
+        fine_tune(arguments)

@@ -4,11 +4,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lora_da.loading.data.data_names import check_data
     from lora_da.loading.data.examples import PreparedExamples, prepare_examples
     from lora_da.loading.data.row_format import RowFormat
     from lora_da.loading.data.rows import fingerprint, load_rows
     from lora_da.loading.gguf import convert_gguf
-    from lora_da.loading.model_check import PRECISIONS, check_model_path
+    from lora_da.loading.model_check import PRECISIONS, check_model
     from lora_da.loading.model_source import NAMED_MODELS, ModelSource, find_model
     from lora_da.loading.models import LoadedModel, load_config, load_model, load_tokenizer
 
@@ -19,7 +20,8 @@ __all__ = [
     "ModelSource",
     "PreparedExamples",
     "RowFormat",
-    "check_model_path",
+    "check_data",
+    "check_model",
     "convert_gguf",
     "find_model",
     "fingerprint",
@@ -35,9 +37,10 @@ _HOMES = {
     "data.examples": ("PreparedExamples", "prepare_examples"),
     "gguf": ("convert_gguf",),
     "models": ("LoadedModel", "load_config", "load_model", "load_tokenizer"),
-    "model_check": ("PRECISIONS", "check_model_path"),
+    "model_check": ("PRECISIONS", "check_model"),
     "model_source": ("NAMED_MODELS", "ModelSource", "find_model"),
     "data.row_format": ("RowFormat",),
+    "data.data_names": ("check_data",),
     "data.rows": ("fingerprint", "load_rows"),
 }
 

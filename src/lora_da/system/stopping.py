@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -52,14 +52,14 @@ def undisturbed() -> Iterator[None]:
 
 
 @contextmanager
-def stoppable(program: str, kept: str) -> Iterator[None]:
+def stoppable(program: str, kept: str | Callable[[], str]) -> Iterator[None]:
     """End the work within by Ctrl-C and SIGTERM as by an error, so that nothing half-done stays, and say what is kept.
 
     A second signal ends the process at once.
 
     Args:
         program: Whose line it is.
-        kept: What is kept and how to go on, in words.
+        kept: What is kept and how to go on, in words; or a function that finds out at the end.
 
     Raises:
         SystemExit: With 128 and the signal's number, as shells have it.
@@ -77,7 +77,8 @@ def stoppable(program: str, kept: str) -> Iterator[None]:
         yield
     except StoppedError as stop:
         if os.environ.get("RANK", "0") == "0":  # one line of a job
-            print(f"\n{program}: stopped; {kept}", file=sys.stderr, flush=True)
+            told = kept() if callable(kept) else kept
+            print(f"\n{program}: stopped; {told}", file=sys.stderr, flush=True)
         raise SystemExit(128 + stop.signal) from None
     finally:
         for number, handler in before.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,16 @@ def sample_indices(count: int, examples: int, seed: int) -> list[int]:
     return sorted(random.Random(seed).sample(range(count), min(examples, count)))
 
 
+def warn_of_few(found: int, wanted: int, what: str) -> None:
+    """Warn where fewer calibration examples are read than were asked for."""
+    if found < wanted:
+        warnings.warn(
+            f"{what.format(f'{found:,}')}, fewer than the {wanted:,} calibration examples asked for: all of them are "
+            "read",
+            stacklevel=3,
+        )
+
+
 def read_sample(
     data: str, split: str, form: RowFormat, tokenizer: Any, calibration: Calibration, seed: int
 ) -> CalibrationSample:
@@ -51,5 +62,6 @@ def read_sample(
         "max_length": form.max_length,
         "assistant_only_loss": form.assistant_only_loss,
     }
+    warn_of_few(len(rows), calibration.examples, "the data have {} rows")
     places = sample_indices(len(rows), calibration.examples, seed)
     return CalibrationSample(prepare_examples(rows, tokenizer, form, places), len(rows), about)

@@ -33,3 +33,11 @@ def is_whole(checkpoint: Path) -> bool:
     except (OSError, ValueError, SafetensorError):
         return False
     return True
+
+
+def tell_checkpoint(output: Path) -> str:
+    """What a run that is stopped leaves, and how to go on, in words."""
+    last = find_whole_checkpoint(output)
+    if last is None:
+        return "no checkpoint was saved yet (--save_steps says how often), and the same command begins anew"
+    return f"{last} is kept; go on from it by the same command with --resume_from_checkpoint true"

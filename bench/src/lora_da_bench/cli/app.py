@@ -9,10 +9,11 @@ from typing import Any
 import typer
 
 from lora_da.system.launcher import refuse_job
+from lora_da.system.library_noise import silence_imports
 from lora_da_bench.cli.compare import compare
 from lora_da_bench.cli.laboratory import laboratory
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 app.command()(compare)
 app.command()(laboratory)
 
@@ -25,6 +26,7 @@ def _common(debug: bool = typer.Option(False, "--debug", help="Show tracebacks o
 
 def main() -> None:
     """Run the command line; what a user can mend is told in one line, without a traceback."""
+    silence_imports()
     warnings.showwarning = _show_warning
     try:
         app()

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lora_da_bench.cli.early_checks import check_early
 from lora_da_bench.cli.flags import add_flags, experiment_of_flags, show_flag
 from lora_da_bench.cli.rows import show_rows
 from lora_da_bench.cli.stopping import keeping
@@ -68,6 +69,7 @@ def compare(
     elif list_:
         _show_runs(experiment, folder)
     else:
+        check_early(experiment, folder, only or [], ray=ray)
         with keeping():
             _work(experiment, folder, only or [], dry_run=dry_run, ray=ray)
 

@@ -11,7 +11,6 @@ from pydantic.fields import FieldInfo
 
 from lora_da_bench.experiment.description import VANILLA, Experiment, describe_experiment
 from lora_da_bench.experiment.validation import Section, is_list, parse_text, section_of
-from lora_da_bench.tasks.registry import parse_options
 
 # Flags are named as their keys are, but for these.
 _NAMES = {
@@ -84,6 +83,8 @@ def experiment_of_flags(flags: Mapping[str, Any]) -> Experiment:
         if key in _NEEDED and key not in given:
             raise typer.BadParameter(f"give --{name}, or describe the whole experiment in a file and give --config")
     if "task.options" in given:
+        from lora_da_bench.tasks.registry import parse_options  # here, as it brings torch with it
+
         given["task.options"] = parse_options(given["task.kind"], given["task.options"])
     if "methods" in given:
         given["methods"] = list(dict.fromkeys([VANILLA, *given["methods"]]))

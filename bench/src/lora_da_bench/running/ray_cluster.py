@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from lora_da.system.extras import need
 from lora_da_bench.experiment.description import Experiment
 from lora_da_bench.experiment.record import Run, RunRecord
 from lora_da_bench.running.training_run import carry_out_run, record_failure
@@ -23,10 +24,8 @@ def carry_out_on_ray(runs: Sequence[Run], experiment: Experiment, folder: Path) 
     Raises:
         ModuleNotFoundError: Ray is not installed.
     """
-    try:
-        ray: Any = importlib.import_module("ray")  # its types don't survive mypy's strictness
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("Ray is not installed: pip install 'lora-da-bench[ray]'") from error
+    need("--ray", "ray", distribution="lora-da-bench")
+    ray: Any = importlib.import_module("ray")  # its types don't survive mypy's strictness
     if not ray.is_initialized():
         names = {name for path in _paths(experiment) for name in re.findall(r"\$\{?(\w+)", path)}
         variables = {name: os.environ[name] for name in names if name in os.environ}

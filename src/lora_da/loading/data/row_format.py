@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import ClassVar
 
 from lora_da.system.validation import check_fields, setting
 
@@ -35,6 +36,8 @@ class RowFormat:
         max_length: Examples lose what is behind so many tokens.
         assistant_only_loss: Whether the loss falls on the assistant's messages alone; TRL's option of that name.
     """
+
+    panel: ClassVar[str] = "Rows of the data"
 
     prompt_column: str | None = setting(None, "The column with the prompt, if named otherwise.")
     completion_column: str | None = setting(None, "The column with the answer; the loss is taken there only.")

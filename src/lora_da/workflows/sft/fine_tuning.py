@@ -19,9 +19,11 @@ from lora_da.loading.vocabulary import check_vocabulary
 from lora_da.system.locks import lock_folder
 from lora_da.workflows.checkpoints import find_whole_checkpoint, list_checkpoints
 from lora_da.workflows.finite_trainer import FiniteTrainer
+from lora_da.workflows.job import hide_bars
 from lora_da.workflows.sft.arguments import SftArguments
 from lora_da.workflows.sft.base_model import load_base, load_processor
 from lora_da.workflows.sft.frozen_card import FrozenATrainer
+from lora_da.workflows.sft.progress import show_progress
 from lora_da.workflows.sft.splits import load_splits
 from lora_da.workflows.sft.start import adapter_config, prepare_start
 from lora_da.workflows.sft.trained_adapter import save_trained, sweep_trained
@@ -47,7 +49,10 @@ def _fine_tune(arguments: SftArguments) -> None:
     training = arguments.training
     arguments.check_output()  # as it is now
     set_seed(training.seed)  # of the split and of LoRA's random matrices, the same in all processes
+    if training.process_index > 0:
+        hide_bars()
     trainer = make_trainer(arguments)
+    show_progress(trainer)
     tell = trainer.accelerator.print
     if training.resume_from_checkpoint is None:
         report = prepare_start(trainer, arguments)
@@ -58,7 +63,7 @@ def _fine_tune(arguments: SftArguments) -> None:
         tell(f"A is frozen: {freeze_a(model):,} parameters are trained")
     trainer.train(resume_from_checkpoint=_whole_checkpoint(arguments))
     save_trained(trainer, arguments.output)
-    tell(f"written: {training.output_dir}")
+    tell(f"written: {ModelSource(str(arguments.model.model_name_or_path)).list_outputs(arguments.output)}")
     if training.push_to_hub:
         trainer.push_to_hub(dataset_name=arguments.script.dataset_name)
         tell(f"pushed: https://huggingface.co/{trainer.hub_model_id}")

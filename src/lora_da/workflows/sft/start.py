@@ -14,6 +14,7 @@ from lora_da.api import initialize_from_trainer
 from lora_da.report.initialization import InitializationReport
 from lora_da.system.files import atomic_path
 from lora_da.workflows.adapter_folder import save_adapter
+from lora_da.workflows.calibration_sample import warn_of_few
 from lora_da.workflows.job import writing_together
 from lora_da.workflows.settings import preset_config
 from lora_da.workflows.sft.arguments import SftArguments
@@ -59,6 +60,7 @@ def prepare_start(trainer: Any, arguments: SftArguments) -> InitializationReport
         return None
     config, progress = preset_config(own.lora_da_preset, arguments.training.seed), not arguments.training.disable_tqdm
     report = initialize_from_trainer(trainer, config, max_examples=own.lora_da_examples, progress=progress)
+    warn_of_few(report.examples, own.lora_da_examples, "the training data gave {} examples")
     if own.lora_da_freeze_a:
         report = dataclasses.replace(report, notices=(*report.notices, _FROZEN))
     base = trainer.model.config._name_or_path
