@@ -140,8 +140,9 @@ def initialize_lora_da_weights(
 
     Args:
         peft_model: A model with a fresh LoRA adapter (``init_lora_weights=True``).
-        dataloader: The calibration examples, see :func:`collect_statistics`. Beside ``statistics`` it serves only to
-            search the step's length and to measure the loss.
+        dataloader: The calibration examples: any iterable of mappings with ``labels`` and the model's inputs, or a data
+            set of single examples together with its ``collate_fn``. Beside ``statistics`` it serves only to search the
+            step's length and to measure the loss.
         config: The settings; the default is the best that has been measured.
         statistics: Statistics collected before, perhaps on another copy of the model (in another precision).
         adapter_name: Which adapter; by default the active one.
@@ -149,11 +150,13 @@ def initialize_lora_da_weights(
         measure_loss: Also measure the loss with the new adapter, by one forward pass over the same examples. Where that
             fails, or the search of the step's length does, the adapter stays, without a step in the latter case; a
             warning and a notice of the report say why.
-        example_loss: See :func:`collect_statistics`.
-        collate_fn: See :func:`collect_statistics`.
-        memory_budget: See :func:`collect_statistics`; sums that don't fit into the host's memory either are collected
-            and solved some layers at a time, with one pass over the examples each. The result is the same.
-        checkpoint: See :func:`collect_statistics`.
+        example_loss: One of :mod:`lora_da.losses`, or a function of (model output, batch) that returns each example's
+            loss in nats, (B,); without it, the model's own loss, if it is known.
+        collate_fn: The data set's collator, which makes a batch of a list of examples.
+        memory_budget: What the sums may take on the model's device: bytes, a size such as "24GiB", or "auto", 0.7 of
+            what is free. Beside GPUs they go to the host's memory if they don't fit; those that don't fit there either
+            are collected and solved some layers at a time, with one pass over the examples each and the same result.
+        checkpoint: Where to save unfinished statistics every so many batches; the next call goes on from there.
         progress: Whether to show progress bars.
 
     Returns:
@@ -274,12 +277,15 @@ def initialize_from_trainer(
         max_examples: How many examples to read; of an iterable data set the first ones.
         seed: Of the sample; by default the trainer's ``args.seed``.
         adapter_name: Which adapter; by default the active one.
-        measure_loss: See :func:`initialize_lora_da_weights`.
-        example_loss: See :func:`collect_statistics`. Without it, the loss is the trainer's: the model's own, that of
-            TRL's ``DPOTrainer`` (sigmoid) and ``RewardTrainer``, or a ``compute_loss_func`` that the examples' losses
-            make up as their sum or mean; another is refused.
-        memory_budget: See :func:`initialize_lora_da_weights`.
-        checkpoint: See :func:`collect_statistics`.
+        measure_loss: Also measure the loss with the new adapter, by one forward pass over the same examples.
+        example_loss: One of :mod:`lora_da.losses`, or a function of (model output, batch) that returns each example's
+            loss in nats, (B,). Without it, the loss is the trainer's: the model's own, that of TRL's ``DPOTrainer``
+            (sigmoid) and ``RewardTrainer``, or a ``compute_loss_func`` that the examples' losses make up as their sum
+            or mean; another is refused.
+        memory_budget: What the sums may take on the model's device: bytes, a size such as "24GiB", or "auto", 0.7 of
+            what is free. Beside GPUs they go to the host's memory if they don't fit; those that don't fit there either
+            are collected and solved some layers at a time, with one pass over the examples each and the same result.
+        checkpoint: Where to save unfinished statistics every so many batches; the next call goes on from there.
         progress: Whether to show progress bars.
 
     Returns:
