@@ -35,6 +35,9 @@ def test_local_folder(folder: Path) -> None:
 def test_a_gguf_file_is_converted_beside_the_output(tmp_path: Path) -> None:
     assert ModelSource("a/Small.Q4.gguf").converted_folder(tmp_path / "adapter") == tmp_path / "Small.Q4-safetensors"
     assert ModelSource("some/model").converted_folder(tmp_path / "adapter") is None
+    written = ModelSource("a/Small.Q4.gguf").list_outputs(tmp_path / "adapter")
+    assert written == f"{tmp_path / 'adapter'}, and {tmp_path / 'Small.Q4-safetensors'} from Small.Q4.gguf"
+    assert ModelSource("some/model").list_outputs(tmp_path) == str(tmp_path)
 
 
 def test_refuses_what_does_not_fit_the_source(folder: Path, tmp_path: Path) -> None:

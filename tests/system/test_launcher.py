@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lora_da.system.launcher import count_processes, refuse_job, say_process
+from lora_da.system.launcher import check_job, count_processes, refuse_job, say_process
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,27 @@ def test_no_number_is_told(monkeypatch: pytest.MonkeyPatch, size: str) -> None:
     monkeypatch.setenv("WORLD_SIZE", size)
     with pytest.raises(ValueError, match="is no number of processes"):
         count_processes()
+
+
+@pytest.mark.parametrize(
+    ("size", "rank", "device", "told"),
+    [
+        (None, None, "cuda:1", None),
+        ("2", "1", None, None),
+        ("2", "1", "cpu", None),
+        ("2", "1", "cuda:1", "the launcher gives each its own"),
+        ("2", None, None, "RANK is not: start the processes by torchrun"),
+    ],
+)
+def test_what_a_job_needs(
+    monkeypatch: pytest.MonkeyPatch, size: str | None, rank: str | None, device: str | None, told: str | None
+) -> None:
+    for name, value in (("WORLD_SIZE", size), ("RANK", rank)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    if told is None:
+        check_job(device)
+    else:
+        with pytest.raises(ValueError, match=told):
+            check_job(device)

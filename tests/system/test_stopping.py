@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,15 @@ from lora_da.system.files import atomic_path
 from lora_da.system.stopping import stoppable
 
 
+@pytest.mark.parametrize("kept", ["all is kept", lambda: "all is kept"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_work_in_order_and_in_one_line(
-    number: signal.Signals, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    number: signal.Signals, kept: str | Callable[[], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = signal.getsignal(number)
 
     def work() -> None:
-        with stoppable("program", "all is kept"), atomic_path(tmp_path / "a") as draft:
+        with stoppable("program", kept), atomic_path(tmp_path / "a") as draft:
             draft.write_text("half")
             try:
                 os.kill(os.getpid(), number)

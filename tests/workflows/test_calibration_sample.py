@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,13 @@ def test_the_sample_is_of_the_rows_drawn_and_a_bad_one_is_named(tmp_path: Path) 
     data.write_text("\n".join([*content[:place], '{"prompt": "1 + 1 ="}', *content[place + 1 :]]))
     with pytest.raises(ValueError, match=f"Row {place} has no completion"):
         read_sample(str(data), "train", RowFormat(), tokenizer, Calibration(examples=5), seed=3)
+
+
+def test_fewer_rows_than_asked_for_are_told(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(ModelSource(str(tiny_model_folder(tmp_path / "model"))))
+    data = str(sums_file(tmp_path / "sums.jsonl", 30))
+    with pytest.warns(UserWarning, match="the data have 30 rows, fewer than the 31 calibration examples asked for"):
+        read_sample(data, "train", RowFormat(), tokenizer, Calibration(examples=31), seed=3)
+    with warnings.catch_warnings(record=True) as told:
+        read_sample(data, "train", RowFormat(), tokenizer, Calibration(examples=30), seed=3)
+    assert not [warning for warning in told if "fewer" in str(warning.message)]

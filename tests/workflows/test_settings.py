@@ -14,3 +14,17 @@ def test_shapes() -> None:
         AdapterShape(rank=0)
     with pytest.raises(ValueError, match="target modules"):
         AdapterShape(target_modules=" ,")
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        ("q_proj v_proj", "names separated by commas"),
+        (".*_proj", "names separated by commas"),
+        ("all_linear", "did you mean all-linear"),
+        ("all-linear,q_proj", "give it alone"),
+    ],
+)
+def test_what_is_no_name_of_a_layer(names: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        AdapterShape(target_modules=names)
