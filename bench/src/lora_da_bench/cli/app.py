@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from importlib.metadata import version
 from typing import Any
 
 import typer
@@ -15,11 +16,20 @@ from lora_da_bench.cli.laboratory import laboratory
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 app.command()(compare)
-app.command()(laboratory)
+app.command(epilog="Example: lora-da-bench laboratory --quick")(laboratory)
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        print(f"lora-da-bench {version('lora-da-bench')}")
+        raise typer.Exit
 
 
 @app.callback()
-def _common(debug: bool = typer.Option(False, "--debug", help="Show tracebacks of errors.")) -> None:
+def _common(
+    debug: bool = typer.Option(False, "--debug", help="Show tracebacks of errors."),
+    told: bool = typer.Option(False, "--version", help="Say the version.", callback=_tell_version),
+) -> None:
     """Compare LoRA initialisations so that a sceptic believes it."""
     refuse_job("lora-da-bench")
 

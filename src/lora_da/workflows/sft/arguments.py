@@ -100,9 +100,17 @@ def parse_arguments(arguments: Sequence[str]) -> SftArguments:
         description="Fine-tune a LoRA adapter by TRL's SFTTrainer, initialised by LoRA-DA from the training data. All "
         "options of `trl sft`, after those of LoRA-DA; --config FILE reads them from YAML.",
     )
-    *parsed, unused, unknown = parser.parse_args_and_config(
-        list(arguments), return_remaining_strings=True, separate_remaining_strings=True
-    )
+    try:
+        *parsed, unused, unknown = parser.parse_args_and_config(
+            list(arguments), return_remaining_strings=True, separate_remaining_strings=True
+        )
+    except ValueError as error:
+        if "use_cpu" not in str(error):
+            raise
+        raise ValueError(
+            "there is no GPU here that trains in bfloat16: train on the CPU by --use_cpu --bf16 false, or on an older "
+            "GPU by --bf16 false"
+        ) from error
     if unknown:
         raise ValueError(f"there is no option {unknown[0]}; `lora-da sft --help` lists them")
     _check_settings_of_file(unused)
