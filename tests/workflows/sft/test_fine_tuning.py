@@ -119,11 +119,11 @@ def test_a_run_that_ended_within_its_first_checkpoint_begins_anew(model: str, da
     cut_short.mkdir(parents=True)
     (tmp_path / "run" / "README.md").touch()  # by TRL, before the checkpoint
     with pytest.raises(FileExistsError, match=r"run holds a run already: choose another --output_dir, remove it$"):
-        module.check_output(arguments(model, data, tmp_path / "run"))  # whose it is can't be told
+        arguments(model, data, tmp_path / "run").check_output()  # whose it is can't be told
     (tmp_path / "run" / "initial_adapter").mkdir()
-    module.check_output(arguments(model, data, tmp_path / "run"))
+    arguments(model, data, tmp_path / "run").check_output()
     with pytest.raises(FileNotFoundError, match="holds no whole checkpoint"):
-        module.check_output(arguments(model, data, tmp_path / "run", "--resume_from_checkpoint", "true"))
+        arguments(model, data, tmp_path / "run", "--resume_from_checkpoint", "true").check_output()
 
 
 def test_models_that_transformers_does_not_know(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
