@@ -69,12 +69,12 @@ def compare(
     elif list_:
         _show_runs(experiment, folder)
     else:
-        check_early(experiment, folder, only or [], ray=ray)
         with keeping():
             _work(experiment, folder, only or [], dry_run=dry_run, ray=ray)
 
 
 def _work(experiment: Experiment, folder: Path, only: list[str], *, dry_run: bool, ray: bool) -> None:
+    check_early(experiment, folder, only, ray=ray)
     # Here, as they bring torch, transformers and PEFT with them, which --help need not wait for.
     from lora_da_bench.compare import check_experiment, compare, estimate_seconds, list_missing_runs
     from lora_da_bench.running.progress import say_duration
