@@ -80,7 +80,6 @@ MISTAKES = [
     Mistake("lora-da plan model", "Call it without torchrun", environment={"WORLD_SIZE": "2"}),
     Mistake("lora-da inspect nowhere", "no statistics file nowhere"),
     Mistake("lora-da inspect model", r"no lora_da\.json: it is no adapter made by lora-da"),
-    Mistake("lora-da inspect adapter", r"needs matplotlib, .*: pip install .*\[cli\]", ("matplotlib",)),
     Mistake("lora-da merge-statistics one.safetensors --output sum.safetensors", "give at least two files"),
     Mistake("lora-da demo --output empty", r"exists already; choose another path.*\(--overwrite\)"),
     Mistake("lora-da train --model model", "no command 'train' any more; type: lora-da sft"),
