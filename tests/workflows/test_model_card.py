@@ -87,3 +87,20 @@ def test_the_report_is_read_as_it_is(notice: str) -> None:
     assert headings == ["h1"]
     assert spans == ["org/model", "lora_da.json"]
     assert blocks[1] == f"{told}\n"
+
+
+@pytest.mark.parametrize(
+    ("scale", "length", "zero"),
+    [
+        ("zero", None, True),
+        ("searched", None, True),
+        ("searched", 0.0, True),
+        ("searched", 0.1, False),
+        ("stable", None, False),
+    ],
+)
+def test_it_says_whether_b_is_zero(scale: Any, length: float | None, zero: bool) -> None:
+    report = dataclasses.replace(REPORT, config=LoraDAConfig(init_scale=scale), step_length=length)
+    card = word_card("m", report)
+    assert ("B is zero" in card) == zero
+    assert ("B is not zero" in card) == (not zero)

@@ -26,18 +26,24 @@ model = PeftModel.from_pretrained(base_model, "path/to/this/folder", is_trainabl
 
 Settings, data fingerprint, versions and the figures of every layer are in `lora_da.json`.
 
-Methods that compare with the base by disabling the adapter (DPO, GRPO) start from a difference that is not zero, since
-B is not zero.
+{start}
 """
+_AT_BASE = "B is zero: with the adapter, the model computes what the base model does."
+_AHEAD = """\
+Methods that compare with the base by disabling the adapter (DPO, GRPO) start from a difference that is not zero, since
+B is not zero."""
 
 
 def word_card(base: str, report: InitializationReport) -> str:
     """Return the card of an adapter on a base model, a folder or an id, in Markdown with YAML in front."""
+    scale = report.config.init_scale
+    at_base = scale == "zero" or (scale == "searched" and not report.step_length)
     return _CARD.format(
         base_in_yaml=_quote_in_yaml(base),
         base=_quote_in_line(base),
         examples=report.examples,
         report=_quote_in_block(str(report)),
+        start=_AT_BASE if at_base else _AHEAD,
     )
 
 
