@@ -33,7 +33,7 @@ def test_one_process_and_two_search_for_the_same_step() -> None:
         )
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_products_are_as_recorded(tmp_path: Path, processes: int) -> None:
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if processes == 2 else []
     found = made(tmp_path / "found.safetensors", *launcher)

@@ -77,6 +77,7 @@ def pretrained(setup: Setup) -> nn.Module:
     return model
 
 
+@pytest.mark.slow
 def test_a_truly_better_method_wins(root: Path, tmp_path: Path, registered: Any) -> None:
     registered(Method("pretrained", "LoRA that has seen the task", pretrained, uses_data=True))
     protocol = {"fresh_seeds": [10, 11, 12]}
@@ -109,6 +110,7 @@ def test_the_same_method_under_two_names_is_not_told_apart(root: Path, tmp_path:
     assert finals["lora", 10].items != finals["lora", 11].items
 
 
+@pytest.mark.slow
 def test_an_interrupted_comparison_goes_on_to_the_same_results(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +201,7 @@ def test_a_method_that_is_none_of_the_experiments_is_refused(root: Path, tmp_pat
         compare(describe_experiment(description(root)), tmp_path, only=["pissa"])
 
 
+@pytest.mark.slow
 def test_the_grid_grows_for_all_methods_and_the_init_is_charged(root: Path, tmp_path: Path) -> None:
     experiment = describe_experiment(description(root, protocol={"growth": 1}, charge_init=True))
     compare(experiment, tmp_path)

@@ -35,12 +35,12 @@ def test_attack(attack: Attack, rounds: int) -> None:
     assert [fault for number in range(rounds) for fault in attack(number)] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("attack", "rounds"),
     [
-        pytest.param("killed_commands", 1, id="commands"),
-        pytest.param("killed_commands", 36, id="commands, more", marks=pytest.mark.slow),
-        pytest.param("disagreeing_jobs", 18, id="jobs", marks=pytest.mark.slow),
+        pytest.param("killed_commands", 12, id="commands"),
+        pytest.param("disagreeing_jobs", 18, id="jobs"),
     ],
 )
 def test_program(attack: str, rounds: int) -> None:

@@ -28,5 +28,5 @@ def test_figures_are_not_overwritten(tmp_path: Path) -> None:
 
 def test_without_matplotlib_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ModuleNotFoundError, match=r"lora-da\[cli\]"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install .*\[cli\]"):
         new_figure(1)

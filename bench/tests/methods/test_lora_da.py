@@ -41,7 +41,11 @@ def test_equals_the_call_of_the_library(name: str, kind: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         initialize_lora_da_weights(
-            direct, setup.batches, dataclasses.replace(CONFIGS[name], population_size=1000, seed=3), progress=False
+            direct,
+            setup.batches,
+            dataclasses.replace(CONFIGS[name], population_size=1000, seed=3),
+            max_examples=1000,
+            progress=False,
         )
     wanted, found = layers_in(direct), layers_in(initialised(name, setup))
     assert wanted.keys() == found.keys()
