@@ -27,6 +27,7 @@ from typing import Any
 
 from attacks.rounds import main
 from command import sft_options
+from lora_da.system.locks import LOCK
 
 SECONDS = 120.0  # a command takes one or two
 _WRITING = ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree", "shutil.move")
@@ -241,7 +242,9 @@ def attack(number: int) -> list[str]:
         if again.status != 0:
             return [*faults, f"{what}: the next run ended with {again.status}: {again.said[-500:]}"]
         faults += [f"{what}, then again: {fault}" for fault in _compare(command, output, expected, complete=True)]
-        faults += [f"{what}, then again: {path} is left" for path in _left(output)]
+        # Nothing runs in a finished run's folder again; a lock whose owner is gone is free.
+        left = [path for path in _left(output) if words[1] != "plan" or Path(path).name != LOCK]
+        faults += [f"{what}, then again: {path} is left" for path in left]
     return faults
 
 

@@ -36,5 +36,7 @@ def test_the_first_token_of_a_packed_example_is_not_predicted() -> None:
 
 
 def test_processes_count_together() -> None:
-    processes = Mock(gather_objects=lambda own, what: [own, (9, 2)])
+    processes = Mock(gather_objects=lambda own, what: [own, (9, 2), None])  # the last has read nothing
     assert count(CausalLM(), processes=processes) == 3.0
+    assert count(None, processes=processes) == 4.5
+    assert count(CausalLM("mean"), processes=Mock(gather_objects=lambda own, what: [None, own])) == 1.0

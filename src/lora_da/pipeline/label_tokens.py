@@ -17,16 +17,22 @@ def count_label_tokens(source: CalibrationSource) -> float | None:
     Returns:
         1 where the loss is a mean over them; None where its labels are no tokens, or nothing is known of it.
     """
+    own = _count_own(source)
+    parts = [own] if source.processes is None else source.processes.gather_objects(own, "counting label tokens")
+    known = [part for part in parts if part is not None]  # a process without a batch knows no loss
+    tokens = sum(part[0] for part in known)
+    return tokens / sum(part[1] for part in known) if tokens else None
+
+
+def _count_own(source: CalibrationSource) -> tuple[int, int] | None:
+    """The label tokens and the examples of this process."""
     loss = source.example_loss
     if not isinstance(loss, TokenLoss):
         return None
+    examples = sum(map(source.objective.count_examples, source.batches))
     if loss.reduction == "mean":
-        return 1.0
-    tokens = examples = 0
-    for batch in source.batches:
-        tokens += int(find_predicting_positions(find_labels(batch), loss.alignment, find_segments(batch)).sum())
-        examples += source.objective.count_examples(batch)
-    if source.processes is not None:
-        parts = source.processes.gather_objects((tokens, examples), "counting label tokens")
-        tokens, examples = sum(part[0] for part in parts), sum(part[1] for part in parts)
-    return tokens / examples if tokens else None
+        return examples, examples
+    positions = (
+        find_predicting_positions(find_labels(batch), loss.alignment, find_segments(batch)) for batch in source.batches
+    )
+    return sum(int(found.sum()) for found in positions), examples
