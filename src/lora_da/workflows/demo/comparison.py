@@ -27,6 +27,7 @@ from lora_da.system.files import atomic_path, write_text
 from lora_da.workflows.demo.arithmetic import make_problems
 from lora_da.workflows.finite_trainer import FiniteTrainer
 from lora_da.workflows.settings import DEMO_PARTS, AdapterShape, DemoSettings
+from lora_da.workflows.sft.progress import show_progress
 
 CAVEAT = (
     "One seed and so short a training are no evidence that either method is better. Compare what each reaches at its "
@@ -155,4 +156,6 @@ def _trainer(model: PeftModel, tokenizer: Any, settings: DemoSettings, rate: flo
         bf16=False,
         gradient_checkpointing=False,
     )
-    return FiniteTrainer(model, args, train_dataset=train, eval_dataset=held_out, processing_class=tokenizer)
+    trainer = FiniteTrainer(model, args, train_dataset=train, eval_dataset=held_out, processing_class=tokenizer)
+    show_progress(trainer)
+    return trainer
