@@ -45,7 +45,10 @@ def solve_layers(
     solved: dict[str, LayerInit] = {}
     unsolved = {name: reason for name in ranks if (reason := _reason_against(statistics, name))}
     groups = _sharing_an_input(statistics, [name for name in ranks if name not in unsolved])
-    narrow = [names for names in groups if _is_narrow(statistics, names, device)]
+    narrow: list[list[str]] = []
+    wide: list[list[str]] = []
+    for names in groups:
+        (narrow if _is_narrow(statistics, names, device) else wide).append(names)
     needed = max((_needed_bytes(statistics[name]) for names in narrow for name in names), default=1)
 
     def solve(names: Sequence[str]) -> dict[str, LayerInit]:
@@ -53,7 +56,7 @@ def solve_layers(
 
     with tqdm(desc="solve", unit="layer", total=sum(map(len, groups)), disable=not progress) as bar:
         side_by_side = run_side_by_side(solve, narrow, int(_SHARE * free_bytes(_CPU)) // needed)
-        for found in chain(side_by_side, map(solve, (names for names in groups if names not in narrow))):
+        for found in chain(side_by_side, map(solve, wide)):
             solved |= found
             bar.update(len(found))
     return {name: solved[name] for name in ranks if name in solved}, unsolved
