@@ -13,7 +13,7 @@ from lora_da.cli.early_checks import check_init
 from lora_da.cli.stopping import keeping
 from lora_da.loading.data.row_format import RowFormat
 from lora_da.loading.model_source import ModelSource
-from lora_da.workflows.settings import AdapterShape, Calibration, Outputs
+from lora_da.workflows.settings import AdapterShape, Calibration, Outputs, preset_config
 
 
 @options.with_fields
@@ -68,7 +68,6 @@ def init(
     from lora_da.workflows.job import joined_job
     from lora_da.workflows.plan import plan_for_sample
     from lora_da.workflows.saved_statistics import create_adapter_from_statistics
-    from lora_da.workflows.settings import preset_config
 
     config = preset_config(preset, seed)
     if data is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +107,10 @@ def _compare_rates(
     model: PeftModel, tokenizer: Any, settings: DemoSettings, output: Path, *, from_data: bool
 ) -> DemoResult:
     """Train one adapter at each rate and write the best, its starting point decided by the data or by chance."""
-    trainer = _trainer(model, tokenizer, settings, settings.learning_rate, output)
+    problems = [
+        datasets.Dataset.from_list(rows) for rows in make_problems(held_out=settings.held_out, seed=settings.seed)
+    ]
+    trainer = _trainer(model, tokenizer, problems, settings, settings.learning_rate, output)
     init_seconds = 0.0
     if from_data:
         config = LoraDAConfig(seed=settings.seed)
@@ -120,7 +123,7 @@ def _compare_rates(
     started = time.perf_counter()
     for rate in settings.learning_rates:
         set_peft_model_state_dict(model, begin)
-        trainer = _trainer(model, tokenizer, settings, rate, output)
+        trainer = _trainer(model, tokenizer, problems, settings, rate, output)
         trainer.train()
         ends[rate] = trainer.evaluate()["eval_loss"]
         if ends[rate] == min(ends.values()):
@@ -135,10 +138,15 @@ def _copy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in state.items()}
 
 
-def _trainer(model: PeftModel, tokenizer: Any, settings: DemoSettings, rate: float, output: Path) -> FiniteTrainer:
-    train, held_out = (
-        datasets.Dataset.from_list(rows) for rows in make_problems(held_out=settings.held_out, seed=settings.seed)
-    )
+def _trainer(
+    model: PeftModel,
+    tokenizer: Any,
+    problems: Sequence[datasets.Dataset],
+    settings: DemoSettings,
+    rate: float,
+    output: Path,
+) -> FiniteTrainer:
+    train, held_out = problems
     args: Any = SFTConfig(
         output_dir=str(output),
         max_steps=settings.steps,
