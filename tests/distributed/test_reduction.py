@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -36,10 +37,12 @@ def test_sums_take_the_result(bucket: int, monkeypatch: pytest.MonkeyPatch) -> N
     mine, expected = own(), own()
     found = all_reduce_statistics(mine, Doubled(0, 2, torch.device("cpu")))
     assert found.examples == 2 * expected.examples
-    for kind in ("gradient_sums", "output_sums", "input_sums"):
-        for name, tensor in getattr(expected, kind).items():
-            assert torch.equal(getattr(found, kind)[name], 2 * tensor)
-            assert getattr(found, kind)[name].data_ptr() == getattr(mine, kind)[name].data_ptr()
+    assert found.half.examples == 2 * expected.half.examples == 4
+    for kind in map(attrgetter, ("gradient_sums", "output_sums", "input_sums", "half.gradient_sums")):
+        assert kind(found).keys() == kind(expected).keys() != set()
+        for name, tensor in kind(expected).items():
+            assert torch.equal(kind(found)[name], 2 * tensor)
+            assert kind(found)[name].data_ptr() == kind(mine)[name].data_ptr()
 
 
 def test_a_layer_that_only_another_process_has_reached() -> None:

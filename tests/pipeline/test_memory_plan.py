@@ -15,6 +15,7 @@ GROUPS = {name: name.replace("k", "q") for name in SHAPES}
 ONE_DEVICE = dict.fromkeys(SHAPES, "0")
 # Float32: q and k 4·4 + 6·4 + 6 + 2·4 + 2, o 4·4 + 2·4 + 2 entries.
 QK, OUT = 4 * 56, 4 * 26
+HALVES = 2 * 4 * (6 * 4 + 2 * 4 + 2 * 4)  # of so few layers, the gradients of all
 
 
 def plan(device: int, host: int | None = None, **options: object) -> MemoryPlan:
@@ -34,7 +35,16 @@ def test_sizes_by_hand() -> None:
 def test_all_beside_the_model_where_it_fits() -> None:
     everything = 2 * (QK + OUT)
     assert plan(everything, 10**9) == MemoryPlan("device", (tuple(SHAPES),), (everything,))
-    assert plan(everything - 1, 10**9) == MemoryPlan("host", (tuple(SHAPES),), (everything,))
+    on_host = MemoryPlan("host", (tuple(SHAPES),), (everything + HALVES,), tuple(SHAPES))
+    assert plan(everything - 1, 10**9) == on_host
+
+
+def test_halves_are_kept_where_they_cost_no_pass() -> None:
+    everything = 2 * (QK + OUT)
+    assert plan(everything + HALVES - 1, 10**9).halved == ()  # they would have to go to the host
+    assert plan(everything + HALVES) == MemoryPlan("device", (tuple(SHAPES),), (everything + HALVES,), tuple(SHAPES))
+    assert plan(everything - 1).halved == tuple(SHAPES)
+    assert plan(QK).halved == ()
 
 
 def test_in_parts_where_it_does_not() -> None:
@@ -89,7 +99,8 @@ def test_every_layer_once_within_the_limit(layers: list[tuple[int, int, bool]], 
     for names, size in zip(found.passes, found.bytes, strict=True):
         inside = {groups[name] for name in names}
         assert all(groups[name] not in inside for name in shapes if name not in names)  # no group is torn apart
-        assert size == sum(sums_bytes(by_group[group], DIAGONAL) for group in inside) <= limit
+        halves = sum(4 * shapes[name][0] * shapes[name][1] for name in names if name in found.halved)
+        assert size == halves + sum(sums_bytes(by_group[group], DIAGONAL) for group in inside) <= limit
 
 
 def test_words() -> None:

@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 
 from lora_da import InitializationReport, LoraDAConfig
-from lora_da.report.findings import describe_gain, describe_rank, judge_data, list_findings
+from lora_da.report.findings import describe_gain, describe_rank, judge_data, judge_stability, list_findings
 from lora_da.report.layers import LayerReport
 from report.test_layers import layer
 
@@ -60,3 +60,17 @@ def test_a_learning_rate_is_named_where_there_is_evidence(scale: Literal["search
     assert found["loss"].level == "poor"
     assert found["step"].text.startswith("none; lora_B is zero")
     assert "not measured" in found["stability"].text
+
+
+@pytest.mark.parametrize(
+    ("overlaps", "level", "words"),
+    [
+        ([0.9, 0.5, 0.6, None], "good", "share 60% of their subspaces (median of 3 layers; 50% to 90%); by chance it"),
+        ([0.1, 0.4], "fair", "by chance it would be 12.5%. More or longer examples"),
+    ],
+)
+def test_halves_tell_how_stable_the_subspaces_are(overlaps: list[float | None], level: str, words: str) -> None:
+    layers = [dataclasses.replace(seen(2.0), half_overlap=overlap, shape=(4, 8)) for overlap in overlaps]
+    found = judge_stability({str(index): one for index, one in enumerate(layers)})
+    assert found.level == level
+    assert words in found.text

@@ -58,6 +58,15 @@ def test_the_tables_hold_the_figures_of_the_report() -> None:
     assert [row[0] for row in rows if row[0].startswith("h.")] == list(report().layers)
 
 
+def test_halves_are_a_map_of_the_layers_that_are_known() -> None:
+    layers = report().layers
+    halved = layers | {"h.1.q": dataclasses.replace(layers["h.1.q"], half_overlap=0.625)}
+    maps = [svg["aria-label"] or "" for svg in Elements(render_page(report(layers=halved), "title")).all("svg")]
+    assert any(one.startswith("Share of the subspace that both halves find") for one in maps)
+    assert "62%" in render_page(report(layers=halved), "title")
+    assert len(maps) == 1 + len(Elements(render_page(report(), "title")).all("svg"))
+
+
 def test_the_page_needs_nothing_else_and_runs_nothing() -> None:
     page = render_page(report(), EVIL)
     elements = Elements(page)

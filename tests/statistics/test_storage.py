@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,15 @@ def statistics() -> Statistics:
 
 
 def _same(first: Statistics, second: Statistics) -> None:
-    for kind in ("gradient_sums", "output_sums", "input_sums"):
-        mine, others = getattr(first, kind), getattr(second, kind)
+    for kind in ("gradient_sums", "output_sums", "input_sums", "half.gradient_sums"):
+        mine, others = attrgetter(kind)(first), attrgetter(kind)(second)
         assert mine.keys() == others.keys()
         for name, tensor in mine.items():
             assert tensor.dtype == others[name].dtype
             assert torch.equal(tensor, others[name])
     for field in ("layers", "input_groups", "tokens", "examples", "loss_sum", "config", "population_size"):
         assert getattr(first, field) == getattr(second, field), field
+    assert first.half.examples == second.half.examples
     assert first.batch_dependent is second.batch_dependent
     assert (first.model.name, first.model.revision) == (second.model.name, second.model.revision)
     assert torch.equal(first.model.signature, second.model.signature)
@@ -39,6 +41,7 @@ def _same(first: Statistics, second: Statistics) -> None:
 
 def test_a_round_trip_changes_no_bit(statistics: Statistics, tmp_path: Path) -> None:
     assert statistics.population_size == 6
+    assert statistics.half.examples == 3
     save_statistics(statistics, tmp_path / "s.safetensors")
     _same(statistics, load_statistics(str(tmp_path / "s.safetensors")))
 

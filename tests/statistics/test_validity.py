@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 
+from lora_da import collect_statistics
+from lora_da.statistics.halves import Half
 from lora_da.statistics.products import gram
-from lora_da.statistics.validity import find_fault, is_sum_of_squares
+from lora_da.statistics.validity import check_sums, find_fault, is_sum_of_squares
+from models import batches_of, causal_examples, tiny_llama
 
 
 def vectors(seed: int, tokens: int, width: int, lowest: float, highest: float) -> Tensor:
@@ -40,3 +46,25 @@ def test_one_asymmetric_entry_is_found(rows: int) -> None:
     assert not is_sum_of_squares(sums)
     assert not is_sum_of_squares(torch.tensor([1.0, -1e-9]))
     assert is_sum_of_squares(torch.tensor([1.0, 0.0]))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda half: dataclasses.replace(half, examples=5), "the number of examples in one half of 4 is 5"),
+        (lambda half: dataclasses.replace(half, examples=True), "the number of examples in one half of 4 is True"),
+        (lambda half: half_of(half, lambda tensor: tensor[:, :-1]), "is not like that of all, in layer model.layers.0"),
+        (lambda half: half_of(half, Tensor.double), "is not like that of all"),
+        (lambda half: half_of(half, lambda tensor: tensor / 0), "is not finite in layer"),
+        (lambda half: Half({"other": torch.ones(2, 2)}, 2), "is not like that of all, in layer other"),
+    ],
+)
+def test_a_half_must_be_a_part_of_the_whole(change: Callable[[Half], Half], reason: str) -> None:
+    found = collect_statistics(tiny_llama(), batches_of(causal_examples(4), 2), progress=False)
+    check_sums(found)
+    with pytest.raises(ValueError, match=reason):
+        check_sums(dataclasses.replace(found, half=change(found.half)))
+
+
+def half_of(half: Half, change: Callable[[Tensor], Tensor]) -> Half:
+    return Half({name: change(tensor) for name, tensor in half.gradient_sums.items()}, half.examples)

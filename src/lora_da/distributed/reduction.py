@@ -39,6 +39,12 @@ def all_reduce_statistics(statistics: Statistics | None, processes: Processes) -
         gradient_sums=_all_reduce_sums(union.gradient_sums, statistics.gradient_sums if statistics else {}, processes),
         output_sums=_all_reduce_sums(union.output_sums, statistics.output_sums if statistics else {}, processes),
         input_sums=_all_reduce_sums(union.input_sums, statistics.input_sums if statistics else {}, processes),
+        half=dataclasses.replace(
+            union.half,
+            gradient_sums=_all_reduce_sums(
+                union.half.gradient_sums, statistics.half.gradient_sums if statistics else {}, processes
+            ),
+        ),
         population_size=shapes[0].population_size,  # all are samples of one data set
     )
 
@@ -52,6 +58,10 @@ def _without_entries(statistics: Statistics | None) -> Statistics | None:
         gradient_sums={name: tensor.to("meta") for name, tensor in statistics.gradient_sums.items()},
         output_sums={name: tensor.to("meta") for name, tensor in statistics.output_sums.items()},
         input_sums={name: tensor.to("meta") for name, tensor in statistics.input_sums.items()},
+        half=dataclasses.replace(
+            statistics.half,
+            gradient_sums={name: tensor.to("meta") for name, tensor in statistics.half.gradient_sums.items()},
+        ),
     )
 
 

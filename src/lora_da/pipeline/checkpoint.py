@@ -122,7 +122,7 @@ def load_plan(file: Path, layers: Iterable[str]) -> MemoryPlan | None:
         return None
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))
-        plan = MemoryPlan(kept["place"], tuple(map(tuple, kept["passes"])), tuple(kept["bytes"]))
+        plan = MemoryPlan(kept["place"], tuple(map(tuple, kept["passes"])), tuple(kept["bytes"]), tuple(kept["halved"]))
         planned = sorted(name for names in plan.passes for name in names)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{file} is damaged ({error}): remove it to start anew") from error

@@ -74,7 +74,10 @@ def _collect_pass(
     repeats = source.repeats_of(len(left))
     with source.failing_together():
         if left:
-            done = _collect_batches(source, config, plan, left, done, repeats, partial, file, title)
+            procedure = Procedure(
+                plan.place, source.compensated, repeats, source.progress, title, plan.halved, source.any_needs
+            )
+            done = _collect_batches(source, config, procedure, left, done, partial, file)
             if file is not None:
                 save_partial(done, file)  # a later pass may be interrupted too
     if source.processes is not None:
@@ -87,16 +90,13 @@ def _collect_pass(
 def _collect_batches(
     source: CalibrationSource,
     config: CollectionConfig,
-    plan: MemoryPlan,
+    procedure: Procedure,
     batches: Sequence[Mapping[str, Any]],
     start: Statistics | None,
-    repeats: int,
     partial: Partial | None,
     file: Path | None,
-    title: str,
 ) -> Statistics:
     """The statistics of this process's batches, added to those that it had at the start."""
-    procedure = Procedure(plan.place, source.compensated, repeats, source.progress, title, source.any_needs)
     with adapters_disabled(source.base):
         one_pass = OnePass(source.objective, source.layers, config, procedure, identify_model(source.base))
         return one_pass.run(batches, start, partial.checkpoint.saving(file) if partial and file else None)

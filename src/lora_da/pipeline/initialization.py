@@ -39,6 +39,7 @@ from lora_da.solver.factors import SolverError, solver_errors
 from lora_da.solver.layer_init import LayerInit
 from lora_da.solver.rounding import fit_to_precision
 from lora_da.solver.scale import scale_factors
+from lora_da.statistics.halves import Half
 from lora_da.statistics.sums import Statistics
 from lora_da.system.memory import peak_memory, reset_peak_memory
 from lora_da.system.sizes import MemoryBudget
@@ -164,7 +165,7 @@ def solve_adapter(
         unsolved |= without
         tokens |= statistics.tokens
         whole |= dict.fromkeys(statistics.wholly_counted)
-        without_sums = dataclasses.replace(statistics, gradient_sums={}, output_sums={}, input_sums={})
+        without_sums = dataclasses.replace(statistics, gradient_sums={}, output_sums={}, input_sums={}, half=Half())
         collected = dataclasses.replace(without_sums, wholly_counted=tuple(whole))
         del statistics  # the next pass needs its memory
     if not layers:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lora_da.config import CollectionConfig
 from lora_da.pipeline.memory_limits import MemoryLimits
 from lora_da.statistics.accumulator import Place
+from lora_da.statistics.halves import choose_halved
 from lora_da.system.sizes import format_size
 
 
@@ -19,11 +22,13 @@ class MemoryPlan:
         place: The sums are kept on the layers' "device", or in the "host"'s memory.
         passes: The layers of each pass over the data, in the model's order; a backward pass stops at its lowest layer.
         bytes: The size of each pass's sums, of which one pass's are held at a time.
+        halved: The layers whose gradients are also kept for half of the examples; none where that would cost a pass.
     """
 
     place: Place
     passes: tuple[tuple[str, ...], ...]
     bytes: tuple[int, ...]
+    halved: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         where = "beside the model" if self.place == "device" else "in the host's memory"
@@ -55,13 +60,36 @@ def plan_memory(
     Raises:
         ValueError: Not even the layers of one input fit; the message names them and says what would help.
     """
+    plan_for = functools.partial(
+        _plan_sums, shapes, input_groups, devices, limits, config, compensated=compensated, itemsize=itemsize
+    )
+    plan = plan_for(())
+    try:
+        halving = plan_for(choose_halved(list(shapes)))
+    except ValueError:
+        return plan
+    return halving if (halving.place, len(halving.passes)) == (plan.place, len(plan.passes)) else plan
+
+
+def _plan_sums(
+    shapes: Mapping[str, tuple[int, int]],
+    input_groups: Mapping[str, str],
+    devices: Mapping[str, str],
+    limits: MemoryLimits,
+    config: CollectionConfig,
+    halved: tuple[str, ...],
+    *,
+    compensated: bool,
+    itemsize: int,
+) -> MemoryPlan:
     members: dict[str, list[str]] = {}
     for name in shapes:
         members.setdefault(input_groups[name], []).append(name)
     groups = [
         _Group(
             tuple(names),
-            sums_bytes([shapes[name] for name in names], config, compensated=compensated, itemsize=itemsize),
+            sums_bytes([shapes[name] for name in names], config, compensated=compensated, itemsize=itemsize)
+            + itemsize * sum(math.prod(shapes[name]) for name in names if name in halved),
         )
         for names in members.values()
     ]
@@ -77,6 +105,7 @@ def plan_memory(
         place,
         tuple(tuple(name for group in part for name in group.names) for part in passes),
         tuple(sum(group.bytes for group in part) for part in passes),
+        halved,
     )
 
 

@@ -132,6 +132,7 @@ def report_layer(init: LayerInit, *, tokens: int, scaling: float) -> LayerReport
         residual=init.residual,
         shape=(d_out, d_in),
         noise_ratios=None if init.noise_ratios is None else tuple(init.noise_ratios.tolist()),
+        half_overlap=init.half_overlap,
     )
 
 

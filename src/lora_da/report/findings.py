@@ -13,6 +13,8 @@ from lora_da.report.layers import LayerReport, group_by_kind, round_gain
 if TYPE_CHECKING:
     from lora_da.report.initialization import InitializationReport
 
+_STABLE = 0.5  # of a subspace, on which halves of a sample agree: then most of it is not chance
+
 Level = Literal["good", "fair", "poor", "plain"]
 """How a finding should be taken; plain is neither."""
 
@@ -45,10 +47,7 @@ def list_findings(report: InitializationReport) -> list[Finding]:
     found = [judge_data(layers, report.examples), describe_rank(layers, by_noise=report.in_nats)]
     if report.in_nats:
         found.append(describe_gain(layers, report.loss_before, report.label_tokens))
-    return [*found, *_start(report), _rate(report), STABILITY]
-
-
-STABILITY = Finding("stability", "Stability", "not measured: how far two halves of the sample agree is not collected.")
+    return [*found, *_start(report), _rate(report), judge_stability(layers)]
 
 
 def judge_data(layers: Mapping[str, LayerReport], examples: int) -> Finding:
@@ -79,6 +78,23 @@ def judge_data(layers: Mapping[str, LayerReport], examples: int) -> Finding:
     if few or real < taken / 2:
         return Finding("data", "More data would help", " ".join(sentences), "fair")
     return Finding("data", "Enough data", " ".join(sentences), "good")
+
+
+def judge_stability(layers: Mapping[str, LayerReport]) -> Finding:
+    """Return how far two halves of the examples, each by itself, would have led to the same subspaces."""
+    known = [layer for layer in layers.values() if layer.shape is not None]
+    overlaps = [layer.half_overlap for layer in known if layer.half_overlap is not None]
+    if not overlaps:
+        text = "not measured: the examples came in one batch, or there was no memory left for it."
+        return Finding("stability", "Stability", text)
+    chance = median(layer.rank / layer.shape[1] for layer in known if layer.shape is not None)
+    text = (
+        f"two halves of the examples, each by itself, share {median(overlaps):.0%} of their subspaces (median of "
+        f"{len(overlaps)} layers; {_span(overlaps, '.0%')}); by chance it would be {chance:.1%}."
+    )
+    if median(overlaps) < _STABLE:
+        return Finding("stability", "Stability", text + " More or longer examples make the choice steadier.", "fair")
+    return Finding("stability", "Stability", text, "good")
 
 
 def describe_rank(layers: Mapping[str, LayerReport], *, by_noise: bool) -> Finding:

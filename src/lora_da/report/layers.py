@@ -30,6 +30,8 @@ class LayerReport:
         shape: The layer's (d_out, d_in); None in reports of earlier versions.
         noise_ratios: How large each of the directions is beside the largest that noise alone would make, as many as
             there are eigenvalues; None in the metric of the parameters, and in reports of earlier versions.
+        half_overlap: The share of its span on which two halves of the examples agree, each by itself: 1 if it is the
+            same, r/d_in by chance. Known of a few layers, and if the examples came in more than one batch.
     """
 
     rank: int
@@ -46,6 +48,7 @@ class LayerReport:
     residual: float
     shape: tuple[int, int] | None = None
     noise_ratios: tuple[float, ...] | None = None
+    half_overlap: float | None = None
 
     def __repr__(self) -> str:
         return f"LayerReport(rank {self.rank}, {self.tokens} tokens, {self.captured_energy[-1]:.1%} of the energy)"

@@ -38,7 +38,7 @@ def render_page(report: InitializationReport, title: str, budget: int = BUDGET) 
         *([_section("gain", "Expected gain", *_gain(report))] if report.in_nats else []),
         _section("tokens", "Tokens per input dimension", *_tokens(report)),
         _section("ranks", "Ranks", *_ranks(report, budget)),
-        _section("stability", "Agreement between two halves of the sample", _found(report, "stability")),
+        _section("stability", "Agreement between two halves of the sample", *_stability(report)),
         _section("layers", "All layers", _layers(report, budget)),
         *([_section("notes", "Notes", *map(_paragraph, report.notices))] if report.notices else []),
     ]
@@ -71,10 +71,10 @@ def render_snippet(report: InitializationReport) -> str:
     return tag("div", *inner, class_="lora-da")
 
 
-def _found(report: InitializationReport, topic: str) -> Markup:
+def _found(report: InitializationReport, topic: str) -> str:
     """What was found about one topic, as a sentence of its own."""
     text = next(finding.text for finding in list_findings(report) if finding.topic == topic)
-    return _paragraph(text[0].upper() + text[1:])
+    return text[0].upper() + text[1:]
 
 
 def _section(key: str, heading: str, *parts: Markup) -> tuple[str, str, Markup]:
@@ -121,7 +121,7 @@ def _kept(report: InitializationReport) -> Iterator[Markup]:
     kept = {name: layer.captured_energy[-1] for name, layer in report.layers.items()}
     groups = group_by_kind(report.layers)
     least = min(groups, key=lambda kind: max(layer.captured_energy[-1] for layer in groups[kind]))
-    yield _found(report, "rank")
+    yield _paragraph(_found(report, "rank"))
     yield tag("p", f"A larger rank would add most in {least}; the table says which rank keeps how much.", class_="todo")
     yield _map(kept, "Energy kept", ".0%")
     header, *rows = tabulate_needed_ranks(report.layers)
@@ -131,7 +131,7 @@ def _kept(report: InitializationReport) -> Iterator[Markup]:
 def _gain(report: InitializationReport) -> Iterator[Markup]:
     unit = report.label_tokens or 1.0
     per = "example" if report.label_tokens is None else "token"
-    yield _found(report, "gain")
+    yield _paragraph(_found(report, "gain"))
     yield tag(
         "p",
         "Where memory is short, target_modules may leave out what is pale here; each layer is seen by itself, so that "
@@ -150,6 +150,13 @@ def _tokens(report: InitializationReport) -> Iterator[Markup]:
         todo = f"{few} layers saw fewer tokens than dimensions (crossed out): use more or longer examples."
     yield tag("p", todo, class_="todo")
     yield _map(tokens, "Tokens per input dimension", ".3g", crossed_below=1)
+
+
+def _stability(report: InitializationReport) -> Iterator[Markup]:
+    known = {name: one.half_overlap for name, one in report.layers.items() if one.half_overlap is not None}
+    yield tag("p", _found(report, "stability"), class_="todo")
+    if known:
+        yield _map(known, "Share of the subspace that both halves find", ".0%")
 
 
 def _ranks(report: InitializationReport, budget: int) -> Iterator[Markup]:

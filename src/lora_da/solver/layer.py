@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 
 from lora_da.config import LoraDAConfig
@@ -17,6 +19,7 @@ from lora_da.solver.factors import (
     solver_errors,
     try_factorise,
 )
+from lora_da.solver.half_overlap import measure_overlap
 from lora_da.solver.layer_init import LayerInit
 from lora_da.solver.loss_solution import solve_for_loss
 from lora_da.solver.parameter_solution import solve_for_parameters
@@ -99,11 +102,13 @@ def solve_layer(
     solve = solve_for_loss if config.metric == "loss" else solve_for_parameters
     with solver_errors():
         input_factor = input_factor or factorise_input(layer, config)
-        init = solve(layer, rank, config, input_factor, invert_output_factor(layer, config))
+        output = invert_output_factor(layer, config)
+        init = solve(layer, rank, config, input_factor, output)
+        overlap = measure_overlap(layer, rank, input_factor, output.inverse, config.seed)
     for value in (init.A, init.delta_A, init.eigenvalues, init.activation_covariance):
         if not bool(torch.isfinite(value).all()):
             raise SolverError("the solution is not finite: the statistics' range exceeds float64")
-    return init
+    return dataclasses.replace(init, half_overlap=overlap)
 
 
 def check_layer(layer: LayerStatistics) -> None:

@@ -32,6 +32,7 @@ class LayerInit:
             for ĜᵀĜ, which bounds the share of ‖Δ̂‖² that the span misses.
         noise_ratios: The k leading singular values of Ĝ over the largest that noise alone would have: a direction is
             real where this is above 1. None in the metric of the parameters.
+        half_overlap: How far two halves of the sample span the same, from r/d_in to 1; None where that is not known.
     """
 
     A: Float[Tensor, "r d_in"]
@@ -47,6 +48,7 @@ class LayerInit:
     output_raised: int
     residual: float
     noise_ratios: Float[Tensor, " k"] | None = None
+    half_overlap: float | None = None
 
     def __repr__(self) -> str:
         (rank, d_in), d_out = self.A.shape, len(self.delta_A)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -41,6 +42,7 @@ class Procedure:
         repeats: How often the last batch is run once more without counting, to keep step with other processes.
         progress: Whether to show a progress bar.
         description: What the progress bar says.
+        halved: The layers whose gradients are also kept for half of the examples.
         agree: Whether any process of the job does, given whether this one does; where the weights are shared, the
             processes have to run the model together.
     """
@@ -50,6 +52,7 @@ class Procedure:
     repeats: int = 0
     progress: bool = True
     description: str = "statistics"
+    halved: tuple[str, ...] = ()
     agree: Callable[[bool], bool] = bool
 
 
@@ -103,15 +106,19 @@ class OnePass:
         if start is not None:
             self._resume(start)
         model, recorder = self._objective.model, Recorder(self._layers, self._sums)
+        *ends, total = accumulate(map(self._objective.count_examples, batches), initial=self._examples)
+        half = min(ends[1:], key=lambda end: abs(end - total / 2), default=0)
         with (
             preserve_random_state(),
             estimation_mode(model),
             embeddings_with_gradient(model),
-            self._progress_bar(batches) as bar,
+            self._progress_bar(total) as bar,
         ):
             with recorder.attached():
                 for batch in batches:
                     self._read(batch, recorder)
+                    if self._examples == half and not self._sums.half.examples:
+                        self._sums.keep_half(self._procedure.halved, half)
                     bar.update(self._objective.count_examples(batch))
                     if after_batch is not None:
                         after_batch(self._statistics)
@@ -133,9 +140,9 @@ class OnePass:
         cpu = torch.device("cpu")
         self._sums.resume(start, {name: find_device(layer) if beside else cpu for name, layer in self._layers.items()})
 
-    def _progress_bar(self, batches: Sequence[Mapping[str, Any]]) -> Any:
+    def _progress_bar(self, total: int) -> Any:
         return tqdm(
-            total=self._examples + sum(map(self._objective.count_examples, batches)),
+            total=total,
             initial=self._examples,
             desc=self._procedure.description,
             unit="example",
@@ -176,4 +183,5 @@ class OnePass:
             model=self._identity,
             batch_dependent=self._objective.couples_examples,
             wholly_counted=tuple(name for name in reached if name in self._locator.wholly_counted),
+            half=sums.half,
         )

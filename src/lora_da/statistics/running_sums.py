@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from lora_da.statistics.accumulator import Accumulator
+from lora_da.statistics.halves import Half
 from lora_da.statistics.products import choose_sum_dtype, gram, product
 from lora_da.statistics.sums import Statistics
 
@@ -26,6 +27,7 @@ class RunningSums:
         input_groups: The group of each layer.
         tokens: The number of tokens by layer.
         input_tokens: The number of tokens by group.
+        half: The gradient sums of some layers, as they were after half of the examples.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class RunningSums:
         self.input_groups: dict[str, str] = {}
         self.tokens: dict[str, int] = {}
         self.input_tokens: dict[str, int] = {}
+        self.half = Half()
 
     def resume(self, earlier: Statistics, devices: Mapping[str, torch.device]) -> None:
         """Add to the sums of an earlier collection, which are taken over and kept on the layers' ``devices``."""
@@ -52,6 +55,8 @@ class RunningSums:
         self.input_groups |= earlier.input_groups
         self.tokens |= earlier.tokens
         self.input_tokens |= {group: earlier.tokens[group] for group in earlier.input_sums}
+        kept = {name: tensor.to(devices[name]) for name, tensor in earlier.half.gradient_sums.items()}
+        self.half = Half(kept, earlier.half.examples)
 
     def add_gradient(self, layer: str, a: Float[Tensor, "rows d_in"], g: Float[Tensor, "rows d_out"]) -> None:
         """Add Σ g aᵀ over some rows of a layer's input and output gradient."""
@@ -68,6 +73,12 @@ class RunningSums:
         """Add Σ a aᵀ over the tokens of a group of layers, and count them."""
         self._accumulator.add(self.input_sums, group, gram(a, choose_sum_dtype(a)))
         self.input_tokens[group] = self.input_tokens.get(group, 0) + len(a)
+
+    def keep_half(self, layers: Iterable[str], examples: int) -> None:
+        """Remember the gradient sums of some layers as they are now, after so many examples."""
+        self.wait()
+        reached = [name for name in layers if name in self.gradient_sums]
+        self.half = Half({name: self.gradient_sums[name].clone() for name in reached}, examples)
 
     def wait(self) -> None:
         """Return when everything is added."""

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lora_da.config import CollectionConfig
+from lora_da.statistics.halves import Half
 from lora_da.statistics.sums import ModelIdentity, Statistics
 from lora_da.statistics.validity import check_sums
 from lora_da.system.files import atomic_path
@@ -21,7 +22,7 @@ from lora_da.system.hashing import hash_file, hash_lines, hash_tensors
 _FORMAT = "lora-da-statistics"
 _DIGEST = "digest"  # of all else in the file, since version 2
 _VERSION = 2
-_KINDS = ("gradient", "output", "input")
+_KINDS = ("gradient", "output", "input", "half")
 
 
 def save_statistics(
@@ -51,6 +52,7 @@ def save_statistics(
         "population_size": statistics.population_size,
         "batch_dependent": statistics.batch_dependent,
         "wholly_counted": statistics.wholly_counted,
+        "half_examples": statistics.half.examples,
         "tokens": statistics.tokens,
         "input_groups": statistics.input_groups,
     }
@@ -82,7 +84,12 @@ def identify_file(path: Path | str) -> str:
 
 def _tensors_of(statistics: Statistics) -> dict[str, Tensor]:
     tensors = {"signature": statistics.model.signature}
-    sums = (statistics.gradient_sums, statistics.output_sums, statistics.input_sums)
+    sums = (
+        statistics.gradient_sums,
+        statistics.output_sums,
+        statistics.input_sums,
+        statistics.half.gradient_sums,
+    )
     for kind, by_layer in zip(_KINDS, sums, strict=True):
         tensors |= {f"{kind}/{name}": tensor.detach().cpu().contiguous() for name, tensor in by_layer.items()}
     return tensors
@@ -157,7 +164,12 @@ def _made_of(about: dict[str, Any], tensors: dict[str, Tensor], path: Path | str
         model=ModelIdentity(**about["model"], signature=tensors["signature"].cpu()),
         population_size=about["population_size"],
         batch_dependent=about["batch_dependent"],
-        wholly_counted=tuple(about.get("wholly_counted", ())),  # earlier files lack it
+        # Earlier files lack these.
+        wholly_counted=tuple(about.get("wholly_counted", ())),
+        half=Half(
+            {name: tensors[f"half/{name}"] for name in layers if f"half/{name}" in tensors},
+            about.get("half_examples", 0),
+        ),
     )
 
 

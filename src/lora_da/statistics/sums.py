@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lora_da.config import CollectionConfig
+from lora_da.statistics.halves import Half
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -29,6 +30,8 @@ class LayerStatistics:
         output_sum: Σ g gᵀ over the tokens, or only its diagonal.
         tokens: The number of tokens.
         examples: The number of examples, those without a token in this layer included.
+        half_sum: Σ g aᵀ of half of the examples alone; None if it was not kept.
+        half_examples: The number of examples of that half.
     """
 
     gradient_sum: Float[Tensor, "d_out d_in"]
@@ -36,6 +39,8 @@ class LayerStatistics:
     output_sum: Float[Tensor, "d_out d_out"] | Float[Tensor, " d_out"]
     tokens: int
     examples: int
+    half_sum: Float[Tensor, "d_out d_in"] | None = None
+    half_examples: int = 0
 
     def __repr__(self) -> str:
         d_out, d_in = self.gradient_sum.shape
@@ -48,6 +53,7 @@ class LayerStatistics:
             gradient_sum=self.gradient_sum.to(device),
             input_sum=self.input_sum.to(device),
             output_sum=self.output_sum.to(device),
+            half_sum=None if self.half_sum is None else self.half_sum.to(device),
         )
 
 
@@ -98,6 +104,7 @@ class Statistics:
         batch_dependent: Whether an example's loss depended on the others in its batch.
         wholly_counted: The layers of which all rows count, padding as well if there is any, since their inputs don't
             follow the mask of a padded batch.
+        half: What half of the examples say by themselves, of some layers.
     """
 
     gradient_sums: dict[str, Tensor]
@@ -112,6 +119,7 @@ class Statistics:
     population_size: int | None = None
     batch_dependent: bool = False
     wholly_counted: tuple[str, ...] = ()
+    half: Half = field(default_factory=Half)
 
     def __repr__(self) -> str:
         return f"Statistics({len(self.layers)} layers of {self.model.name}, {self.examples} examples, {self.config})"
@@ -130,6 +138,8 @@ class Statistics:
             output_sum=self.output_sums[layer],
             tokens=self.tokens[layer],
             examples=self.examples,
+            half_sum=self.half.gradient_sums.get(layer),
+            half_examples=self.half.examples,
         )
 
     def __add__(self, other: Statistics) -> Statistics:
@@ -174,4 +184,5 @@ class Statistics:
             population_size=None,
             batch_dependent=self.batch_dependent or other.batch_dependent,
             wholly_counted=tuple(dict.fromkeys(self.wholly_counted + other.wholly_counted)),
+            half=self.half + other.half,
         )

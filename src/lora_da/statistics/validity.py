@@ -92,6 +92,9 @@ def _fault_of_whole(statistics: Statistics) -> str | None:
         return "they don't say which model they are of (their signature is empty): collect them anew"
     if not bool(torch.isfinite(signature).all()):
         return "the signature of their model is not finite"
+    fault = _fault_of_half(statistics)
+    if fault is not None:
+        return fault
     for name in statistics.layers:
         group = statistics.input_groups.get(name)
         if group not in statistics.input_sums or name not in statistics.output_sums or name not in statistics.tokens:
@@ -100,6 +103,20 @@ def _fault_of_whole(statistics: Statistics) -> str | None:
             return f"layers {name} and {group} share their input, but not their number of tokens"
     unknown = (statistics.tokens.keys() | set(statistics.wholly_counted)) - statistics.gradient_sums.keys()
     return f"there is no gradient of {min(unknown)}" if unknown else None
+
+
+def _fault_of_half(statistics: Statistics) -> str | None:
+    """Why what is kept of half of the examples can't be a part of the sums."""
+    half = statistics.half
+    if not _is_count(half.examples, 0) or half.examples > statistics.examples:
+        return f"the number of examples in one half of {statistics.examples} is {half.examples!r}"
+    for name, tensor in half.gradient_sums.items():
+        whole = statistics.gradient_sums.get(name)
+        if whole is None or tensor.shape != whole.shape or tensor.dtype != whole.dtype:
+            return f"the gradient of one half of the examples is not like that of all, in layer {name}"
+        if not bool(torch.isfinite(tensor).all()):
+            return f"the gradient of one half of the examples is not finite in layer {name}"
+    return None
 
 
 def _is_count(value: object, least: int) -> bool:

@@ -160,7 +160,7 @@ def plan_initialization(
         memory = plan_within(limits=_limits(machine, outline.model_bytes, solver, budget))
     except ValueError as error:
         problem = str(error)
-    everything = plan_within(limits=MemoryLimits({"0": 2**62}, None))
+    everything = memory or plan_within(limits=MemoryLimits({"0": 2**62}, None))
     return Plan(
         layers=_kinds(outline),
         workload=workload,
@@ -168,7 +168,7 @@ def plan_initialization(
         parameters=outline.parameters,
         dtype=outline.dtype,
         model_bytes=outline.model_bytes,
-        statistics_bytes=everything.bytes[0],
+        statistics_bytes=sum(everything.bytes),
         activation_bytes=activations,
         solver_bytes=solver,
         memory=memory,
