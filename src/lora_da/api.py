@@ -44,7 +44,12 @@ from lora_da.pipeline.trainer import (
 )
 from lora_da.pipeline.trainer_loss import find_trainer_loss
 from lora_da.report.initialization import InitializationReport
-from lora_da.report.notices import NO_EXAMPLES_TO_SEARCH_WITH, STEP_NOT_SEARCHED, list_collection_notices
+from lora_da.report.notices import (
+    NO_EXAMPLES_TO_SEARCH_WITH,
+    STEP_NOT_SEARCHED,
+    ReportedWarning,
+    list_collection_notices,
+)
 from lora_da.solver.layer import check_population
 from lora_da.statistics.batches.examples import find_dataset_length
 from lora_da.statistics.losses.example_losses import ExampleLoss, find_rows_per_example, name_loss
@@ -115,7 +120,7 @@ def collect_statistics(
     partial = open_partial(checkpoint, source, config, belonging)
     statistics = collect_in_one_pass(source, config, memory_budget, partial)
     for notice in list_collection_notices(statistics.wholly_counted):
-        warnings.warn(notice, stacklevel=2)
+        warnings.warn(notice, ReportedWarning, stacklevel=2)
     return dataclasses.replace(statistics, population_size=find_dataset_length(dataloader))
 
 
@@ -215,7 +220,7 @@ def initialize_lora_da_weights(
     label_tokens = None if source is None else count_label_tokens(source)
     report = report_initialization(adapter, solution, config, losses, label_tokens, length, stopwatch.seconds, notices)
     for notice in report.notices:
-        warnings.warn(notice, stacklevel=2)
+        warnings.warn(notice, ReportedWarning, stacklevel=2)
     quiet = list_quiet_notices(plan, config) + ([NO_EXAMPLES_TO_SEARCH_WITH] if steps and source is None else [])
     return dataclasses.replace(report, notices=(*report.notices, *quiet))
 
@@ -319,6 +324,6 @@ def initialize_from_trainer(
         )
     notices = [renew_reference(trainer, adapter_name), loss_notice(trainer) if loss is None else None]
     for notice in filter(None, notices):
-        warnings.warn(notice, stacklevel=2)
+        warnings.warn(notice, ReportedWarning, stacklevel=2)
         report = dataclasses.replace(report, notices=(*report.notices, notice))
     return report

@@ -11,6 +11,7 @@ from lora_da import __version__
 from lora_da.cli import _short_warning, main
 from lora_da.cli import app as module
 from lora_da.distributed.processes import ProcessError
+from lora_da.report.notices import ReportedWarning
 
 
 @pytest.mark.parametrize(
@@ -80,4 +81,5 @@ def test_one_process_of_a_job_tells_warnings(
         monkeypatch.setenv("RANK", rank)
     _short_warning("look here", UserWarning)
     _short_warning("of a library", FutureWarning)
+    _short_warning("in the report as well", ReportedWarning)
     assert capsys.readouterr().err == ("warning: look here\n" if shown else "")

@@ -6,6 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from lora_da.report.layers import LayerReport
 
+
+class ReportedWarning(UserWarning):
+    """A warning that stands among the notices of the report as well."""
+
+
 POPULATION_UNKNOWN = (
     "the population size N is not known; its variance term is left out, which hardly matters beside the sample "
     "correction (set LoraDAConfig.population_size to include it)"

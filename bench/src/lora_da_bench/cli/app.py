@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from lora_da.system.launcher import refuse_job
-from lora_da.system.library_noise import silence_imports
+from lora_da.system.library_noise import silence_libraries
 from lora_da_bench.cli.compare import compare
 from lora_da_bench.cli.laboratory import laboratory
 
@@ -36,7 +36,7 @@ def _common(
 
 def main() -> None:
     """Run the command line; what a user can mend is told in one line, without a traceback."""
-    silence_imports()
+    silence_libraries()
     warnings.showwarning = _show_warning
     try:
         app()
