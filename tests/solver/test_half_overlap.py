@@ -61,4 +61,4 @@ def test_nothing_is_said_where_no_half_is_known() -> None:
         {"half_sum": torch.zeros(D_OUT, D_IN, dtype=torch.float64)},
         {"half_sum": layer.gradient_sum},
     )
-    assert [overlap(dataclasses.replace(layer, **one), LoraDAConfig()) for one in unknown] == [None] * len(unknown)  # type: ignore[arg-type]
+    assert [overlap(dataclasses.replace(layer, **one), LoraDAConfig()) for one in unknown] == [None] * len(unknown)
