@@ -2,7 +2,7 @@
 
     PYTHONPATH=tests python -m attacks.all --results results/attacks
 
-``--share 0.1`` makes a tenth of the rounds, and ``--only readers,kills`` some attacks.
+``--share 0.1`` makes a tenth of the rounds, and ``--only readers,kills`` some attacks; what was found by others stays.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ ROUNDS = {
     "mutated_statistics": 3_000,
     "numbers_at_edges": 2_000,
     "disagreeing_jobs": 54,
+    "soak": 30,
 }
 
 
@@ -48,20 +49,26 @@ def main() -> None:
         rounds = max(1, round(arguments.share * ROUNDS[name]))
         started = time.monotonic()
         faults = run(importlib.import_module(f"attacks.{name}").attack, 0, rounds)
-        found[name] = {"rounds": rounds, "faults": faults, "seconds": round(time.monotonic() - started)}
+        found[name] = {
+            "command": shlex.join(["python", "-m", "attacks.all", *sys.argv[1:]]),
+            "date": date.today().isoformat(),
+            "rounds": rounds,
+            "faults": faults,
+            "seconds": round(time.monotonic() - started),
+        }
+        if arguments.results:
+            record(found[name], name, arguments.results / "attacks.json")
         print(f"{name}: {rounds} rounds, {len(faults)} faults, {found[name]['seconds']} s", flush=True)
         for fault in faults:
             print(f"  {fault[:1000]}", flush=True)
-    if arguments.results:
-        about = {
-            "command": shlex.join(["python", "-m", "attacks.all", *sys.argv[1:]]),
-            "machine": describe_machine(),
-            "date": date.today().isoformat(),
-            "versions": find_versions(),
-            "attacks": found,
-        }
-        write_text(arguments.results / "attacks.json", json.dumps(about, indent=1) + "\n", overwrite=True)
     sys.exit(any(row["faults"] for row in found.values()))
+
+
+def record(row: dict[str, Any], name: str, file: Path) -> None:
+    """Write what an attack found beside what others had found."""
+    others = json.loads(file.read_text(encoding="utf-8"))["attacks"] if file.is_file() else {}
+    about = {"machine": describe_machine(), "versions": find_versions(), "attacks": others | {name: row}}
+    write_text(file, json.dumps(about, indent=1) + "\n", overwrite=True)
 
 
 if __name__ == "__main__":

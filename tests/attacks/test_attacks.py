@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from attacks import bombs, divergence, kills, locks, outputs, readers, records
+from attacks import bombs, divergence, kills, locks, outputs, readers, records, soak
 from attacks.rounds import Attack
 
 _LARGE = {"_gzip", "_empty_lists", "_endless_template"}  # many seconds or gibibytes
@@ -19,6 +19,7 @@ _LARGE = {"_gzip", "_empty_lists", "_endless_template"}  # many seconds or gibib
         pytest.param(locks.attack, 2, id="locks"),
         pytest.param(outputs.attack, 22, id="outputs"),
         pytest.param(divergence.attack, 1, id="divergence"),
+        pytest.param(soak.attack, 1, id="soak", marks=pytest.mark.slow),
         pytest.param(readers.attack, 600, id="readers, more", marks=pytest.mark.slow),
         pytest.param(kills.attack, 72, id="kills, more", marks=pytest.mark.slow),
         pytest.param(divergence.attack, 3, id="divergence, more", marks=pytest.mark.slow),

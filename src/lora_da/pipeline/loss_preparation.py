@@ -8,6 +8,7 @@ import torch
 
 from lora_da.adapter.activation import adapters_disabled
 from lora_da.pipeline.calibration_source import CalibrationSource
+from lora_da.statistics.batches.indices import check_indices
 from lora_da.statistics.estimation_mode import estimation_mode
 from lora_da.statistics.losses.targets import Reduction
 from lora_da.system.random_state import preserve_random_state
@@ -20,7 +21,8 @@ def prepare_loss(source: CalibrationSource, reduction: Reduction) -> Calibration
     examples for one that has a reference of which the batches don't tell.
 
     Raises:
-        ValueError: The model's own loss is not known, or a batch and the loss don't fit together.
+        ValueError: The model's own loss is not known, an index is outside of the model's embeddings, or a batch and
+            the loss don't fit together.
     """
     refer = getattr(source.example_loss, "refer", None)
     if source.example_loss is not None and refer is None:
@@ -31,6 +33,7 @@ def prepare_loss(source: CalibrationSource, reduction: Reduction) -> Calibration
         preserve_random_state(),
         adapters_disabled(source.base),
         estimation_mode(source.base),
+        check_indices(source.base),
         torch.no_grad(),
     ):
         if refer is not None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lora_da.statistics.batches.indices import check_indices
 from lora_da.statistics.estimation_mode import estimation_mode
 from lora_da.statistics.layers import Layer, ParameterLayer
 from lora_da.statistics.losses.objective import Objective
@@ -20,6 +21,9 @@ def find_shared_inputs(objective: Objective, layers: Mapping[str, Layer], batch:
 
     Returns:
         For each layer, the first one that was given its input; itself where it was not reached.
+
+    Raises:
+        ValueError: An index is outside of the model's embeddings.
     """
     groups = {name: name for name in layers}
     first: dict[int, tuple[Tensor, str]] = {}  # the tensors are held, so that none takes another's identity
@@ -38,5 +42,6 @@ def find_shared_inputs(objective: Objective, layers: Mapping[str, Layer], batch:
                 with_kwargs=True,
             )
             hooks.callback(handle.remove)
-        objective.called(**objective.prepare(batch))
+        with check_indices(objective.model):
+            objective.called(**objective.prepare(batch))
     return groups

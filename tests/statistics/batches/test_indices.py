@@ -6,9 +6,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lora_da import collect_statistics
+from lora_da import collect_statistics, initialize_lora_da_weights
+from lora_da.losses import CausalLM
 from lora_da.statistics.batches.indices import check_indices
-from models import causal_examples, classified_examples, collate, tiny_bert, tiny_gpt2, tiny_llama, tiny_opt
+from models import (
+    causal_examples,
+    classified_examples,
+    collate,
+    tiny_bert,
+    tiny_gpt2,
+    tiny_llama,
+    tiny_opt,
+    with_lora,
+)
 
 
 def test_a_padding_id_outside_of_the_vocabulary_is_named() -> None:
@@ -17,6 +27,20 @@ def test_a_padding_id_outside_of_the_vocabulary_is_named() -> None:
         ValueError, match=r"index 37 .* model\.embed_tokens\.weight, which has 37 entries: .* padding id"
     ):
         collect_statistics(tiny_llama(), [batch], progress=False)
+
+
+@pytest.mark.parametrize("budget", ["auto", "24KB"])  # with the second, which layers share an input is found out first
+@pytest.mark.parametrize("loss", [None, CausalLM()])
+@pytest.mark.parametrize("position", [0, 4])
+def test_an_id_outside_of_the_vocabulary_is_named_wherever_it_is_met_first(
+    position: int, loss: CausalLM | None, budget: str
+) -> None:
+    batch = collate(causal_examples(4))
+    batch["input_ids"][:, position] = 37
+    with pytest.raises(ValueError, match=r"index 37 is looked up in .*embed_tokens\.weight"):
+        initialize_lora_da_weights(
+            with_lora(tiny_llama()), [batch], example_loss=loss, memory_budget=budget, progress=False
+        )
 
 
 @pytest.mark.parametrize(("make", "name"), [(tiny_gpt2, "wpe"), (tiny_opt, "embed_positions")])
