@@ -43,11 +43,11 @@ def test_a_batch_is_cut_by_examples() -> None:
     assert cut["note"] == "kept"
     assert cut["scalar"].shape == ()
     with pytest.raises(ValueError, match="a batch of 3 rows has no whole number of examples of 2 rows each"):
-        list(take_examples([{"input_ids": torch.zeros(3, 1)}], 1, rows_per_example=2))
+        list(take_examples([{"input_ids": torch.zeros(3, 1).long()}], 1, rows_per_example=2))
 
 
 def test_a_batch_is_not_cut_where_its_parts_cannot_be_told() -> None:
-    patches = {"input_ids": torch.zeros(4, 7), "pixel_values": torch.zeros(9, 3)}
+    patches = {"input_ids": torch.zeros(4, 7).long(), "pixel_values": torch.zeros(9, 3)}
     with pytest.raises(ValueError, match=r"max_examples=3 ends within batch 0.*'pixel_values' of shape \(9, 3\).*=4,"):
         list(take_examples([patches], 3))
     with pytest.raises(ValueError, match=r"ends within batch 1.*loss is one's own.*Give max_examples=3 or 5"):
@@ -60,7 +60,7 @@ def test_what_is_no_batch() -> None:
         list(take_examples([_batches(1)[0], [torch.zeros(1)]], 9))
     with pytest.raises(ValueError, match="max_examples must be at least 1, not 0"):
         list(take_examples(_batches(1), 0))
-    for empty in ({}, {"input_ids": torch.zeros(0, 3)}, {"note": "text"}):
+    for empty in ({}, {"input_ids": torch.zeros(0, 3).long()}, {"note": "text"}):
         with pytest.raises(ValueError, match="a batch has no example; its keys are"):
             list(take_examples([empty], 3))
     single = {"input_ids": torch.tensor([1, 2]), "labels": torch.tensor([1, 2])}
@@ -81,3 +81,22 @@ def test_lengths_that_are_not_known() -> None:
     assert find_length(Streaming()) is None
     assert find_length(iter(())) is None
     assert find_dataset_length([{}]) is None
+
+
+@pytest.mark.parametrize(
+    ("batch", "reason"),
+    [
+        ({"input_ids": torch.ones(2, 3)}, "'input_ids' in batch 0 of the data loader is in torch.float32"),
+        (
+            {"input_ids": torch.ones(2, 3).long(), "attention_mask": torch.ones(2, 2)},
+            r"'attention_mask' in batch 0 .* the shape \(2, 2\), its 'input_ids' \(2, 3\)",
+        ),
+        (
+            {"input_ids": torch.ones(2, 3).int(), "attention_mask": torch.ones(1, 3)},
+            r"'attention_mask' in batch 0 .* the shape \(1, 3\), its 'input_ids' \(2, 3\)",
+        ),
+    ],
+)
+def test_ids_and_masks_that_can_not_be(batch: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        list(take_examples([batch], 3))

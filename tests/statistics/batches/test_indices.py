@@ -64,6 +64,15 @@ def test_indices_within_their_embeddings_change_nothing() -> None:
     assert torch.equal(checked, model(input_ids=ids).logits)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bool, torch.int32])
+def test_labels_of_another_type_are_named(dtype: torch.dtype) -> None:
+    with (
+        check_indices(tiny_llama()),
+        pytest.raises(ValueError, match=rf"the labels are in {dtype}, where classes or tokens are told apart"),
+    ):
+        F.cross_entropy(torch.zeros(2, 3), torch.ones(2, dtype=dtype))
+
+
 @pytest.mark.parametrize("wrong", [37, -1])
 def test_labels_that_are_no_class_are_named(wrong: int) -> None:
     batch = collate(causal_examples(4))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -54,7 +55,11 @@ class _Lookups(TorchFunctionMode):
 
 
 def _check_labels(logits: Tensor, labels: Tensor, left_out: int) -> None:
-    if labels.is_floating_point() or logits.ndim != 2:
+    if logits.ndim != 2:
+        return
+    if labels.ndim == 1 and labels.dtype not in (torch.int64, torch.uint8):
+        raise ValueError(f"the labels are in {labels.dtype}, where classes or tokens are told apart: they are in int64")
+    if labels.is_floating_point():
         return
     wrong = labels[(labels != left_out) & ((labels < 0) | (labels >= logits.shape[1]))]
     if len(wrong):
