@@ -87,6 +87,7 @@ def test_lengths_that_are_not_known() -> None:
     ("batch", "reason"),
     [
         ({"input_ids": torch.ones(2, 3)}, "'input_ids' in batch 0 of the data loader is in torch.float32"),
+        ({"input_ids": torch.ones(2, 0).long()}, r"'input_ids' in batch 0 .* has the shape \(2, 0\): no token"),
         (
             {"input_ids": torch.ones(2, 3).long(), "attention_mask": torch.ones(2, 2)},
             r"'attention_mask' in batch 0 .* the shape \(2, 2\), its 'input_ids' \(2, 3\)",

@@ -153,6 +153,8 @@ def _check_batch(index: int, batch: Any) -> None:
     ids, mask = batch.get("input_ids"), batch.get("attention_mask")
     if ids is not None and ids.dtype not in (torch.int64, torch.int32):
         raise ValueError(f"'input_ids' in batch {index} of the data loader is in {ids.dtype}: token ids are in int64")
+    if ids is not None and len(ids) and ids.numel() == 0:
+        raise ValueError(f"'input_ids' in batch {index} of the data loader has the shape {tuple(ids.shape)}: no token")
     if ids is not None and mask is not None and mask.ndim == ids.ndim and mask.shape != ids.shape:
         raise ValueError(
             f"'attention_mask' in batch {index} of the data loader has the shape {tuple(mask.shape)}, its 'input_ids' "
