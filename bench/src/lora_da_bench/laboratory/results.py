@@ -13,8 +13,8 @@ import numpy as np
 from lora_da_bench.analysis.significance import Array, Difference, estimate_difference
 from lora_da_bench.laboratory.runs import Grid, LaboratoryRecord, LaboratoryRun, name_arm
 
-REFERENCES = ("random_frozen", "eva_frozen")
-"""What every other arm is compared with: knowing nothing, and the competitor."""
+REFERENCES = ("random_frozen", "eva_frozen", "paper_frozen", "lora_trained")
+"""What other arms are compared with: knowing nothing, the competitor, the paper; and LoRA, where A is trained too."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class ArmResult:
     Attributes:
         arm: Method, and what is trained.
         cells: By domain, where it has runs enough.
-        differences: This arm's loss minus that of each of :data:`REFERENCES`, the mean over all domains; left out where
-            one of the two lacks a domain, and of a reference itself.
+        differences: This arm's loss minus that of each of :data:`REFERENCES` that trains as much of the adapter, the
+            mean over all domains; left out where one of the two lacks a domain, and of a reference itself.
         diverged: How many of its runs did.
     """
 
@@ -73,9 +73,12 @@ def summarise(grid: Grid, records: Mapping[LaboratoryRun, LaboratoryRecord], ran
         }
         for arm in arms
     }
-    pairs = [(arm, other) for arm, other in itertools.product(arms, REFERENCES) if arm != other and other in arms]
+    pairs = [pair for pair in itertools.product(arms, REFERENCES) if pair[1] in arms and _comparable(*pair)]
+    comparisons = len({frozenset(pair) for pair in pairs})
     differences = {
-        pair: found for pair in pairs if (found := _differ(cells[pair[0]], cells[pair[1]], grid.domains, len(pairs)))
+        (arm, other): found
+        for arm, other in pairs
+        if (found := _differ(cells[arm], cells[other], grid.domains, comparisons))
     }
     return [
         ArmResult(
@@ -86,6 +89,11 @@ def summarise(grid: Grid, records: Mapping[LaboratoryRun, LaboratoryRecord], ran
         )
         for arm in arms
     ]
+
+
+def _comparable(arm: str, other: str) -> bool:
+    """Whether two arms differ, and train as much of the adapter as each other."""
+    return arm != other and arm.endswith("_frozen") == other.endswith("_frozen")
 
 
 def _select(grid: Grid, records: Iterable[LaboratoryRecord]) -> Cell | None:
