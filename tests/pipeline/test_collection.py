@@ -12,12 +12,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
-import lora_da.pipeline._collection_plan as module
 from lora_da import InitializationReport, collect_statistics, initialize_lora_da_weights
 from lora_da.adapter.layers import find_adapted_layers
 from lora_da.losses import CausalLM
 from lora_da.pipeline.checkpoint import Checkpoint
-from lora_da.pipeline.memory_limits import MemoryLimits
 from models import batches_of, causal_examples, tiny_llama, trained_llama, with_lora
 from presets import PARAMETERS
 from reference import distance
@@ -121,19 +119,6 @@ def test_an_interrupted_collection_goes_on(budget: str, tmp_path: Path) -> None:
     assert report.examples == 10
     assert overlaps(report) == pytest.approx(overlaps(whole), abs=1e-6)
     assert calls == (1 if budget == "auto" else 3) * len(BATCHES) - 2  # were done
-
-
-def test_a_restart_keeps_the_passes_whatever_is_free_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    checkpoint = Checkpoint(tmp_path, every=1)
-    calls = []
-    for free in (1_700_000, 10**9):
-        monkeypatch.setattr(module, "find_memory_limits", lambda *_, free=free, **__: MemoryLimits({"0": free}, None))
-        model = trained()
-        model.get_base_model().model.layers[0].register_forward_pre_hook(
-            lambda *_: calls.append(torch.is_grad_enabled())
-        )
-        initialized(model, checkpoint=checkpoint, measure_loss=False)
-    assert sum(calls) == 3 * len(BATCHES)  # all of them the first one's
 
 
 def test_a_checkpoint_is_not_taken_for_other_weights_or_losses(tmp_path: Path) -> None:
