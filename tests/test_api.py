@@ -9,12 +9,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pytest
 import torch
 from peft import LoraConfig
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 import oracles
 from lora_da import (
@@ -440,37 +439,6 @@ def test_the_loss_need_not_be_measured() -> None:
     assert len(calls) == 3
 
 
-def test_a_data_set_with_its_collator() -> None:
-    """Lists of examples, and data sets of which each example is one."""
-    wanted = _initialize(with_lora(tiny_llama()), _loader(EXAMPLES))
-    rows = datasets.Dataset.from_list([{name: value.tolist() for name, value in e.items()} for e in EXAMPLES])
-
-    def collate_rows(rows: Any) -> Any:
-        return collate([{name: torch.tensor(value) for name, value in row.items()} for row in rows])
-
-    for data, collator in ((EXAMPLES, collate), (rows, collate_rows)):
-        found = _initialize(with_lora(tiny_llama()), data, collate_fn=collator)
-        assert found.examples == found.population_size == len(EXAMPLES)
-        assert found.loss_before == pytest.approx(wanted.loss_before, rel=1e-5)
-    with pytest.raises(ValueError, match=r"'input_ids' in batch 0 .* is a list.*give the data set with"):
-        _initialize(with_lora(tiny_llama()), rows)
-
-
-def test_a_data_set_that_does_not_know_its_length() -> None:
-    class Refusing(Dataset[Example]):
-        def __getitem__(self, index: int) -> Example:
-            return EXAMPLES[index]
-
-        def __len__(self) -> int:
-            raise RuntimeError("not known")
-
-    found = _initialize(with_lora(tiny_llama()), Refusing(), collate_fn=collate)
-    assert found.examples == len(EXAMPLES)
-    assert found.population_size is None
-    with pytest.raises(TypeError, match="a DataLoader has its own collator"):
-        _initialize(with_lora(tiny_llama()), _loader(EXAMPLES), collate_fn=collate)
-
-
 def test_the_settings_of_peft_are_none_of_the_library() -> None:
     with pytest.raises(TypeError, match=r"config must be a lora_da\.LoraDAConfig, not a LoraConfig: the rank"):
         initialize_lora_da_weights(with_lora(tiny_llama()), _loader(EXAMPLES), LoraConfig(r=2))  # type: ignore[arg-type]
@@ -491,17 +459,6 @@ def test_the_settings_of_peft_are_none_of_the_library() -> None:
 def test_arguments_of_other_kinds(arguments: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         collect_statistics(*arguments, progress=False)
-
-
-def test_statistics_are_no_data() -> None:
-    statistics: Any = collect_statistics(tiny_llama(), batches_of(EXAMPLES), progress=False)
-    with pytest.raises(TypeError, match="give them as statistics="):
-        initialize_lora_da_weights(with_lora(tiny_llama()), statistics, progress=False)
-
-
-def test_a_model_without_weights_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"layer .*q_proj is on the meta device"):
-        collect_statistics(tiny_llama().to("meta"), batches_of(EXAMPLES), progress=False)
 
 
 def test_too_long_a_step_is_noticed() -> None:
