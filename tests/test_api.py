@@ -229,17 +229,6 @@ def test_statistics_serve_any_rank_and_another_precision() -> None:
         assert distance(layer.B @ layer.A, product) <= 0.02
 
 
-def test_layers_without_statistics_keep_their_init() -> None:
-    narrow = collect_statistics(with_lora(tiny_llama(), target_modules=["q_proj"]), _loader(EXAMPLES), progress=False)
-    model = with_lora(tiny_llama())
-    before = _copies(model)
-    report = _initialize(model, statistics=narrow)
-    assert len(report.layers) == 2
-    assert set(report.kept_default.values()) == {"has no statistics: no token reached it"}
-    for name, parameter in model.named_parameters():
-        assert torch.equal(parameter, before[name]) == ("lora_" not in name or "q_proj" not in name)
-
-
 def _mismatches() -> dict[str, tuple[Any, LoraDAConfig | None, str]]:
     statistics = collect_statistics(tiny_llama(), batches_of(EXAMPLES), progress=False)
     other = collect_statistics(tiny_llama(seed=1), batches_of(EXAMPLES), progress=False)
@@ -337,43 +326,6 @@ def test_adapters_that_can_not_be_served() -> None:
         with pytest.raises(ValueError, match=message):
             _initialize(model, _loader(EXAMPLES))
         assert _unchanged(model, before)
-
-
-def test_other_layers_keep_their_init_with_one_warning() -> None:
-    model = with_lora(tiny_llama(), target_modules=["embed_tokens", "q_proj"])
-    before = _copies(model)
-    with pytest.warns(UserWarning, match=r"1 layer\(s\) keep PEFT's default init: model\.embed_tokens is no") as caught:
-        report = initialize_lora_da_weights(model, _loader(EXAMPLES), progress=False)
-    assert sum("keep PEFT's default init" in str(warning.message) for warning in caught) == 1
-    assert report.kept_default == {"model.embed_tokens": "is no linear layer (Embedding)"}
-    assert _unchanged(model, before, "lora_embedding")
-
-
-def test_a_gradient_of_zero_keeps_the_init() -> None:
-    """Where the output projection is zero, nothing before it has a gradient, but it has one itself."""
-    examples = [{"input_ids": torch.tensor([4, token]), "labels": torch.tensor([-100, token])} for token in (7, 9, 11)]
-    model = with_lora(tiny_llama())
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "layers.1.self_attn.o_proj.base_layer" in name:
-                parameter.zero_()
-    before = _copies(model)
-    report = _initialize(model, _loader(examples))
-    silent = [n for n in report.kept_default if n.startswith("model.layers.1.self_attn")]
-    assert [name.split(".")[-1] for name in silent] == ["q_proj", "k_proj", "v_proj"]
-    assert {report.kept_default[name] for name in silent} == {"has a gradient of zero: the data say nothing about it"}
-    for name in silent:
-        assert _unchanged(model, before, name)
-    assert "model.layers.1.self_attn.o_proj" in report.layers
-
-
-def test_a_trained_adapter_is_overwritten_with_a_warning() -> None:
-    trained, fresh = with_lora(tiny_llama(), trained=True), with_lora(tiny_llama())
-    with pytest.warns(UserWarning, match="lora_B was not zero: the adapter had been trained"):
-        report = initialize_lora_da_weights(trained, _loader(EXAMPLES), PARAMETERS, progress=False)
-    assert any("lora_B was not zero" in notice for notice in report.notices)
-    assert not any("lora_B was not zero" in notice for notice in _initialize(fresh, _loader(EXAMPLES)).notices)
-    assert _unchanged(trained, _copies(fresh))
 
 
 def test_one_of_several_adapters() -> None:
@@ -520,37 +472,3 @@ def test_compiled_models(order: str) -> None:
     found = find_adapted_layers(adapted, "default")[0]
     for name, layer in find_adapted_layers(wanted, "default")[0].items():
         torch.testing.assert_close(found[name].B @ found[name].A, layer.B @ layer.A, rtol=1e-3, atol=1e-8)
-
-
-# The adapter's precision
-
-
-def _half(scale: float, size: float = 1.0) -> tuple[Any, InitializationReport]:
-    """An adapter in float16 with the factors of gradients so many times as large, and its report."""
-    model = with_lora(tiny_llama(), lora_alpha=4 / size)
-    for layer in find_adapted_layers(model, "default")[0].values():
-        layer.A.data, layer.B.data = layer.A.data.half(), layer.B.data.half()
-    statistics = collect_statistics(tiny_llama(), batches_of(EXAMPLES), progress=False)
-    scaled = {name: scale * tensor for name, tensor in statistics.gradient_sums.items()}
-    squares = {name: scale**2 * tensor for name, tensor in statistics.output_sums.items()}
-    statistics = dataclasses.replace(statistics, gradient_sums=scaled, output_sums=squares)
-    config = dataclasses.replace(PRESETS["parameters"], init_scale="theory")
-    return model, _initialize(model, config=config, statistics=statistics)
-
-
-@pytest.mark.parametrize("scale", [1e7, 1e-6])  # Δ is the smaller, the larger the gradients are
-def test_factors_beyond_float16_share_their_size(scale: float) -> None:
-    wanted, _ = _half(1.0)
-    found, report = _half(scale)
-    assert any("A was divided and B multiplied by a power of two" in notice for notice in report.notices)
-    layers = find_adapted_layers(wanted, "default")[0]
-    for name, layer in find_adapted_layers(found, "default")[0].items():
-        product = layers[name].B.double() @ layers[name].A.double()
-        assert distance(layer.B.double() @ layer.A.double() * scale, product) < 5e-3, name
-
-
-def test_factors_that_no_power_of_two_saves_are_named_or_refused() -> None:
-    _, report = _half(1e15)
-    assert any("rounding to the adapter's precision takes much of 14 layer(s)" in notice for notice in report.notices)
-    with pytest.raises(ValueError, match=r"layer model\.layers\.0\.self_attn\.q_proj: its starting point exceeds"):
-        _half(1e-16)
