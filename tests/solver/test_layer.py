@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 import torch
@@ -14,7 +12,6 @@ from hypothesis import strategies as st
 
 from lora_da import CollectionConfig, LayerStatistics, LoraDAConfig, solve_layer
 from lora_da.solver import _eigenpairs as eigen
-from lora_da.solver import parameter_solution as module
 from lora_da.solver.factors import SolverError
 from lora_da.solver.layer import factorise_input
 from lora_da.solver.layer_init import LayerInit
@@ -92,19 +89,6 @@ def check(layer: LayerStatistics, rank: int, config: LoraDAConfig, tolerance: fl
 @pytest.mark.parametrize("d_out", [3, 14, 30])
 def test_presets_against_the_dense_equations(preset: str, rank: int, d_out: int) -> None:
     check(make_layer(seed=3, d_out=d_out), rank, PRESETS[preset])
-
-
-@pytest.mark.parametrize("preset", PRESETS)
-def test_iterated_path_against_the_dense_equations(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = PRESETS[preset]
-    layer = make_layer(seed=1, d_out=60, d_in=220, examples=40, length=20)
-    dense = check(layer, 5, config)
-    monkeypatch.setattr(module, "lowest_eigenpairs", functools.partial(eigen.lowest_eigenpairs, dense_limit=0))
-    davidson = Mock(side_effect=eigen._davidson)
-    monkeypatch.setattr(eigen, "_davidson", davidson)
-    iterated = check(layer, 5, config)
-    assert (220, 28) in [call.args[1].shape for call in davidson.call_args_list]
-    assert largest_angle(iterated.A, dense.A) < 1e-6
 
 
 OPTIONS: list[tuple[str, Any]] = [
@@ -296,42 +280,6 @@ def test_a_gradient_of_zero_says_nothing(preset: str, full: bool, silent: bool) 
         output_sum=torch.zeros_like(output) if silent else output,
     )
     assert solve_layer(layer, 2, PRESETS[preset]) is None
-
-
-def rank_one_layer(d_in: int = 10) -> LayerStatistics:
-    layer = make_layer(d_in=d_in, d_out=6)
-    return dataclasses.replace(layer, gradient_sum=torch.outer(randn(1, 6), randn(2, d_in)))
-
-
-@pytest.mark.parametrize("d_in", [10, 1100])
-def test_completion_is_deterministic_and_seeded_where_the_data_are_silent(d_in: int) -> None:
-    layer, rank = rank_one_layer(d_in), 4
-    config = dataclasses.replace(BASE, **NO_VARIANCE)
-    first, again = solved(layer, rank, config), solved(layer, rank, config)
-    assert torch.equal(first.A, again.A)
-    other = solved(layer, rank, dataclasses.replace(config, seed=1))
-    assert largest_angle(first.A, other.A) > 0.1
-    assert torch.allclose(first.A[0], other.A[0], atol=1e-6)
-    for init in (first, other):
-        assert torch.allclose(init.A @ init.A.T, torch.eye(rank, dtype=torch.float64), atol=1e-10)
-        assert torch.allclose(
-            init.delta_A[:, 1:], torch.zeros(6, rank - 1, dtype=torch.float64), atol=1e-7 * init.delta_norm
-        )
-        assert init.captured_energy.tolist() == pytest.approx([1.0] * rank)
-        assert init.eigenvalues[1:].abs().max() < 1e-9 * init.eigenvalues[0].abs()
-    product = first.delta_A @ first.A
-    assert float((product - other.delta_A @ other.A).norm() / product.norm()) < 1e-6
-
-
-def test_completion_of_a_whole_space() -> None:
-    init = solved(rank_one_layer(), 10, dataclasses.replace(BASE, **NO_VARIANCE))
-    assert torch.allclose(init.A @ init.A.T, torch.eye(10, dtype=torch.float64), atol=1e-10)
-
-
-def test_the_seed_changes_nothing_that_the_data_determine() -> None:
-    for layer in (make_layer(), rank_one_layer()):
-        first, other = (solved(layer, 4, dataclasses.replace(BASE, seed=seed)) for seed in (0, 1))
-        assert largest_angle(first.A, other.A) < 1e-6
 
 
 @pytest.mark.parametrize("field", ["gradient_sum", "input_sum", "output_sum"])
