@@ -17,12 +17,8 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-import lora_da.pipeline.collection
-import lora_da.workflows.init
-import lora_da.workflows.plan
 from command import call
-from folders import tiny_model_folder
-from lora_da import load_report, load_statistics
+from lora_da import load_report
 
 
 @pytest.fixture(scope="module")
@@ -62,28 +58,6 @@ def test_adapter_loads_with_plain_peft(model: str, adapter: Path) -> None:
     layers: list[Any] = [module for module in loaded.modules() if isinstance(module, LoraLayer)]
     assert len(layers) == 14
     assert all(bool(layer.lora_B["default"].weight.any()) for layer in layers)
-
-
-def test_solving_saved_statistics_gives_the_same_a_without_a_step(model: str, adapter: Path, tmp_path: Path) -> None:
-    statistics = adapter.parent / "sums.safetensors"
-    call("init", model, "--statistics", statistics, "--rank", 4, "--output", tmp_path / "again")
-    call("init", model, "--statistics", statistics, "--rank", 2, "--output", tmp_path / "smaller")
-    first, again = (load_file(folder / "adapter_model.safetensors") for folder in (adapter, tmp_path / "again"))
-    assert first.keys() == again.keys()
-    for key, tensor in first.items():
-        torch.testing.assert_close(again[key], tensor if "lora_A" in key else torch.zeros_like(tensor))
-    smaller = load_file(tmp_path / "smaller" / "adapter_model.safetensors")
-    assert {tensor.shape[0] for key, tensor in smaller.items() if "lora_A" in key} == {2}
-    assert load_statistics(statistics).examples == 16
-
-
-def test_statistics_of_another_model_are_refused(model: str, adapter: Path, tmp_path: Path) -> None:
-    other = tiny_model_folder(tmp_path / "other", seed=1)
-    with pytest.raises(ValueError, match="belong to another model"):
-        call("init", other, "--statistics", adapter.parent / "sums.safetensors", "--output", tmp_path / "x")
-    assert not (tmp_path / "x").exists()
-    same = shutil.copytree(model, tmp_path / "moved")
-    call("init", same, "--statistics", adapter.parent / "sums.safetensors", "--output", tmp_path / "x")
 
 
 def test_presets_differ(model: str, data: str, tmp_path: Path) -> None:
@@ -156,53 +130,6 @@ def test_dry_run_writes_nothing(model: str, data: str, tmp_path: Path) -> None:
     for said in ("q_proj", "calibration examples", "16", "memory: sums of all layers", "time on this machine"):
         assert said in output
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_memory_budget_makes_passes_and_changes_nothing_else(
-    model: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    common = ["init", model, "--data", data, "--examples", "16", "--rank", "2"]
-    call(*common, "--output", tmp_path / "whole")
-    call(*common, "--output", tmp_path / "parts", "--memory-budget", "60KB")
-    assert any("passes over the data" in notice for notice in load_report(tmp_path / "parts").notices)
-    whole, parts = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("whole", "parts"))
-    assert whole.keys() == parts.keys()
-    for name, tensor in whole.items():
-        torch.testing.assert_close(parts[name], tensor, rtol=1e-6, atol=1e-7)
-    with pytest.raises(ValueError, match=r"this does not fit: the sums of layer .* raise the memory budget"):
-        call(*common, "--output", tmp_path / "none", "--memory-budget", "100")
-    assert not (tmp_path / "none").exists()
-    monkeypatch.setattr(lora_da.workflows.init, "load_model", lambda *_: pytest.fail("the model was loaded"))
-    with pytest.raises(ValueError, match=r"collected in one pass, which takes .* or leave out --save-statistics"):
-        call(*common, "--output", tmp_path / "a", "--memory-budget", "60KB", "--save-statistics", tmp_path / "sums")
-
-
-def test_a_checkpoint_is_written_and_read(
-    model: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    common = ["init", model, "--data", data, "--examples", "16", "--rank", "2", "--batch-size", "4"]
-    call(*common, "--output", tmp_path / "whole")
-    call(*common, "--output", tmp_path / "first", "--checkpoint", tmp_path / "partial", "--checkpoint-every", "2")
-    (file,) = (tmp_path / "partial").glob("*.safetensors")
-    assert load_statistics(file, label=file.stem).examples == 16
-
-    monkeypatch.setattr(
-        lora_da.pipeline.collection, "OnePass", lambda *_, **__: pytest.fail("nothing is left to collect")
-    )
-    call(*common, "--output", tmp_path / "again", "--checkpoint", tmp_path / "partial")
-    whole, again = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("whole", "again"))
-    assert all(torch.equal(again[name], tensor) for name, tensor in whole.items())
-
-
-def test_what_does_not_fit_is_refused_before_the_model_is_loaded(
-    model: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lora_da.workflows.plan, "free_bytes", lambda _device: 1000)
-    monkeypatch.setattr(lora_da.workflows.init, "load_model", lambda *_: pytest.fail("the model is loaded"))
-    with pytest.raises(
-        ValueError, match=r"this does not fit: the model's weights take .* --dtype bfloat16 halves them"
-    ):
-        call("init", model, "--data", data, "--output", tmp_path / "adapter")
 
 
 def test_nothing_is_overwritten_unless_asked(model: str, data: str, adapter: Path, tmp_path: Path) -> None:
@@ -296,16 +223,3 @@ def test_ranks_from_the_data_have_one_scaling(model: str, data: str, adapter: Pa
 def test_a_budget_belongs_to_ranks_from_the_data(model: str, data: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match='goes with the rank "auto"'):
         call("init", model, "--data", data, "--rank-budget", 3, "--output", tmp_path / "out")
-
-
-def test_statistics_of_some_layers_make_an_adapter_on_these(model: str, data: str, tmp_path: Path) -> None:
-    sums = tmp_path / "sums.safetensors"
-    some = ["--target-modules", "q_proj,v_proj", "--output", tmp_path / "some", "--save-statistics", sums]
-    call("init", model, "--data", data, "--examples", 8, *some)
-    with pytest.warns(
-        UserWarning, match="the statistics have no mlp.down_proj, .* on self_attn.q_proj,self_attn.v_proj"
-    ):
-        call("init", model, "--statistics", sums, "--output", tmp_path / "again")
-    one, other = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("some", "again"))
-    assert one.keys() == other.keys()
-    assert load_report(tmp_path / "again").kept_default == {}
