@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -60,18 +59,6 @@ def test_conclusions_rest_on_the_loss_where_lora_answers_nothing() -> None:
     assert summary_of(simulated(EXPERIMENT, accuracy=0.03)).low_accuracy
 
 
-def test_steps_and_seconds_until_loras_loss() -> None:
-    records = simulated(EXPERIMENT, {"lora-da": 0.25, "pissa": -0.1}, seed_effect=0.0)
-    methods = {method.name: method for method in summary_of(records).methods}
-    # Losses are measured at steps 0, 10 and 20 and fall by 0.05 a step, from 1.75 to 0.75, and LoRA ends at 1; a step
-    # takes half a second, the init two.
-    assert methods["lora-da"].steps_to_lora == 20
-    assert methods["lora-da"].seconds_to_lora == pytest.approx(2 + 10)
-    assert methods["lora"].steps_to_lora == 20
-    assert methods["pissa"].steps_to_lora is None
-    assert methods["pissa"].seconds_to_lora is None
-
-
 @pytest.mark.parametrize(("rate", "edge"), [(1e-4, "lower"), (1e-2, "upper")])
 def test_an_optimum_at_the_edge(rate: float, edge: str) -> None:
     rank = summary_of(simulated(EXPERIMENT, best_rate=rate))
@@ -109,17 +96,6 @@ def test_a_method_that_diverged_is_not_compared_and_prevents_a_winner() -> None:
     assert [found.run for found in summary.unsuccessful] == [bad.run]
     (method,) = (method for method in rank.methods if method.name == "pissa")
     assert (method.unsuccessful, method.seeds) == (1, (101, 102))
-
-
-def test_a_grid_point_that_diverged_or_is_unfinished() -> None:
-    records = simulated(EXPERIMENT)
-    swept = [found for found in of(records, "lora", "sweep") if found.run.seed == 0]
-    diverged, absent = (next(f for f in swept if f.run.learning_rate == rate) for rate in (1e-2, 1e-4))
-    records[records.index(diverged)] = replace(diverged, status="diverged", curve=diverged.curve[:1])
-    records.remove(absent)
-    (method,) = (method for method in summary_of(records).methods if method.name == "lora")
-    assert [point.loss is None for point in method.grid] == [True, False, False]
-    assert method.grid[2].loss == math.inf
 
 
 def test_final_runs_at_what_is_no_longer_selected_are_left_out() -> None:

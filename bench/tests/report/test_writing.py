@@ -41,26 +41,6 @@ def test_a_report_of_all_runs_is_told_from_an_older_one(name: str) -> None:
     assert not has_report(records, RESULTS)
 
 
-def test_a_planted_better_method_is_named(tmp_path: Path) -> None:
-    verdict = headline(tmp_path, simulated(description(), {"lora-da": 0.05}))
-    assert "Rank 8, test loss: lora-da is better than every other method." in verdict
-    assert "Shown to be better than lora: lora-da." in verdict
-
-
-def test_of_identical_methods_none_is_named(tmp_path: Path) -> None:
-    verdict = headline(tmp_path, simulated(description()))
-    assert "No method is shown to be better than every other." in verdict
-    assert "None is shown to differ from lora." in verdict
-    assert "could go unseen" in verdict
-    assert "is better than" not in verdict
-
-
-def test_a_worse_method_is_named_as_worse(tmp_path: Path) -> None:
-    verdict = headline(tmp_path, simulated(description(), {"pissa": -0.05}))
-    assert "Shown to be worse than lora: pissa." in verdict
-    assert "No method is shown to be better than every other." in verdict
-
-
 def test_no_winner_while_a_method_could_not_be_compared(tmp_path: Path) -> None:
     records = [
         replace(found, status="failed", error="RuntimeError: out | of <memory>\nat last", curve=[])
@@ -104,68 +84,6 @@ def test_runs_that_were_not_made_alike_are_told(tmp_path: Path) -> None:
     text = report(tmp_path, records)
     assert "The runs were not all made with the same software: see the provenance." in text
     assert "Runs with the same seed were not all trained on the same batches" in text
-
-
-def headline(folder: Path, records: list[RunRecord], **changes: Any) -> str:
-    """All that is said above the first section."""
-    return report(folder, records, **changes).split("\n## ")[0]
-
-
-def test_the_headline_names_learning_rates_at_the_edge(tmp_path: Path) -> None:
-    assert "edge" not in headline(tmp_path, simulated(description(), {"lora-da": 0.05}))
-    inside, outside = (simulated(description(), {"lora-da": 0.05}, best_rate=rate) for rate in (1e-3, 1e-2))
-    records = [found for found in inside if found.run.method != "pissa"]
-    records += [found for found in outside if found.run.method == "pissa"]
-    (line,) = [line for line in headline(tmp_path, records).splitlines() if "lora-da is better than every" in line]
-    assert "But the selected learning rate lies at the edge of the grid for pissa (upper)" in line
-
-
-def test_the_headline_names_few_seeds(tmp_path: Path) -> None:
-    assert "fresh seed" not in headline(tmp_path, simulated(description(), {"lora-da": 0.3}))
-    records = [found for found in simulated(description(), {"lora-da": 0.3}) if found.run.seed != 102]
-    (line,) = [line for line in headline(tmp_path, records).splitlines() if "lora-da is better than every" in line]
-    assert "But all this rests on 2 fresh seeds" in line
-
-
-def longer_lora(records: list[RunRecord], gain: float) -> list[RunRecord]:
-    """LoRA with the time of LoRA-DA's initialisation, which takes something off its loss per label."""
-    found = []
-    for final in records:
-        if (final.run.method, final.run.stage) == ("lora", "final"):
-            loss = [x - gain * count for x, count in zip(final.items.loss, final.items.labels, strict=True)]
-            run = replace(final.run, stage="compute", steps=25, selected_step=25, charged_for="lora-da")
-            found.append(replace(final, run=run, items=replace(final.items, loss=loss)))
-    return found
-
-
-@pytest.mark.parametrize(
-    ("gain", "expected"),
-    [
-        (0.0, "Better than lora also at equal compute, where lora gets the time of the initialisation as more steps: "),
-        (0.05, "NOT shown to be better than lora at equal compute, where lora gets the time"),
-        (0.2, "Shown to be worse than lora at equal compute, where lora gets the time"),
-    ],
-)
-def test_the_headline_says_what_remains_at_equal_compute(tmp_path: Path, gain: float, expected: str) -> None:
-    records = simulated(description(), {"lora-da": 0.05})
-    (line,) = [
-        line
-        for line in headline(tmp_path, records + longer_lora(records, gain), charge_init=True).splitlines()
-        if "lora-da is better than every other method." in line
-    ]
-    assert expected in line
-    assert ("Better than lora also" in line) == (gain == 0.0)
-    assert "Not compared" not in line
-
-
-def test_the_headline_says_where_compute_was_not_made_equal(tmp_path: Path) -> None:
-    records = simulated(description(), {"lora-da": 0.05})
-    assert "Not compared with lora at equal compute: lora-da." in headline(tmp_path, records)
-    for found in records:
-        found.metrics["init_seconds"] = 0.09  # of 10 seconds of training
-    text = headline(tmp_path, records)
-    assert "compute is equal as it is, the initialisation being under 1% of the training: lora-da." in text
-    assert "Not compared" not in text
 
 
 def test_differences_of_all_pairs_once_with_lora_second(tmp_path: Path) -> None:
