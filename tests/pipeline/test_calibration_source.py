@@ -35,6 +35,7 @@ def test_the_layers_are_the_adapters_or_all_linear_ones() -> None:
     plain = opened(tiny_gpt2())
     assert len(plain.layers) == 8
     for name, layer in plain.layers.items():
+        assert isinstance(layer, nn.Module)
         assert plain.shapes[name] == tuple(layer.get_parameter("weight").shape)[::-1]
     model = with_lora(tiny_gpt2(), target_modules=["c_fc"])
     adapted = opened(model)

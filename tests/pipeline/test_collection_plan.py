@@ -88,15 +88,15 @@ def test_a_restart_keeps_the_passes_whatever_is_free_then(tmp_path: Path, monkey
     passes = []
     for free in (bytes_collected() // 2, 10**9):
         limit_to(free, monkeypatch)
-        model, runs = with_lora(tiny_llama()), []
-        model.get_base_model().model.layers[0].register_forward_pre_hook(
+        model, runs = tiny_llama(), list[int]()
+        model.model.layers[0].register_forward_pre_hook(
             lambda *_, runs=runs: runs.append(1) if torch.is_grad_enabled() else None
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             checkpoint = Checkpoint(tmp_path, every=1)
             initialize_lora_da_weights(
-                model, BATCHES, PARAMETERS, checkpoint=checkpoint, measure_loss=False, progress=False
+                with_lora(model), BATCHES, PARAMETERS, checkpoint=checkpoint, measure_loss=False, progress=False
             )
         passes.append(len(runs) / len(BATCHES))
     assert passes == [2, 0]  # all of the second one's sums are the first one's

@@ -48,7 +48,9 @@ def test_an_earlier_collection_is_gone_on_from() -> None:
     first = added(RunningSums(), PARTS[0])
     first.keep_half(["layer"], 3)
     earlier = Statistics(
-        **{name: dict(getattr(first, name)) for name in ("gradient_sums", "output_sums", "input_sums")},
+        gradient_sums=first.gradient_sums,
+        output_sums=first.output_sums,
+        input_sums=first.input_sums,
         input_groups=first.input_groups,
         tokens=first.tokens,
         examples=3,

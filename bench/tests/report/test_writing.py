@@ -75,17 +75,6 @@ def test_an_optimum_at_the_edge_is_flagged(tmp_path: Path) -> None:
     assert re.search(r"\*\*[\d.]+ \(upper edge\)\*\*", text)
 
 
-def test_runs_that_were_not_made_alike_are_told(tmp_path: Path) -> None:
-    records = simulated(description())
-    assert not re.search("not all (made|trained)", report(tmp_path, records))
-    records[0].about["versions"] = records[0].about["versions"] | {"code": "0123456789ab"}
-    first, second = [record for record in records if record.run.seed == 0][:2]
-    first.about["order"], second.about["order"] = "one", "another"
-    text = report(tmp_path, records)
-    assert "The runs were not all made with the same software: see the provenance." in text
-    assert "Runs with the same seed were not all trained on the same batches" in text
-
-
 def test_differences_of_all_pairs_once_with_lora_second(tmp_path: Path) -> None:
     methods = ["pissa", "lora-da", "lora"]
     records = simulated(description(methods=methods), {"lora-da": 0.05, "lora": 0.01})

@@ -42,7 +42,7 @@ def test_the_settings_of_the_librarys_losses_tell_all() -> None:
     assert describe_settings(None) == "None"
     assert describe_settings(CausalLM()) == describe_settings(CausalLM("sum"))
     assert describe_settings(CausalLM("mean")) != describe_settings(CausalLM("sum"))
-    for opaque in (own, Derived(), Distillation(nn.Linear(2, 2))):  # type: ignore[arg-type]
+    for opaque in (own, Derived(), Distillation(nn.Linear(2, 2))):
         assert describe_settings(opaque) is None
 
 
