@@ -38,7 +38,7 @@ def test_logits_of_mappings_and_objects() -> None:
         find_logits(SimpleNamespace(logits=(logits,)))
 
 
-def test_the_settings_of_the_librarys_losses_tell_all() -> None:
+def test_the_settings_of_losses_of_the_library_tell_all() -> None:
     assert describe_settings(None) == "None"
     assert describe_settings(CausalLM()) == describe_settings(CausalLM("sum"))
     assert describe_settings(CausalLM("mean")) != describe_settings(CausalLM("sum"))
