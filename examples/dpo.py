@@ -17,9 +17,10 @@ def train(model: str, dataset: str, output: str, max_steps: int) -> None:
     rows = load_dataset(*dataset.split(":"), split="train")  # columns: prompt (or in the answers), chosen, rejected
     lora = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
     policy = get_peft_model(AutoModelForCausalLM.from_pretrained(model), lora)
+    gpu = torch.cuda.is_available()  # most CPUs are slow in bfloat16, which TRL takes
     trainer = DPOTrainer(
         policy,  # with its adapter, and not a peft_config: the reference is then the initialised adapter
-        args=DPOConfig(output, learning_rate=1e-4, max_steps=max_steps, use_cpu=not torch.cuda.is_available()),
+        args=DPOConfig(output, learning_rate=1e-4, max_steps=max_steps, bf16=gpu, use_cpu=not gpu),
         train_dataset=rows,
         processing_class=AutoTokenizer.from_pretrained(model),
     )

@@ -32,9 +32,10 @@ def train(model: str, dataset: str, output: str, max_steps: int, budget: int, ex
         rank_pattern=ranks,
         alpha_pattern={name: 2 * rank for name, rank in ranks.items()},  # one scaling for all layers
     )
+    gpu = torch.cuda.is_available()  # most CPUs are slow in bfloat16, which TRL takes
     trainer = SFTTrainer(
         get_peft_model(base, lora),
-        SFTConfig(output, learning_rate=1e-3, max_steps=max_steps, use_cpu=not torch.cuda.is_available()),
+        SFTConfig(output, learning_rate=1e-3, max_steps=max_steps, bf16=gpu, use_cpu=not gpu),
         train_dataset=rows,
         processing_class=tokenizer,
     )

@@ -20,9 +20,10 @@ def train(model: str, dataset: str, output: str, max_steps: int, frozen: bool) -
     if "question" in rows.column_names:  # GSM8K's names, in place of TRL's
         rows = rows.map(lambda row: {"prompt": row["question"] + "\n", "completion": row["answer"]})
         rows = rows.select_columns(["prompt", "completion"])
+    gpu = torch.cuda.is_available()  # most CPUs are slow in bfloat16, which TRL takes
     trainer = SFTTrainer(
         model,
-        SFTConfig(output, learning_rate=1e-3, max_steps=max_steps, use_cpu=not torch.cuda.is_available()),
+        SFTConfig(output, learning_rate=1e-3, max_steps=max_steps, bf16=gpu, use_cpu=not gpu),
         train_dataset=rows,
         peft_config=LoraConfig(r=8, lora_alpha=16, target_modules="all-linear"),
     )

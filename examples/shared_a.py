@@ -41,6 +41,7 @@ def train(model: str, dataset: str, output: str, max_steps: int, examples: int) 
     report.save(folder / "shared")
     # --8<-- [end:one_a]
     # --8<-- [start:own_b]
+    gpu = torch.cuda.is_available()  # most CPUs are slow in bfloat16, which TRL takes
     for index, own in enumerate(clients):
         base = AutoModelForCausalLM.from_pretrained(model)
         trainer = SFTTrainer(
@@ -49,7 +50,8 @@ def train(model: str, dataset: str, output: str, max_steps: int, examples: int) 
                 str(folder / f"client-{index}"),
                 learning_rate=1e-3,
                 max_steps=max_steps,
-                use_cpu=not torch.cuda.is_available(),
+                bf16=gpu,
+                use_cpu=not gpu,
             ),
             train_dataset=own,
             processing_class=tokenizer,

@@ -293,6 +293,8 @@ def test_trainers_that_are_refused(folder: Path, tmp_path: Path) -> None:
 
     refused("has no train_dataset", train_dataset=None)
     refused("or an empty one", train_dataset=trainer.train_dataset.select([]))
+    with pytest.raises(TypeError, match=r"is a model, not a trainer: initialize_lora_da_weights\(model, dataloader\)"):
+        initialize_from_trainer(trainer.model)
     refused("makes its model anew by model_init", model_init=lambda: None)
     refused("model has no adapter: .* peft_config", model=tiny_bert())
     refused("trains on answers that it generates itself", reward_funcs=[])

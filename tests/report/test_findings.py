@@ -38,16 +38,21 @@ def test_a_rank_is_judged_by_the_next_direction() -> None:
     text = describe_rank({"a": pays, "b": costs, "c": costs}, by_noise=True).text
     assert "keeps 80% of what the data ask for (median of the layers; 40% to 80%)" in text
     assert "In 1 of 3 layers the next direction is expected to pay as well: a larger rank adds mostly noise" in text
+    text = describe_rank({"a": pays, "b": costs}, by_noise=True).text
+    assert "In 1 of 2 layers the next direction is expected to pay as well: about half of the layers would gain" in text
 
 
-def test_gains_are_sums_and_no_forecast() -> None:
+def test_gains_are_told_in_nats_only_where_the_loss_has_as_many() -> None:
     big = dataclasses.replace(layer(), eigenvalues=(-200.0, -100.0, -50.0))
     small = dataclasses.replace(layer(), eigenvalues=(-60.0, -40.0, -30.0))
-    text = describe_gain({"h.0.up": big, "h.0.q": small}, 100.0, 10.0).text
+    text = describe_gain({"h.0.up": big, "h.0.q": small}, 500.0, 10.0).text
     assert "most lies in up (75%), least in q (25%)" in text
-    assert "400 nats per example, 40 per token" in text
-    assert "more than the loss itself" in text
-    assert "more than the loss" not in describe_gain({"h.0.up": big}, 1000.0, None).text
+    assert "Together 40 nats per token, each layer as if the others stood still" in text
+    assert "Together 300 nats per example" in describe_gain({"h.0.up": big}, 1000.0, None).text
+    absurd = describe_gain({"h.0.up": big, "h.0.q": small}, 399.0, 10.0).text
+    assert "most lies in up (75%)" in absurd
+    assert "400" not in absurd
+    assert "can't be told" in absurd
 
 
 @pytest.mark.parametrize(("scale", "words"), [("searched", "start with LoRA's own"), ("stable", "sweep it")])

@@ -62,7 +62,7 @@ def test_foreign_files_are_named(tmp_path: Path, content: str) -> None:
 
 
 def test_a_missing_report(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"has no lora_da\.json: it is no adapter made by lora-da"):
+    with pytest.raises(FileNotFoundError, match=r"has no lora_da\.json: no report was saved there, which report\.save"):
         load_report(tmp_path)
 
 

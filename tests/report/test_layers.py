@@ -54,13 +54,15 @@ def test_rows_take_layers_of_a_kind_together() -> None:
         "h.2.q": layer(rank=4, energy=0.9, tokens=30.0, negative=0),
         "h.0.up": layer(),
     }
-    header, q, up = tabulate_layers(layers)
+    header, q, up = tabulate_layers(layers, gains=False)
     assert header == HEADER
     assert q == ("q", "3", "2–4", "2", "2/8", "40.0%", "–")
     assert up[:3] == ("up", "1", "2")
 
 
-def test_gains_are_those_of_the_rank_in_the_unit_asked_for() -> None:
+def test_gains_are_shares_of_those_of_the_rank() -> None:
     one = dataclasses.replace(layer(), eigenvalues=(-3.0, -1.0, -100.0), noise_ratios=(2.0, 0.5, 0.1))
-    _, row = tabulate_layers({"h.0.q": one, "h.1.q": one}, gain_unit=4.0)
-    assert row[4:] == ("2/4", "50.0%", "2")
+    other = dataclasses.replace(one, eigenvalues=(-1.0, -1.0, -100.0))
+    _, q, up = tabulate_layers({"h.0.q": one, "h.1.q": one, "h.0.up": other}, gains=True)
+    assert q[4:] == ("2/4", "50.0%", "80%")
+    assert up[-1] == "20%"

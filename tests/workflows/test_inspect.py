@@ -39,3 +39,12 @@ def test_only_its_own_page_is_replaced(tmp_path: Path) -> None:
     write_page(report, page, file, 8, overwrite=True)
     with pytest.raises(ValueError, match="would be lost"):
         write_page(report, file, file, 8, overwrite=True)
+
+
+def test_a_training_shows_the_report_of_its_start(tmp_path: Path) -> None:
+    save_statistics(statistics(), tmp_path / "s.safetensors")
+    start, later = (read_report(tmp_path / "s.safetensors", rank, "default") for rank in (3, 2))
+    start.save(tmp_path / "run" / "initial_adapter")
+    assert {row.rank for row in read_report(tmp_path / "run", 64, "default").layers.values()} == {3}
+    later.save(tmp_path / "run")
+    assert {row.rank for row in read_report(tmp_path / "run", 64, "default").layers.values()} == {2}

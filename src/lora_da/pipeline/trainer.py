@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from lora_da.adapter.layers import find_adapted_layers
@@ -28,8 +29,13 @@ def check_trainer(trainer: Any) -> None:
 
     Raises:
         ValueError: The message says why, and what to do.
+        TypeError: It is a model.
     """
     name = type(trainer).__name__
+    if isinstance(trainer, nn.Module):
+        raise TypeError(
+            f"the {name} is a model, not a trainer: initialize_lora_da_weights(model, dataloader) takes models"
+        )
     dataset = getattr(trainer, "train_dataset", None)
     if dataset is None or find_length(dataset) == 0:
         raise ValueError(f"the {name} has no train_dataset, or an empty one, to take calibration examples from")

@@ -93,8 +93,8 @@ def judge_stability(layers: Mapping[str, LayerReport]) -> Finding:
         f"{len(overlaps)} layers; {_span(overlaps, '.0%')}); by chance it would be {chance:.1%}."
     )
     if median(overlaps) < _STABLE:
-        return Finding("stability", "Stability", text + " More or longer examples make the choice steadier.", "fair")
-    return Finding("stability", "Stability", text, "good")
+        return Finding("stability", "Not yet stable", text + " More or longer examples make it steadier.", "fair")
+    return Finding("stability", "Stable", text, "good")
 
 
 def describe_rank(layers: Mapping[str, LayerReport], *, by_noise: bool) -> Finding:
@@ -107,7 +107,12 @@ def describe_rank(layers: Mapping[str, LayerReport], *, by_noise: bool) -> Findi
     if by_noise and nexts:
         more = sum(value < 0 for value in nexts)
         text += f" In {more} of {len(nexts)} layers the next direction is expected to pay as well"
-        text += ": a larger rank has more to take." if more > len(nexts) / 2 else ": a larger rank adds mostly noise."
+        if 0.4 * len(nexts) <= more <= 0.6 * len(nexts):
+            text += ": about half of the layers would gain from a larger rank (--rank auto gives it to them)."
+        else:
+            text += (
+                ": a larger rank has more to take." if more > len(nexts) / 2 else ": a larger rank adds mostly noise."
+            )
     return Finding("rank", name, text)
 
 
@@ -124,11 +129,13 @@ def describe_gain(layers: Mapping[str, LayerReport], loss: float | None, label_t
     if total > 0 and len(gains) > 1:
         best, least = max(gains, key=gains.__getitem__), min(gains, key=gains.__getitem__)
         text = f"most lies in {best} ({gains[best] / total:.0%}), least in {least} ({gains[least] / total:.0%}). "
-    text += f"The sum of the layers is {round_gain(total)} nats per example"
-    if label_tokens is not None and label_tokens != 1:
-        text += f", {round_gain(total / label_tokens)} per token"
-    absurd = " and so more than the loss itself" if loss is not None and total > loss else ""
-    text += f", each as if the others stood still{absurd}: compare layers by it, it is no forecast."
+    per, gain = ("example", total) if label_tokens in (None, 1) else ("token", total / (label_tokens or 1))
+    if loss is None or total <= loss:
+        text += f"Together {round_gain(gain)} nats per {per}, each layer as if the others stood still."
+    else:  # the layers share what there is to gain, and the Fisher information is no curvature
+        text += (
+            "How much in nats can't be told: each layer is taken as if the others stood still. Compare layers by it."
+        )
     return Finding("gain", "Expected gain", text)
 
 
@@ -142,7 +149,7 @@ def _start(report: InitializationReport) -> Iterator[Finding]:
         risen = after is not None and not after <= before
         yield Finding("loss", title, f"{text}, in nats, on the examples themselves.", "poor" if risen else "plain")
     if report.step_length is not None:
-        text = f"{report.step_length:.3g} of the whole one, as far as it lowers a few examples' loss."
+        text = f"B takes {report.step_length:.2g} of the second-order step, what lowers a few examples' loss most."
         if report.step_length == 0:
             text = "none; lora_B is zero, and training starts from the base model itself."
         yield Finding("step", "First step", text)
@@ -151,7 +158,7 @@ def _start(report: InitializationReport) -> Iterator[Finding]:
 def _rate(report: InitializationReport) -> Finding:
     """What learning rate to begin with; no more than docs/laboratory.md and the README have measured."""
     if report.config.init_scale in ("searched", "zero"):
-        text = "start with LoRA's own; where A is trained, try half a decade lower (a third of it) as well."
+        text = "start with LoRA's own, and try a third of it as well."
     else:
         text = f'the scale "{report.config.init_scale}" moves it away from LoRA\'s: sweep it.'
     return Finding("rate", "Learning rate", text)

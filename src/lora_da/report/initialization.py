@@ -90,8 +90,7 @@ class InitializationReport:
 
     def _table(self) -> list[str]:
         """The table of the kinds of layers; long names lose their beginning."""
-        gain_unit = (self.label_tokens or 1.0) if self.in_nats else None
-        rows = tabulate_layers(self.layers, gain_unit)
+        rows = tabulate_layers(self.layers, gains=self.in_nats)
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         widths[0] = min(widths[0], _WIDTH - sum(widths[1:]) - 2 * len(widths))
         names = [row[0] if len(row[0]) <= widths[0] else "…" + row[0][1 - widths[0] :] for row in rows]
@@ -181,7 +180,9 @@ def load_report(directory: Path | str) -> InitializationReport:
     """
     path = Path(directory) / REPORT_FILE
     if not path.is_file():
-        raise FileNotFoundError(f"{directory} has no {REPORT_FILE}: it is no adapter made by lora-da")
+        raise FileNotFoundError(
+            f"{directory} has no {REPORT_FILE}: no report was saved there, which report.save(DIR) does in Python"
+        )
     try:
         report = read_object(path, "initialise the adapter anew")["report"]
         config = report.pop("config")

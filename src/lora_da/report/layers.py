@@ -88,19 +88,20 @@ def round_gain(gain: float) -> str:
 HEADER = ("layers", "count", "rank", "tokens/d_in", "real", "kept", "gain")
 
 
-def tabulate_layers(layers: Mapping[str, LayerReport], gain_unit: float | None = None) -> list[tuple[str, ...]]:
+def tabulate_layers(layers: Mapping[str, LayerReport], *, gains: bool) -> list[tuple[str, ...]]:
     """Return the header and one row for each kind of layer, with medians over the layers of that kind.
 
     Args:
         layers: The layers.
-        gain_unit: What gains are divided by, 1 for nats per example; None if the eigenvalues are no losses.
+        gains: Whether the eigenvalues are changes of the loss.
 
     Returns:
         Behind the kind: how many layers, their rank, tokens per input dimension, how many of all their directions are
-        above the noise (or, where that is not known, have negative eigenvalues), the energy that is kept, and the sum
-        of the expected gains.
+        above the noise (or, where that is not known, have negative eigenvalues), the energy that is kept, and their
+        share of all expected gains.
     """
     rows: list[tuple[str, ...]] = [HEADER]
+    total = sum(layer.expected_change for layer in layers.values())
     for kind, group in group_by_kind(layers).items():
         ranks = sorted({layer.rank for layer in group})
         real = sum(
@@ -114,7 +115,7 @@ def tabulate_layers(layers: Mapping[str, LayerReport], gain_unit: float | None =
                 f"{median(layer.tokens_per_input_dimension for layer in group):.3g}",
                 f"{real}/{sum(layer.rank for layer in group)}",
                 f"{median(layer.captured_energy[-1] for layer in group):.1%}",
-                "–" if gain_unit is None else round_gain(-sum(layer.expected_change for layer in group) / gain_unit),
+                f"{sum(layer.expected_change for layer in group) / total:.0%}" if gains and total else "–",
             )
         )
     return rows

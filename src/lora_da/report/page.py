@@ -38,7 +38,7 @@ def render_page(report: InitializationReport, title: str, budget: int = BUDGET) 
         *([_section("gain", "Expected gain", *_gain(report))] if report.in_nats else []),
         _section("tokens", "Tokens per input dimension", *_tokens(report)),
         _section("ranks", "Ranks", *_ranks(report, budget)),
-        _section("stability", "Agreement between two halves of the sample", *_stability(report)),
+        _section("stability", "Stability: agreement between two halves of the sample", *_stability(report)),
         _section("layers", "All layers", _layers(report, budget)),
         *([_section("notes", "Notes", *map(_paragraph, report.notices))] if report.notices else []),
     ]
@@ -91,9 +91,8 @@ def _verdict(report: InitializationReport) -> Markup:
 
 
 def _kinds(report: InitializationReport) -> Markup:
-    gain_unit = (report.label_tokens or 1.0) if report.in_nats else None
-    header, *rows = tabulate_layers(report.layers, gain_unit)
-    return table("Layers of each kind: medians; real directions and gains are sums", header, rows)
+    header, *rows = tabulate_layers(report.layers, gains=report.in_nats)
+    return table("Layers of each kind: medians; real directions are sums, gains shares of all", header, rows)
 
 
 def _spectra(report: InitializationReport) -> Iterator[Markup]:
@@ -135,7 +134,7 @@ def _gain(report: InitializationReport) -> Iterator[Markup]:
     yield tag(
         "p",
         "Where memory is short, target_modules may leave out what is pale here; each layer is seen by itself, so that "
-        "several pale ones together can matter.",
+        "several pale ones together can matter. A negative gain costs more than it brings.",
         class_="todo",
     )
     gains = {name: -layer.expected_change / unit for name, layer in report.layers.items()}

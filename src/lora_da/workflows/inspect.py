@@ -6,12 +6,13 @@ import dataclasses
 from pathlib import Path
 
 from lora_da.pipeline.solution import check_collection, report_layer, solve_layers
-from lora_da.report.initialization import InitializationReport, load_report
+from lora_da.report.initialization import REPORT_FILE, InitializationReport, load_report
 from lora_da.report.page import render_page
 from lora_da.statistics.storage import load_statistics
 from lora_da.system.files import refuse_existing, refuse_overlap, write_text
 from lora_da.workflows.own_outputs import is_own_page
 from lora_da.workflows.settings import preset_config
+from lora_da.workflows.sft.first_look import INITIAL_ADAPTER
 
 
 def check_page(page: Path, source: Path, *, overwrite: bool) -> None:
@@ -38,7 +39,8 @@ def read_report(source: Path, rank: int, preset: str) -> InitializationReport:
         ValueError: The file holds no statistics.
     """
     if source.is_dir():
-        return load_report(source)
+        start = source / INITIAL_ADAPTER  # of `lora-da sft`
+        return load_report(start if start.is_dir() and not (source / REPORT_FILE).is_file() else source)
     statistics = load_statistics(source)
     config = dataclasses.replace(preset_config(preset, seed=0), population_size=statistics.population_size)
     check_collection(statistics, config)

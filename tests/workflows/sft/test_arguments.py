@@ -36,3 +36,18 @@ def test_a_file_may_hold_the_launchers_settings_but_no_unknown_ones(tmp_path: Pa
     file.write_text(settings + "lora_rank: 8\n")
     with pytest.raises(ValueError, match="setting lora_rank is no option"):
         parse_arguments(["--config", str(file), "--output_dir", str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [((), False), (("--bf16", "true"), True), (("--bf16=false",), False), (("--use_cpu", "true"), False)],
+)
+def test_a_cpu_trains_in_bfloat16_only_if_asked(
+    tmp_path: Path, given: tuple[str, ...], expected: bool, recwarn: pytest.WarningsRecorder
+) -> None:
+    file = tmp_path / "sft.yaml"
+    file.write_text(f"model_name_or_path: model\ndataset_name: data\nuse_cpu: true\noutput_dir: {tmp_path}\n")
+    training = parse_arguments(["--config", str(file), *given]).training
+    assert training.bf16 is expected
+    told = [str(one.message) for one in recwarn if "training is in float32" in str(one.message)]
+    assert bool(told) == (not any("bf16" in word for word in given))

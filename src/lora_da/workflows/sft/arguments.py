@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments, SFTConfig, T
 from lora_da.config import EXAMPLES
 from lora_da.loading.model_source import ModelSource
 from lora_da.workflows.settings import PRESETS, inputs_of
-from lora_da.workflows.sft.first_look import check_given, check_output, settings_files
+from lora_da.workflows.sft.first_look import check_given, check_output, settings_of
 
 
 @dataclass
@@ -92,7 +92,7 @@ def parse_arguments(arguments: Sequence[str]) -> SftArguments:
         ValueError: An option is not known, or the model or the data are missing.
     """
     kinds: Any = (InitializationArguments, ScriptArguments, SFTConfig, ModelConfig, DatasetMixtureConfig)
-    settings_files(arguments)
+    arguments = [*arguments, *_slow_precision_left_out(settings_of(arguments))]
     parser = TrlParser(
         kinds,
         prog="lora-da sft",
@@ -123,6 +123,14 @@ def parse_arguments(arguments: Sequence[str]) -> SftArguments:
     if resume in ("true", "false"):  # of a command line, which knows no other than strings
         found.training.resume_from_checkpoint = True if resume == "true" else None  # type: ignore[assignment]
     return found
+
+
+def _slow_precision_left_out(given: Mapping[str, Any]) -> list[str]:
+    """Options that keep TRL from training in bfloat16 on a CPU, many times slower on most, if nothing is said of it."""
+    if str(given.get("use_cpu", False)).lower() not in ("true", "1", "yes") or given.keys() & {"bf16", "fp16"}:
+        return []
+    warnings.warn("training is in float32, as most CPUs are slow in bfloat16 (--bf16 true takes that)", stacklevel=3)
+    return ["--bf16", "false"]
 
 
 def _check_settings_of_file(unused: Sequence[str]) -> None:

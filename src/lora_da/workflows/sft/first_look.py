@@ -46,7 +46,7 @@ def look_at(words: Sequence[str]) -> None:
             output is or can't be written.
         ValueError: An option is none, is missing, or has a value that can't be used.
     """
-    given = _settings_of(words)
+    given = settings_of(words)
     for name in given:
         if name in _MEANT:
             raise ValueError(f"there is no option --{name}; type --{_MEANT[name]} (`lora-da sft --help` lists them)")
@@ -135,7 +135,7 @@ def settings_files(words: Sequence[str]) -> list[Path]:
     return [Path(name) for name in named]
 
 
-def _settings_of(words: Sequence[str]) -> dict[str, Any]:
+def settings_of(words: Sequence[str]) -> dict[str, Any]:
     """The options by their names with underscores, those of the command line before those of its file."""
     given: dict[str, Any] = {}
     for file in settings_files(words):
