@@ -38,7 +38,7 @@ def render_page(report: InitializationReport, title: str, budget: int = BUDGET) 
         *([_section("gain", "Expected gain", *_gain(report))] if report.in_nats else []),
         _section("tokens", "Tokens per input dimension", *_tokens(report)),
         _section("ranks", "Ranks", *_ranks(report, budget)),
-        _section("stability", "Stability: agreement between two halves of the sample", *_stability(report)),
+        _section("stability", "Stability", *_stability(report)),
         _section("layers", "All layers", _layers(report, budget)),
         *([_section("notes", "Notes", *map(_paragraph, report.notices))] if report.notices else []),
     ]
