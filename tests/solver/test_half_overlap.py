@@ -62,3 +62,14 @@ def test_nothing_is_said_where_no_half_is_known() -> None:
         {"half_sum": layer.gradient_sum},
     )
     assert [overlap(dataclasses.replace(layer, **one), LoraDAConfig()) for one in unknown] == [None] * len(unknown)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-12, 1e12])
+def test_factors_of_any_size_give_a_number_or_none(size: float) -> None:
+    layer = layer_of(randn(8, D_OUT, D_IN), randn(9, D_OUT, D_IN))
+    for changed in (
+        dataclasses.replace(layer, output_sum=size * layer.output_sum),
+        dataclasses.replace(layer, input_sum=size * layer.input_sum),
+    ):
+        found = overlap(changed, LoraDAConfig())
+        assert found is None or 0 <= found <= 1 + 1e-6

@@ -34,22 +34,23 @@ def measure_overlap(
         seed: Of the columns that the power method starts from.
 
     Returns:
-        The overlap; None where no half is known, or a half's gradient is zero.
+        The overlap; None where no half is known, or a half's gradient is zero or beyond the range of numbers.
     """
     if layer.half_sum is None or not 0 < layer.half_examples < layer.examples:
         return None
     halves = layer.half_sum, layer.gradient_sum - layer.half_sum
     if not all(bool(half.any()) for half in halves):
         return None
-    first, second = (
-        _leading_directions(whiten(half / half.abs().max(), output_inverse.to(half), input_factor, 1.0), rank, seed)
-        for half in halves
-    )
+    whitened = [whiten(half / half.abs().max(), output_inverse.to(half), input_factor, 1.0) for half in halves]
+    if not all(bool(matrix.isfinite().all() and matrix.any()) for matrix in whitened):
+        return None  # beyond the precision's range
+    first, second = (_leading_directions(matrix, rank, seed) for matrix in whitened)
     return float((first.mT @ second).square().sum()) / first.shape[1]
 
 
 def _leading_directions(matrix: Tensor, rank: int, seed: int) -> Tensor:
     """The leading right singular vectors, by block power iterations that need no gap to end."""
+    matrix = matrix / matrix.abs().max()  # whose squares would leave float32's range
     block = min(rank + _GUARD, *matrix.shape)
     directions = random_columns(matrix.shape[1], block, matrix, seed)
     for _ in range(_ROUNDS):
