@@ -38,11 +38,9 @@ def attack(number: int) -> list[str]:
             return subprocess.Popen([sys.executable, "-c", _WORKER, name, str(seconds)], stderr=subprocess.PIPE)
 
         workers = [start(chance.choice((0.0, 0.1, 0.5))) for _ in range(4)]
-        codes = [worker.wait(60) for worker in workers]
-        for worker in workers:
-            assert worker.stderr is not None
-            worker.stderr.close()
-        faults = [] if set(codes) <= {0, 3} and 0 in codes else [f"workers ended with {codes}"]
+        words = [worker.communicate(timeout=60)[1].decode()[-300:] for worker in workers]
+        codes = [worker.returncode for worker in workers]
+        faults = [] if set(codes) <= {0, 3} and 0 in codes else [f"workers ended with {codes}: {words}"]
         killed = start(60)
         while not (folder / "inside").exists():
             pass
@@ -50,9 +48,9 @@ def attack(number: int) -> list[str]:
         killed.communicate()
         (folder / "inside").unlink()
         last = start(0)
-        words = last.communicate()[1]
+        last_words = last.communicate()[1].decode()[-300:]
         if last.returncode:
-            faults.append(f"a killed process still holds the folder: {words.decode()[-300:]}")
+            faults.append(f"a killed process still holds the folder: {last_words}")
         if list(folder.iterdir()):
             faults.append(f"left: {[path.name for path in folder.rglob('*')]}")
     return faults

@@ -40,3 +40,24 @@ def test_a_damaged_lock_that_nobody_holds_is_taken(content: str, tmp_path: Path)
     os.utime(tmp_path / LOCK, (0, 0))
     with lock_folder(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("call", [1, 2])  # where the lock is made, and where it is opened to be held
+def test_an_owner_that_removes_its_folder_meanwhile_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    folder, calls, opened = tmp_path / "work", 0, os.open
+
+    def remove_then_open(path: Path, flags: int, mode: int = 0o777) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            (folder / LOCK).unlink(missing_ok=True)
+            folder.rmdir()
+        return opened(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", remove_then_open)
+    with lock_folder(folder):
+        assert (folder / LOCK).is_file()
+    assert not folder.exists()
+    assert calls > 2

@@ -40,10 +40,17 @@ def lock_folder(folder: Path, *, wanted: bool = True) -> Iterator[None]:
     if not wanted:
         yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
     path, me = folder / LOCK, {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%F %T")}
     while True:
-        os.close(os.open(path, os.O_RDONLY | os.O_CREAT, 0o644))  # as it is, if it is there
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(path, os.O_RDONLY | os.O_CREAT, 0o644))  # as it is, if it is there
+        except FileNotFoundError:  # its last owner has removed the folder just now
+            continue
+        except FileExistsError:
+            if os.path.lexists(folder) and not folder.is_dir():
+                raise
+            continue
         with hold(path) as held:
             if held is None:  # its last owner has removed it just now
                 continue
@@ -78,7 +85,11 @@ def hold(path: Path) -> Iterator[bool | None]:
     if fcntl is None:
         yield True
         return
-    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        yield None
+        return
     try:
         held: bool | None = True
         try:
