@@ -55,7 +55,7 @@ def _disguised(path: Path, folder: Path, chance: random.Random) -> Path:
         return path.parent / ".." / path.parent.name / path.name
     if kind == 3:
         return path.parent
-    if kind == 4 and path.is_dir():
+    if kind == 4 and path.is_dir() and path.name != "run":  # which is none of the inputs of what is given it
         return path / "below"
     if kind == 5 and path.is_file():
         os.link(path, folder / "hard")
