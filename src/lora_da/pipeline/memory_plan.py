@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from lora_da.config import CollectionConfig
 from lora_da.pipeline.memory_limits import MemoryLimits
@@ -60,43 +59,32 @@ def plan_memory(
     Raises:
         ValueError: Not even the layers of one input fit; the message names them and says what would help.
     """
-    plan_for = functools.partial(
-        _plan_sums, shapes, input_groups, devices, limits, config, compensated=compensated, itemsize=itemsize
-    )
-    plan = plan_for(())
-    try:
-        halving = plan_for(choose_halved(list(shapes)))
-    except ValueError:
-        return plan
-    return halving if (halving.place, len(halving.passes)) == (plan.place, len(plan.passes)) else plan
-
-
-def _plan_sums(
-    shapes: Mapping[str, tuple[int, int]],
-    input_groups: Mapping[str, str],
-    devices: Mapping[str, str],
-    limits: MemoryLimits,
-    config: CollectionConfig,
-    halved: tuple[str, ...],
-    *,
-    compensated: bool,
-    itemsize: int,
-) -> MemoryPlan:
     members: dict[str, list[str]] = {}
     for name in shapes:
         members.setdefault(input_groups[name], []).append(name)
     groups = [
         _Group(
             tuple(names),
-            sums_bytes([shapes[name] for name in names], config, compensated=compensated, itemsize=itemsize)
-            + itemsize * sum(math.prod(shapes[name]) for name in names if name in halved),
+            sums_bytes([shapes[name] for name in names], config, compensated=compensated, itemsize=itemsize),
         )
         for names in members.values()
     ]
+    plan = _plan_groups(groups, devices, limits)
+    half_bytes = {name: itemsize * math.prod(shapes[name]) for name in choose_halved(list(shapes))}
+    larger = [replace(one, bytes=one.bytes + sum(half_bytes.get(name, 0) for name in one.names)) for one in groups]
+    try:
+        halving = _plan_groups(larger, devices, limits)
+    except ValueError:
+        return plan
+    same = (halving.place, len(halving.passes)) == (plan.place, len(plan.passes))
+    return replace(halving, halved=tuple(half_bytes)) if same else plan
+
+
+def _plan_groups(groups: Sequence[_Group], devices: Mapping[str, str], limits: MemoryLimits) -> MemoryPlan:
     plans: list[tuple[Place, list[list[_Group]]]] = []
     if on_devices := _fill_passes(groups, devices, limits.devices):
         plans.append(("device", on_devices))
-    if limits.host is not None and (on_host := _fill_passes(groups, dict.fromkeys(shapes, ""), {"": limits.host})):
+    if limits.host is not None and (on_host := _fill_passes(groups, dict.fromkeys(devices, ""), {"": limits.host})):
         plans.append(("host", on_host))
     if not plans:
         raise ValueError(_refusal(max(groups, key=lambda group: group.bytes), limits))
@@ -105,7 +93,6 @@ def _plan_sums(
         place,
         tuple(tuple(name for group in part for name in group.names) for part in passes),
         tuple(sum(group.bytes for group in part) for part in passes),
-        halved,
     )
 
 

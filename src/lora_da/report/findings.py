@@ -107,12 +107,12 @@ def describe_rank(layers: Mapping[str, LayerReport], *, by_noise: bool) -> Findi
     if by_noise and nexts:
         more = sum(value < 0 for value in nexts)
         text += f" In {more} of {len(nexts)} layers the next direction is expected to pay as well"
-        if 0.4 * len(nexts) <= more <= 0.6 * len(nexts):
-            text += ": about half of the layers would gain from a larger rank (--rank auto gives it to them)."
+        if more > 0.6 * len(nexts):
+            text += ": a larger rank has more to take."
+        elif more < 0.4 * len(nexts):
+            text += ": a larger rank adds mostly noise."
         else:
-            text += (
-                ": a larger rank has more to take." if more > len(nexts) / 2 else ": a larger rank adds mostly noise."
-            )
+            text += ": about half of the layers would gain from a larger rank (--rank auto gives it to them)."
     return Finding("rank", name, text)
 
 
