@@ -14,21 +14,18 @@ import argparse
 import json
 import multiprocessing
 import os
-import shlex
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 
 import torch
 
+from about_run import describe_run
 from lora_da import CollectionConfig, LoraDAConfig, Statistics
 from lora_da.pipeline.solution import solve_layers
-from lora_da.report.provenance import describe_machine, find_versions
 from lora_da.statistics.products import gram, product
 from lora_da.system.files import write_text
 from widths import RANK, TOKENS, tokens
@@ -53,10 +50,7 @@ def main() -> None:
     figures["slowdown"] = figures["busy"] / figures["alone"]
     if arguments.results:
         about = {
-            "command": shlex.join(["python", *sys.argv]),
-            "machine": describe_machine(),
-            "date": date.today().isoformat(),
-            "versions": find_versions(),
+            **describe_run(),
             "threads": torch.get_num_threads(),
             "layers": arguments.layers,
             "seconds": seconds,

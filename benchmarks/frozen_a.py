@@ -20,12 +20,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import date
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,9 +31,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from about_run import describe_run
 from lora_da import freeze_a
 from lora_da.loading import ModelSource, RowFormat, convert_gguf, find_model, load_model
-from lora_da.report.provenance import describe_machine, find_versions
 from lora_da.system.files import write_text
 from lora_da.system.memory import peak_memory, reset_peak_memory
 from lora_da.system.sizes import format_size
@@ -72,12 +70,9 @@ def main() -> None:
     print(table(found))
     if arguments.results:
         about = {
-            "command": shlex.join(["python", *sys.argv]),
+            **describe_run(),
             "model": "SmolLM2-135M-Instruct" if arguments.model == "smollm2" else Path(arguments.model).name,
             "data": f"GSM8K train, {arguments.steps} batches of {arguments.batch_size}",
-            "machine": describe_machine(),
-            "date": date.today().isoformat(),
-            "versions": find_versions(),
             "seed": arguments.seed,
             "summary": found,
             "rounds": rounds,

@@ -14,13 +14,11 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import shlex
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +26,12 @@ import torch
 from peft import get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from about_run import describe_run
 from lora_da import LoraDAConfig, initialize_lora_da_weights
 from lora_da.adapter.activation import adapters_disabled
 from lora_da.adapter.wrapping import find_base_model
 from lora_da.loading import ModelSource
 from lora_da.losses import CausalLM
-from lora_da.report.provenance import describe_machine, find_versions
 from lora_da.system.files import write_text
 from lora_da.workflows.plan import Machine, Workload, plan_initialization
 from lora_da.workflows.settings import AdapterShape
@@ -73,10 +71,7 @@ def save(rows: list[dict[str, Any]], folder: Path) -> None:
     earlier = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
     kept = [row for row in earlier if row["shape"] not in {new["shape"] for new in rows}]
     content = {
-        "command": shlex.join(["python", *sys.argv]),
-        "machine": describe_machine(),
-        "date": date.today().isoformat(),
-        "versions": find_versions(),
+        **describe_run(),
         "rows": kept + rows,
     }
     write_text(path, json.dumps(content, indent=1) + "\n", overwrite=True)

@@ -12,11 +12,10 @@ import json
 import subprocess
 import sys
 import tempfile
-from datetime import date
 from pathlib import Path
 from typing import Any
 
-from lora_da.report.provenance import describe_machine, find_versions
+from about_run import describe_run
 
 BENCHMARKS = Path(__file__).parent
 
@@ -31,11 +30,9 @@ def main() -> None:
         subprocess.run([*command, str(BENCHMARKS / "test_ratios.py")], check=True)
         found = json.loads(measured.read_text(encoding="utf-8"))
     line = {
+        **describe_run(),
         "commit": found["commit_info"]["id"],
         "changed": found["commit_info"]["dirty"],
-        "date": date.today().isoformat(),
-        "versions": find_versions(),
-        "machine": describe_machine(),
         "ratios": ratios(found["benchmarks"]),
     }
     arguments.results.mkdir(parents=True, exist_ok=True)

@@ -24,19 +24,18 @@ import importlib
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
 from contextlib import suppress
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 from peft import get_peft_model
 
+from about_run import describe_run
 from lora_da import LoraDAConfig, initialize_lora_da_weights
 from lora_da.adapter.activation import adapters_disabled
 from lora_da.adapter.layers import find_adapted_layers
@@ -44,7 +43,6 @@ from lora_da.adapter.wrapping import find_base_model
 from lora_da.loading import ModelSource, RowFormat, convert_gguf, find_model, load_model
 from lora_da.losses import CausalLM
 from lora_da.pipeline.memory_plan import sums_bytes
-from lora_da.report.provenance import describe_machine, find_versions
 from lora_da.statistics.losses.chunked import HiddenStates, compute_chunked_losses
 from lora_da.statistics.losses.objective import Objective
 from lora_da.statistics.shared_inputs import find_shared_inputs
@@ -98,12 +96,9 @@ def main() -> None:
         print(f"failed: {', '.join(failed)}")
     if arguments.results:
         about = {
-            "command": shlex.join(["python", *sys.argv]),
+            **describe_run(),
             "model": "SmolLM2-135M-Instruct" if "smollm2" in arguments.model else Path(arguments.model).name,
             "data": f"GSM8K train, {arguments.examples} examples, batches of {arguments.batch_size}",
-            "machine": describe_machine(),
-            "date": date.today().isoformat(),
-            "versions": find_versions(),
             "measured": found,
             "failed": failed,
             "figures": figures,

@@ -13,12 +13,10 @@ import io
 import json
 import os
 import resource
-import shlex
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -194,14 +192,11 @@ def main() -> None:
         rows = [_time(number, Path(folder)) for number in range(len(MISTAKES))]
     print(_table(rows))
     if given.results is not None:
-        from lora_da.report.provenance import describe_machine, find_versions  # here: a mistake is made without torch
+        from about_run import describe_run  # here: a mistake is made without torch
 
         given.results.mkdir(parents=True, exist_ok=True)
         about = {
-            "command": shlex.join(["python", *sys.argv]),
-            "machine": describe_machine(),
-            "date": date.today().isoformat(),
-            "versions": find_versions(),
+            **describe_run(),
             "mistakes": rows,
         }
         (given.results / "mistakes.json").write_text(json.dumps(about, indent=1) + "\n")

@@ -16,17 +16,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
-import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import date
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+from about_run import describe_run
 from lora_da.loading import ModelSource, load_model
-from lora_da.report.provenance import describe_machine, find_versions
 from lora_da.system.files import write_text
 from lora_da_bench.laboratory.data.domains import find_model, load_domain
 from lora_da_bench.laboratory.estimators.noise import NoiseEdge, measure_noise
@@ -52,11 +49,8 @@ def main() -> None:
         print(f"Z damped by {damping:g} of its mean eigenvalue\n\n{table(own)}\n")
     if arguments.results:
         about = {
-            "command": shlex.join(["python", *sys.argv]),
+            **describe_run(),
             "model": Path(arguments.model or "stories260K").name,
-            "machine": describe_machine(),
-            "date": date.today().isoformat(),
-            "versions": find_versions(),
             "settings": {name: value for name, value in vars(arguments).items() if name not in ("results", "model")},
             "kinds": rows,
         }

@@ -12,17 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
-import sys
 import tempfile
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
+from about_run import describe_run
 from lora_da import LoraDAConfig
 from lora_da.loading import ModelSource
-from lora_da.report.provenance import find_versions
 from lora_da.system.files import write_text
 from lora_da.system.sizes import format_size
 from lora_da.workflows.plan import Machine, Plan, Workload, plan_initialization
@@ -74,12 +71,7 @@ def main() -> None:
     rows = [planned(case) for case in CASES if not arguments.only or arguments.only in case.model]
     print(table(rows))
     if arguments.results:
-        about = {
-            "command": shlex.join(["python", *sys.argv]),
-            "date": date.today().isoformat(),
-            "versions": find_versions(),
-            "plans": rows,
-        }
+        about = {**describe_run(), "plans": rows}
         write_text(arguments.results / "plans.json", json.dumps(about, indent=1) + "\n", overwrite=True)
         write_text(arguments.results / "plans.md", table(rows), overwrite=True)
 

@@ -13,16 +13,13 @@ import argparse
 import dataclasses
 import json
 import os
-import shlex
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
+from about_run import describe_run
 from agreement import solved, subspace_agreement, sums_agreement, update_agreement
 from lora_da import LoraDAConfig, Statistics, collect_statistics
 from lora_da.loading import ModelSource, RowFormat, load_model, load_rows, prepare_examples
-from lora_da.report.provenance import describe_machine, find_versions
 from lora_da.system.files import write_text
 from lora_da.workflows.calibration_sample import sample_indices
 
@@ -64,16 +61,13 @@ def main() -> None:
         rows.append(row)
         print(json.dumps(row), flush=True)
     content = {
-        "command": shlex.join(["python", *sys.argv]),
+        **describe_run(),
         "what": "medians over linear layers, against statistics of the float32 base from the same examples",
         "model": options.model,
         "examples": options.examples,
         "rank": options.rank,
         "layers": len(init),
         "mean_loss_float32": reference.loss_sum / reference.examples,
-        "machine": describe_machine(),
-        "date": time.strftime("%Y-%m-%d"),
-        "versions": find_versions(("lora-da", "torch", "peft", "transformers", "bitsandbytes")),
         "rows": rows,
     }
     options.results.mkdir(parents=True, exist_ok=True)

@@ -19,11 +19,9 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import shlex
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date
 from itertools import product
 from pathlib import Path
 from statistics import mean
@@ -32,9 +30,9 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 
+from about_run import describe_run
 from lora_da import LoraDAConfig, Statistics, choose_ranks, collect_statistics, initialize_lora_da_weights
 from lora_da.loading import ModelSource, load_model
-from lora_da.report.provenance import describe_machine, find_versions
 from lora_da.solver.factors import in_float64
 from lora_da.solver.layer import factorise_input, invert_output_factor
 from lora_da.solver.loss_metric import whiten
@@ -76,10 +74,7 @@ def main() -> None:
     rows = summarise(done)
     print(table(rows))
     about = {
-        "command": shlex.join(["python", *sys.argv]),
-        "machine": describe_machine(),
-        "date": date.today().isoformat(),
-        "versions": find_versions(),
+        **describe_run(),
         "settings": vars(Settings()) | {"learning rates": {"frozen": RATES[False], "trained": RATES[True]}},
         "means": rows,
     }

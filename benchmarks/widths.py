@@ -13,19 +13,16 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import shlex
-import sys
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from about_run import describe_run
 from lora_da import LayerStatistics, LoraDAConfig
-from lora_da.report.provenance import describe_machine, find_versions
 from lora_da.solver.layer import solve_layer, solver_bytes
 from lora_da.statistics.products import gram, product
 from lora_da.system.files import write_text
@@ -57,10 +54,7 @@ def main() -> None:
     }
     if arguments.results:
         about = {
-            "command": shlex.join(["python", *sys.argv]),
-            "machine": describe_machine(),
-            "date": date.today().isoformat(),
-            "versions": find_versions(),
+            **describe_run(),
             "tokens": TOKENS,
             "rank": RANK,
             "measured": rows,

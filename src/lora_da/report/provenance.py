@@ -9,10 +9,10 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-_PACKAGES = ("lora-da", "torch", "peft", "transformers", "safetensors")
+PACKAGES = ("lora-da", "torch", "peft", "transformers", "safetensors")
 
 
-def find_versions(packages: Iterable[str] = _PACKAGES) -> dict[str, str]:
+def find_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     """Return the versions of Python and of those of the packages that are installed."""
     found = {"python": platform.python_version()}
     for package in packages:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lora_da.report.provenance import describe_machine
 from lora_da.system.json_file import read_object
 from lora_da_bench.experiment.files import write_atomically
-from lora_da_bench.running.provenance import describe_machine, find_versions
+from lora_da_bench.running.provenance import find_versions
 
 SETTINGS = "laboratory.json"
 RECORDS = "runs.jsonl"
