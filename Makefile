@@ -43,12 +43,12 @@ docs: $(READY)  ## the documents, with the reference of the API, as pages in bui
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 test: $(READY) lint  ## lint, the quick tests, and a tenth of the families of models
-	$(PYTEST) -n auto -m 'not slow'
+	$(PYTEST) -n auto --dist worksteal -m 'not slow'
 	$(FAMILIES) --tenth
 
 test-slow: $(READY)  ## all families of models, and the tests on real models
 	$(FAMILIES)
-	$(PYTEST) -n 2 -m slow
+	$(PYTEST) -n 2 --dist worksteal -m slow
 
 # The quick tests with other versions, in environments of their own; torch is kept, which is said in CONTRIBUTING.md.
 OTHER := -e '.[cli,quantised]' -e ./bench beartype build hatchling hypothesis jaxtyping pytest pytest-xdist sybil

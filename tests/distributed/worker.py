@@ -1,6 +1,6 @@
-"""One process of a job: initialises an adapter on a trained tiny Llama, and saves what it ended up with.
+"""One process of a job: initialises adapters on a trained tiny Llama, and saves what it ended up with.
 
-Called as ``torchrun worker.py OUTPUT MODE EXAMPLES BATCH_SIZE``.
+Called as ``torchrun worker.py OUTPUT EXAMPLES MODE:BATCH_SIZE ...``: one initialisation each, to a folder of its name.
 """
 
 from __future__ import annotations
@@ -111,8 +111,14 @@ class Gatherings(TorchDispatchMode):
 
 
 def main() -> None:
-    output, mode, count, size = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     dist.init_process_group("gloo", timeout=timedelta(seconds=60))
+    for case in sys.argv[3:]:
+        mode, size = case.split(":")
+        initialise(Path(sys.argv[1]), case, mode, int(sys.argv[2]), int(size))
+    dist.destroy_process_group()
+
+
+def initialise(output: Path, case: str, mode: str, count: int, size: int) -> None:
     rank = dist.get_rank()
     torch.manual_seed(rank)  # PEFT's random A differs between the processes; what LoRA-DA writes must not
     dtype = torch.bfloat16 if "bf16" in mode else torch.float64  # in which other orders of summation don't matter
@@ -170,8 +176,8 @@ def main() -> None:
             for batch in share:
                 model(**batch).loss.backward()
         found["gathered"], found["gathered by plain passes"] = torch.tensor(collecting.count), torch.tensor(plain.count)
-    save_file(found, output / f"{rank}.safetensors")
-    dist.destroy_process_group()
+    (output / case).mkdir(exist_ok=True)
+    save_file(found, output / case / f"{rank}.safetensors")
 
 
 main()

@@ -33,7 +33,7 @@ RANKS = (1, 8, 64)
 EXAMPLES = 16
 POPULATION = 7473  # GSM8K's training set
 LEAST_GAP = 1e-3
-BLOCKS = (0, 11, 29)  # of 30
+BLOCKS = (0, 29)  # of 30
 # Of the objective, B·A (relative) and the subspace (radians); in the metric of the loss A is float32's.
 LIMITS = {"trace": 1e-6, "error": 1e-3, "angle": 1e-3}
 LIMITS_OF_LOSS = LIMITS | {"trace": 1e-5}
@@ -219,7 +219,7 @@ def test_layers_of_a_real_model(
     assert len(statistics.layers) == 210
     assert statistics.examples == EXAMPLES
     layers = chosen(statistics, every)
-    assert len(layers) == (210 if every else 21)
+    assert len(layers) == (210 if every else 14)
     rows = compare(statistics, layers, PRESETS[preset])
     if folder is not None:
         record({preset: rows}, Path(folder), every=every)
