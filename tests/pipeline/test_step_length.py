@@ -16,13 +16,25 @@ from lora_da.pipeline.step_length import EXAMPLES, StepLength, find_length
 from models import batches_of, causal_examples, tiny_llama, with_lora
 
 FIRST = 1 / 32
-LENGTHS = [FIRST * 2.0**power for power in range(-6, 6)]
+LENGTHS = [FIRST * 2.0**power for power in range(-4, 6)]
 
 
 @pytest.mark.parametrize("best", LENGTHS)
 def test_of_a_parabola_the_best_power_of_two_is_found(best: float) -> None:
     found = find_length(lambda length: (length - best) ** 2, FIRST)
     assert found == StepLength(best, best**2, 0.0)
+
+
+@pytest.mark.parametrize(("best", "losses"), [(FIRST, 4), (FIRST / 2, 4), (2 * FIRST, 5), (FIRST / 8, 6)])
+def test_a_length_near_the_first_takes_few_losses(best: float, losses: int) -> None:
+    tried = []
+
+    def loss(length: float) -> float:
+        tried.append(length)
+        return (length - best) ** 2
+
+    assert find_length(loss, FIRST).length == best
+    assert len(tried) == len(set(tried)) == losses
 
 
 def _cliff(length: float) -> float:

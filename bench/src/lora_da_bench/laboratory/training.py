@@ -8,7 +8,7 @@ dropout, whose draws would be noise between the arms.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -47,7 +47,13 @@ def start_adapter(model: PeftModel, A: Mapping[str, Tensor] | None, seed: int, *
         B.requires_grad_(True)
 
 
-def train_adapter(model: PeftModel, examples: Examples, batch_size: int, learning_rate: float) -> float | None:
+def train_adapter(
+    model: PeftModel,
+    examples: Examples,
+    batch_size: int,
+    learning_rate: float,
+    after_step: Callable[[int], object] | None = None,
+) -> float | None:
     """Train by AdamW, without weight decay, at a constant rate, and a head at its own.
 
     Args:
@@ -55,6 +61,7 @@ def train_adapter(model: PeftModel, examples: Examples, batch_size: int, learnin
         examples: Of all steps, in order.
         batch_size: Examples a step.
         learning_rate: Of all steps.
+        after_step: Called with how many steps have been made, after each.
 
     Returns:
         The mean loss of the last steps, nats per label; None once a step's loss is not finite, where training ends.
@@ -67,7 +74,7 @@ def train_adapter(model: PeftModel, examples: Examples, batch_size: int, learnin
     optimizer = torch.optim.AdamW(groups, lr=learning_rate, weight_decay=0.0, fused=True)
     losses = []
     model.eval()
-    for batch in examples.split(batch_size):
+    for step, batch in enumerate(examples.split(batch_size), start=1):
         loss = batch.losses(model).mean()
         losses.append(float(loss.detach()))
         if not math.isfinite(losses[-1]):
@@ -75,6 +82,8 @@ def train_adapter(model: PeftModel, examples: Examples, batch_size: int, learnin
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+        if after_step is not None:
+            after_step(step)
     return sum(losses[-_LAST:]) / len(losses[-_LAST:])
 
 
