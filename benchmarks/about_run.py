@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from datetime import date
 from typing import Any
 
-from lora_da.report.provenance import PACKAGES, describe_machine, find_versions
+from lora_da.report.provenance import PACKAGES, describe_command, describe_machine, find_versions
 
 
 def describe_run() -> dict[str, Any]:
     """Return the head of a results file."""
     return {
-        "command": shlex.join(["python", *sys.argv]),
+        "command": describe_command(),
         "machine": describe_machine(),
         "date": date.today().isoformat(),
         "versions": find_versions((*PACKAGES, "trl", "bitsandbytes")),

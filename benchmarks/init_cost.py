@@ -2,9 +2,10 @@
 
     LORA_DA_DATA=<data folder> python benchmarks/init_cost.py --examples 64 --results results/init-cost
 
-Each thing is measured in a process of its own: the initialisation (collect and solve all layers; the optional loss
-pass after it is timed apart), one forward and backward pass with weight gradients on the adapted layers (what a
-gradient-based init costs at least), one with every parameter frozen, all after one warm-up batch; and with
+Each thing is measured in a process of its own: the initialisation (collect and solve all layers; the search for the
+step's length and the optional loss pass after it are timed apart), one forward and backward pass with weight gradients
+on the adapted layers (what a gradient-based init costs at least), one with every parameter frozen, all after one
+warm-up batch; and with
 ``--methods`` what other initialisations do before training. ``--other MODULE:FUNCTION`` times one more: a function of
 (model, batches), with a plain model of transformers. Peak memory is the process's largest resident set after the model
 was loaded. The last line of the output can be read by a script; in it
@@ -113,6 +114,8 @@ def figures_of(found: dict[str, dict[str, Any]], init: str, suffix: str) -> dict
     sums = own["statistics_bytes"]
     figures = {
         "ratio_full_gradient": own["seconds"] / full["seconds"],
+        "ratio_full_gradient_with_step": own["seconds_with_step"] / full["seconds"],
+        "ratio_full_gradient_with_loss": own["seconds_with_loss"] / full["seconds"],
         "ratio_by_parts": own["seconds"] / found["by_parts"]["seconds"],
         "ratio_frozen": own["seconds"] / frozen["seconds"],
         "ratio_frozen_with_loss": own["seconds_with_loss"] / frozen["seconds"],
@@ -168,6 +171,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             kinds[groups[name]].append(layer.shape)
         return {
             "seconds": report.seconds["statistics"] + report.seconds["solve"],
+            "seconds_with_step": sum(report.seconds.values()) - report.seconds["loss"],
             "seconds_with_loss": sum(report.seconds.values()),
             "collect_seconds": report.seconds["statistics"],
             "solve_seconds": report.seconds["solve"],

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lora_da.statistics.storage import load_statistics, save_statistics
     from lora_da.statistics.sums import LayerStatistics, Statistics
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Checkpoint",

@@ -11,12 +11,15 @@ from lora_da_bench.laboratory.settings import SETTINGS, Settings, fix_settings
 FIRST = Settings()
 
 
-def test_settings_are_fixed_by_the_first_run(tmp_path: Path) -> None:
-    fix_settings(tmp_path, FIRST, "model", {"a": "1"})
+def test_settings_are_fixed_by_the_first_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for arguments in ("--seeds 1", "--seeds 1", "--seeds 2"):
+        monkeypatch.setattr("sys.argv", ["bin/lora-da-bench", "laboratory", *arguments.split()])
+        fix_settings(tmp_path, FIRST, "model", {"a": "1"})
     fix_settings(tmp_path, FIRST, "model", {"b": "2"})  # other domains may join
     written = json.loads((tmp_path / SETTINGS).read_text())
     assert written["domains"] == {"a": "1", "b": "2"}
-    assert {"command", "started", "machine", "versions"} < written.keys()
+    assert {"started", "machine", "versions"} < written.keys()
+    assert written["commands"] == ["lora-da-bench laboratory --seeds 1", "lora-da-bench laboratory --seeds 2"]
     with pytest.raises(ValueError, match=r"other settings: steps \(150, now 3\)"):
         fix_settings(tmp_path, dataclasses.replace(FIRST, steps=3), "model", {"a": "1"})
     with pytest.raises(ValueError, match=r"model \(model, now other\)"):

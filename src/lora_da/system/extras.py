@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import json
 from typing import Any
-from urllib.parse import urlparse
-from urllib.request import url2pathname
 
 _OF_EXTRAS = {"bitsandbytes": "quantised", "ray": "ray"}  # by the module; all others belong to "cli"
 
@@ -17,6 +14,9 @@ def pip_line(extra: str = "", distribution: str = "lora-da") -> str:
 
     That is the clone, the git address or the file which pip has recorded (PEP 610); without a record, the name alone.
     """
+    from urllib.parse import urlparse
+    from urllib.request import url2pathname  # here: these take a good part of the time in which --help is there
+
     origin, wanted = _origin(distribution), f"[{extra}]" if extra else ""
     if "dir_info" in origin:
         folder = url2pathname(urlparse(origin["url"]).path)
@@ -43,8 +43,11 @@ def need(purpose: str, *modules: str, distribution: str = "lora-da") -> None:
 
 
 def _origin(distribution: str) -> dict[str, Any]:
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import distribution as find_distribution
+
     try:
-        record = importlib.metadata.distribution(distribution).read_text("direct_url.json")
-    except importlib.metadata.PackageNotFoundError:
+        record = find_distribution(distribution).read_text("direct_url.json")
+    except PackageNotFoundError:
         record = None
     return json.loads(record) if record else {}

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shlex
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lora_da.report.provenance import describe_machine
+from lora_da.report.provenance import describe_command, describe_machine
 from lora_da.system.json_file import read_object
 from lora_da_bench.experiment.files import write_atomically
 from lora_da_bench.running.provenance import find_versions
@@ -79,7 +77,6 @@ def fix_settings(folder: Path, settings: Settings, model: str, domains: Mapping[
                 f"{folder} holds runs of other settings: {', '.join(changed)}. Give the same, or another --out"
             )
     started = before or {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
         "machine": describe_machine(),
         "versions": find_versions(),
@@ -87,6 +84,9 @@ def fix_settings(folder: Path, settings: Settings, model: str, domains: Mapping[
         "domains": {},
     }
     started["domains"] |= domains
+    commands = started.setdefault("commands", [])
+    if describe_command() not in commands:
+        commands.append(describe_command())
     write_atomically(path, json.dumps(started, indent=1) + "\n")
 
 

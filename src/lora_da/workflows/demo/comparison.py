@@ -22,7 +22,7 @@ from lora_da.config import LoraDAConfig
 from lora_da.loading.model_source import ModelSource
 from lora_da.loading.models import load_model
 from lora_da.report.plots import plot_rates
-from lora_da.report.provenance import describe_machine, find_versions
+from lora_da.report.provenance import describe_command, describe_machine, find_versions
 from lora_da.system.files import atomic_path, write_text
 from lora_da.workflows.demo.arithmetic import make_problems
 from lora_da.workflows.finite_trainer import FiniteTrainer
@@ -84,6 +84,7 @@ def run_demo(output: Path, settings: DemoSettings, *, overwrite: bool = False) -
         content = {
             "caveat": CAVEAT,
             "settings": dataclasses.asdict(settings),
+            "command": describe_command(),
             "machine": describe_machine(),
             "finished": time.strftime("%Y-%m-%d"),
             "versions": find_versions(),
