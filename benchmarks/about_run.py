@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Any
 
-from lora_da.report.provenance import PACKAGES, describe_command, describe_machine, find_versions
+from lora_da.system.provenance import PACKAGES, describe_command, describe_machine, find_versions
 
 
 def describe_run() -> dict[str, Any]:

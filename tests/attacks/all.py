@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from attacks.rounds import run
-from lora_da.report.provenance import describe_machine, find_versions
 from lora_da.system.files import write_text
+from lora_da.system.provenance import describe_machine, find_versions
 
 ROUNDS = {
     "readers": 30_000,

@@ -21,7 +21,7 @@ from typing import Any
 from families.catalogue import FAMILIES
 from families.check import ALL_ROWS, CRASH, EXACT, NOT_RUN, REFUSED, WRONG, Row, Verdict, check
 from families.family import Family
-from lora_da.report.provenance import describe_machine, find_versions
+from lora_da.system.provenance import describe_machine, find_versions
 
 ROOT = Path(__file__).parents[2]
 PAGE, RESULTS = ROOT / "docs" / "models.md", ROOT / "results" / "families" / "families.json"

@@ -23,9 +23,9 @@ import torch
 
 from lora_da import CollectionConfig, LayerInit, LoraDAConfig, Statistics, collect_statistics, solve_layer
 from lora_da.loading import ModelSource, load_model
-from lora_da.report.provenance import describe_machine, find_versions
 from lora_da.solver.layer import factorise_input
 from lora_da.system.files import write_text
+from lora_da.system.provenance import describe_machine, find_versions
 from oracles import LossOracle, OracleSolution, largest_angle, relative_gap, solve, solve_in_loss_metric
 from presets import PARAMETERS
 

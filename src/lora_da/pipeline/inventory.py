@@ -10,8 +10,8 @@ from lora_da.adapter.description import describe_model
 from lora_da.adapter.layers import AdaptedLayer
 from lora_da.distributed.agreement import check_agreement, failing_together
 from lora_da.distributed.processes import Processes
-from lora_da.report.provenance import find_versions
 from lora_da.system.hashing import hash_lines
+from lora_da.system.provenance import find_versions
 
 _REMEDY = "give all of them the same model, adapter, settings and software"
 

@@ -14,10 +14,10 @@ from lora_da.config import CollectionConfig, LoraDAConfig
 from lora_da.report.findings import list_findings
 from lora_da.report.layers import LayerReport, tabulate_layers
 from lora_da.report.page import render_page, render_snippet
-from lora_da.report.provenance import find_versions
 from lora_da.report.ranks import suggest_ranks
 from lora_da.system.files import write_text
 from lora_da.system.json_file import read_object
+from lora_da.system.provenance import find_versions
 
 REPORT_FILE = "lora_da.json"
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lora_da.report.provenance import describe_command, describe_machine
 from lora_da.system.json_file import read_object
+from lora_da.system.provenance import describe_command, describe_machine
 from lora_da_bench.experiment.files import write_atomically
 from lora_da_bench.running.provenance import find_versions
 

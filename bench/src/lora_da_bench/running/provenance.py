@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lora_da
-import lora_da.report.provenance as library
+import lora_da.system.provenance as library
 import lora_da_bench
 from lora_da_bench.experiment.description import Experiment
 

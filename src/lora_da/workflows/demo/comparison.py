@@ -22,8 +22,8 @@ from lora_da.config import LoraDAConfig
 from lora_da.loading.model_source import ModelSource
 from lora_da.loading.models import load_model
 from lora_da.report.plots import plot_rates
-from lora_da.report.provenance import describe_command, describe_machine, find_versions
 from lora_da.system.files import atomic_path, write_text
+from lora_da.system.provenance import describe_command, describe_machine, find_versions
 from lora_da.workflows.demo.arithmetic import make_problems
 from lora_da.workflows.finite_trainer import FiniteTrainer
 from lora_da.workflows.settings import DEMO_PARTS, AdapterShape, DemoSettings

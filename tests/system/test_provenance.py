@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lora_da.report.provenance import describe_command, find_versions
+from lora_da.system.provenance import describe_command, find_versions
 
 
 def test_versions_of_what_is_installed() -> None:
