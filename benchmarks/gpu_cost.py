@@ -70,10 +70,7 @@ def save(rows: list[dict[str, Any]], folder: Path) -> None:
     path = folder / "results.json"
     earlier = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
     kept = [row for row in earlier if row["shape"] not in {new["shape"] for new in rows}]
-    content = {
-        **describe_run(),
-        "rows": kept + rows,
-    }
+    content = {**describe_run(), "rows": kept + rows}
     write_text(path, json.dumps(content, indent=1) + "\n", overwrite=True)
 
 

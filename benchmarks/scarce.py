@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise, product
@@ -46,7 +45,7 @@ from lora_da_bench.laboratory.library_start import start_by_library
 from lora_da_bench.laboratory.runs import DEFAULT, VANILLA
 from lora_da_bench.laboratory.settings import Settings
 from lora_da_bench.laboratory.training import measure_examples, start_adapter, train_adapter
-from starts import RATES, load
+from starts import RATES, carry_out_missing, load
 
 DOMAINS = ("gsm8k", "shakespeare")
 ARMS = ((VANILLA, True), (DEFAULT, True), ("random", False), ("eva", False), (DEFAULT, False))
@@ -67,21 +66,19 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=Settings().steps)
     parser.add_argument("--results", type=Path, required=True, help="folder of the runs and of results.json")
     arguments = parser.parse_args()
-    arguments.results.mkdir(parents=True, exist_ok=True)
-    file = arguments.results / "runs.jsonl"
-    done = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     loaded = load_model(ModelSource(find_model(arguments.domains), dtype="float32", device="cpu"))
     own = write_blocks(loaded.model, Settings().length)
     loaded.model.config.use_cache = False
     domains = {name: load(name, loaded.tokenizer) for name in arguments.domains}
-    for seed, domain, size, (method, train_a) in product(arguments.seeds, domains, arguments.sizes, ARMS):
-        run: Run = {"seed": seed, "domain": domain, "size": size, "method": method, "train_a": train_a}
-        if any(run.items() <= other.items() for other in done):
-            continue
-        done.append(run | {"curve": carry_out(loaded.model, domains[domain], own, run, arguments.steps)})
-        with file.open("a") as stream:
-            stream.write(json.dumps(done[-1]) + "\n")
-        print(run | {"last": done[-1]["curve"][-1]}, file=sys.stderr, flush=True)
+    wanted = (
+        {"seed": seed, "domain": domain, "size": size, "method": method, "train_a": train_a}
+        for seed, domain, size, (method, train_a) in product(arguments.seeds, domains, arguments.sizes, ARMS)
+    )
+
+    def train(run: Run) -> Run:
+        return {"curve": carry_out(loaded.model, domains[run["domain"]], own, run, arguments.steps)}
+
+    done = carry_out_missing(wanted, train, arguments.results)
     rows = summarise(done)
     print(table(rows))
     about = {**describe_run(), "settings": vars(Settings()) | {"rank": RANK, "steps": arguments.steps}, "means": rows}

@@ -21,7 +21,7 @@ import copy
 import json
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from statistics import mean
@@ -57,20 +57,12 @@ def main() -> None:
     parser.add_argument("--domains", nargs="+", default=DOMAINS)
     parser.add_argument("--results", type=Path, required=True, help="folder of the runs and of results.json")
     arguments = parser.parse_args()
-    arguments.results.mkdir(parents=True, exist_ok=True)
-    file = arguments.results / "runs.jsonl"
-    lines = file.read_text().splitlines() if file.exists() else []
-    done = [json.loads(line) for line in lines]
     model = load_model(ModelSource(find_model(arguments.domains), dtype="float32", device="cpu"))
     model.model.config.use_cache = False
     domains = {name: load(name, model.tokenizer) for name in arguments.domains}
-    for run in runs(arguments):
-        if any(run.items() <= other.items() for other in done):
-            continue
-        done.append(run | carry_out(model.model, domains[run["domain"]], run))
-        with file.open("a") as stream:
-            stream.write(json.dumps(done[-1]) + "\n")
-        print({name: value for name, value in done[-1].items() if name != "ranks"}, file=sys.stderr, flush=True)
+    done = carry_out_missing(
+        runs(arguments), lambda run: carry_out(model.model, domains[run["domain"]], run), arguments.results
+    )
     rows = summarise(done)
     print(table(rows))
     about = {
@@ -80,6 +72,22 @@ def main() -> None:
     }
     write_text(arguments.results / "results.json", json.dumps(about, indent=1) + "\n", overwrite=True)
     print(" ".join(f"{row['name']}={row['loss']:.3f}" for row in rows))
+
+
+def carry_out_missing(wanted: Iterable[Run], carry_out: Callable[[Run], Run], folder: Path) -> list[Run]:
+    """Carry out what the folder's runs.jsonl does not hold yet, a line each, and return all that it holds then."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "runs.jsonl"
+    done = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    for run in wanted:
+        if any(run.items() <= other.items() for other in done):
+            continue
+        done.append(run | carry_out(run))
+        with file.open("a") as stream:
+            stream.write(json.dumps(done[-1]) + "\n")
+        told = {name: value for name, value in done[-1].items() if not isinstance(value, dict | list)}
+        print(told, file=sys.stderr, flush=True)
+    return done
 
 
 def runs(arguments: argparse.Namespace) -> Iterator[Run]:

@@ -38,3 +38,16 @@ def test_runs_and_their_means() -> None:
     assert len(rows) == 2 * 3 * 2
     assert rows[0] == same | {"name": "frozen_r2_64", "runs": 4, "loss": 3.5}
     assert "| trained_r8_own_64 | 4 | 9.500 | 0.500 | 0.25 |" in starts.table(rows)
+
+
+def test_only_what_is_missing_is_carried_out(tmp_path: Path) -> None:
+    carried_out = []
+
+    def double(run: dict[str, int]) -> dict[str, int]:
+        carried_out.append(run["seed"])
+        return {"loss": 2 * run["seed"]}
+
+    starts.carry_out_missing([{"seed": 1}], double, tmp_path / "new")
+    done = starts.carry_out_missing([{"seed": 1}, {"seed": 2}], double, tmp_path / "new")
+    assert done == [{"seed": 1, "loss": 2}, {"seed": 2, "loss": 4}]
+    assert carried_out == [1, 2]

@@ -104,13 +104,14 @@ def test_a_trainer_of_any_number_of_processes_gives_the_same(tmp_path: Path) -> 
     pytest.importorskip("trl")
     model = str(tiny_model_folder(tmp_path / "model"))
     results = []
-    for processes, batch_size in ((1, 4), (2, 3)):
+    for processes, batch_size in ((1, 4), (2, 4), (2, 3)):
         folder = tmp_path / f"{processes} of {batch_size}"
         done = launched(folder, processes, TRAINER_WORKER, model, str(EXAMPLES), str(batch_size))
         assert done.returncode == 0, done.stderr[-3000:]
         results.append(found_by_all(folder, processes))
         assert results[-1].pop("moved")
     assert_same(results[1], results[0])
+    assert_same(results[2], results[0])
 
 
 def test_under_fsdp(root: Path) -> None:

@@ -84,9 +84,9 @@ def fix_settings(folder: Path, settings: Settings, model: str, domains: Mapping[
         "domains": {},
     }
     started["domains"] |= domains
-    commands = started.setdefault("commands", [])
-    if describe_command() not in commands:
-        commands.append(describe_command())
+    command, commands = describe_command(), started.setdefault("commands", [])
+    if command not in commands:
+        commands.append(command)
     write_atomically(path, json.dumps(started, indent=1) + "\n")
 
 
