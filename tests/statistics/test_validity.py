@@ -12,7 +12,7 @@ from torch import Tensor
 from lora_da import collect_statistics
 from lora_da.statistics.halves import Half
 from lora_da.statistics.products import gram
-from lora_da.statistics.validity import check_sums, find_fault, is_sum_of_squares
+from lora_da.statistics.validity import check_sums, find_fault, is_finite, is_sum_of_squares
 from models import batches_of, causal_examples, tiny_llama
 
 
@@ -46,6 +46,22 @@ def test_one_asymmetric_entry_is_found(rows: int) -> None:
     assert not is_sum_of_squares(sums)
     assert not is_sum_of_squares(torch.tensor([1.0, -1e-9]))
     assert is_sum_of_squares(torch.tensor([1.0, 0.0]))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 3e38])
+@pytest.mark.parametrize("place", [0, 17, 5 * 7 - 1])
+def test_one_entry_that_is_not_finite_is_found(value: float, place: int) -> None:
+    for tensor in (torch.zeros(5, 7), torch.randn(5, 7, dtype=torch.float64)):
+        tensor.view(-1)[place] = value
+        assert is_finite(tensor) == bool(tensor.isfinite().all()) == (value == 3e38)
+    assert is_finite(torch.zeros(0, 4))
+
+
+def test_entries_of_a_known_input_sum_are_not_looked_at_again() -> None:
+    sums = torch.eye(3), torch.eye(3) * float("nan"), torch.ones(3)
+    assert find_fault(*sums, 1, 1) == "the input factor is not finite"
+    assert find_fault(*sums, 1, 1, input_known=True) is None
+    assert "the input factor has the shape" in str(find_fault(torch.eye(4), *sums[1:], 1, 1, input_known=True))
 
 
 @pytest.mark.parametrize(

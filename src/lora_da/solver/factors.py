@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from lora_da.statistics.validity import is_finite
+
 if TYPE_CHECKING:
     from jaxtyping import Float
 
@@ -102,7 +104,7 @@ def factorise(matrix: Float[Tensor, "d d"], damping: float, mode: DampingMode) -
     """
     diagonal = matrix.diagonal()
     mean = float(diagonal.mean())
-    if not bool(torch.isfinite(matrix).all()):
+    if not is_finite(matrix):
         raise SolverError("a Fisher factor is not finite")
     if mean <= 0:
         raise SolverError("a Fisher factor is zero: nothing reached the layer")
@@ -155,7 +157,7 @@ def inverse_of_diagonal(diagonal: Float[Tensor, " d_out"], damping: float, mode:
     """
     absolute = absolute_damping(diagonal, damping, mode)
     damped = diagonal + absolute
-    if not bool((damped > 0).all()) or not bool(torch.isfinite(damped).all()):
+    if not bool((damped > 0).all()) or not is_finite(damped):
         raise SolverError("the output factor has zero or non-finite entries; use an output damping above 0")
     return InverseDiagonal(damped.reciprocal(), absolute)
 

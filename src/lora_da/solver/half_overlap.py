@@ -10,6 +10,7 @@ from torch import Tensor
 from lora_da.solver.factors import DampedFactor, random_columns
 from lora_da.solver.loss_metric import whiten
 from lora_da.statistics.sums import LayerStatistics
+from lora_da.statistics.validity import is_finite
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -42,7 +43,7 @@ def measure_overlap(
     if not all(bool(half.any()) for half in halves):
         return None
     whitened = [whiten(half / half.abs().max(), output_inverse.to(half), input_factor, 1.0) for half in halves]
-    if not all(bool(matrix.isfinite().all() and matrix.any()) for matrix in whitened):
+    if not all(is_finite(matrix) and bool(matrix.any()) for matrix in whitened):
         return None  # beyond the precision's range
     first, second = (_leading_directions(matrix, rank, seed) for matrix in whitened)
     return float((first.mT @ second).square().sum()) / first.shape[1]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import torch
-
 from lora_da.config import LoraDAConfig
 from lora_da.solver.factors import (
     DampedFactor,
@@ -24,7 +22,7 @@ from lora_da.solver.layer_init import LayerInit
 from lora_da.solver.loss_solution import solve_for_loss
 from lora_da.solver.parameter_solution import solve_for_parameters
 from lora_da.statistics.sums import LayerStatistics
-from lora_da.statistics.validity import find_fault
+from lora_da.statistics.validity import find_fault, is_finite
 
 
 def check_population(config: LoraDAConfig, population_size: int | None) -> None:
@@ -95,7 +93,7 @@ def solve_layer(
     d_in = layer.gradient_sum.shape[-1]
     if not 1 <= rank <= d_in:
         raise ValueError(f"rank {rank} is not between 1 and the layer's input width {d_in}")
-    check_layer(layer)
+    check_layer(layer, input_known=input_factor is not None)
     check_population(config, config.population_size)
     if not bool(layer.gradient_sum.any()):  # then the factors are often zero too, and can't be inverted
         return None
@@ -106,18 +104,23 @@ def solve_layer(
         init = solve(layer, rank, config, input_factor, output)
         overlap = measure_overlap(layer, rank, input_factor, output.inverse, config.seed)
     for value in (init.A, init.delta_A, init.eigenvalues, init.activation_covariance):
-        if not bool(torch.isfinite(value).all()):
+        if not is_finite(value):
             raise SolverError("the solution is not finite: the statistics' range exceeds float64")
     return dataclasses.replace(init, half_overlap=overlap)
 
 
-def check_layer(layer: LayerStatistics) -> None:
+def check_layer(layer: LayerStatistics, *, input_known: bool = False) -> None:
     """Refuse sums that can't be statistics, or that no token has reached.
+
+    Args:
+        layer: Its statistics.
+        input_known: Whether the entries of the input sum have been checked already.
 
     Raises:
         SolverError: The message says why.
     """
-    fault = find_fault(layer.gradient_sum, layer.input_sum, layer.output_sum, layer.tokens, layer.examples)
+    sums = layer.gradient_sum, layer.input_sum, layer.output_sum
+    fault = find_fault(*sums, layer.tokens, layer.examples, input_known=input_known)
     if fault is None and layer.tokens == 0:
         fault = "no token reached the layer"
     if fault is not None:
