@@ -46,7 +46,10 @@ def test_quick_ends_with_a_line_of_figures(small: list[object], tmp_path: Path) 
     assert "0 runs are there, 10 are next" in call(*small, "--dry-run")
     assert not (tmp_path / "out").exists()
     output = call(*small)
-    assert "10 runs are there, 0 are next" in call(*small, "--dry-run")
+    there = call(*small, "--dry-run")
+    assert "10 runs are there, 0 are next" in there
+    assert {"  --learning-rates 0.005,0.01", "  --seeds 1"} < set(there.splitlines())
+    assert "  --ranks 4\n" in call(*small, "--seeds", 7, "--report-only")
     figures = dict(part.split("=") for part in output.strip().splitlines()[-1].split())
     assert {"default_frozen", "eva_frozen", "paper_frozen", "random_frozen", "lora_trained"} < figures.keys()
     assert all(3 < float(value) < 8 for value in figures.values())  # nats a byte, untrained

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -79,11 +79,25 @@ def laboratory(
     records = load_records(folder / RECORDS)
     if dry_run:
         print(f"{folder}: {len(records)} runs are there, {len(list_missing(grid, records))} are next")
+        _say_what_is_there(records)
         return
-    if not report_only:
+    if report_only:
+        _say_what_is_there(records)
+    else:
         with keeping():
             records = carry_out(grid, settings, model or find_model(grid.domains), folder)
     _show(grid, records)
+
+
+def _say_what_is_there(records: Collection[LaboratoryRun]) -> None:
+    """What may be asked for without a run more: an arm is shown only with all of its domains, rates and seeds."""
+    for name in ("methods", "domains", "ranks", "learning_rates", "seeds") if records else ():
+        values = sorted({getattr(run, name.removesuffix("s")) for run in records})
+        print(f"  {_flag(name)} {','.join(map(str, values))}")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _split(name: str, text: str) -> tuple[Any, ...]:
@@ -91,8 +105,7 @@ def _split(name: str, text: str) -> tuple[Any, ...]:
     try:
         values = [cast(part.strip()) for part in text.split(",")]
     except ValueError as error:
-        flag = f"--{name.replace('_', '-')}"
-        raise typer.BadParameter(f"{flag} must be numbers separated by commas, not {text!r}") from error
+        raise typer.BadParameter(f"{_flag(name)} must be numbers separated by commas, not {text!r}") from error
     return tuple(sorted(values) if name == "learning_rates" else values)
 
 
