@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from lora_da.statistics.validity import is_finite
+
 if TYPE_CHECKING:
     from jaxtyping import Float
 
@@ -44,7 +46,7 @@ def fit_to_precision(
 def _lost(columns: Float[Tensor, "n r"], precision: torch.dtype) -> float:
     """The largest part of a column's length that rounding takes off it; infinite if the result is not finite."""
     rounded = columns.to(precision).to(columns.dtype)
-    if not bool(torch.isfinite(rounded).all()):
+    if not is_finite(rounded):
         return float("inf")
     lengths = torch.linalg.vector_norm(columns, dim=0)
     lost = torch.linalg.vector_norm(rounded - columns, dim=0) / lengths
